@@ -1,0 +1,270 @@
+"""Preprocessing as the reference does it (transformers' ConvNextImageProcessor, PIL backend).
+
+For a size S below 384 the short side is resized to int(S / crop_pct) and the S x S centre is cut
+out; from 384 on the image is resized to S x S and its aspect ratio is lost. uint8 stays uint8
+until the values are scaled and normalised to float32.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from cvt.decode import decode_image, upright_rgb
+from cvt.errors import ConfigError
+from cvt.resample import resize_window
+from cvt.sources import Source, display, open_source
+
+logger = logging.getLogger(__name__)
+
+CONFIG_NAME = "preprocessor_config.json"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_SQUASH_FROM = 384  # from this size on the whole image is squeezed into the square
+_TYPES = (
+    "ConvNextImageProcessor",
+    "ConvNextImageProcessorFast",
+    "ConvNextImageProcessorPil",
+    "ConvNextFeatureExtractor",
+)
+# The resized image may be this many times larger than the crop before only the crop is computed.
+_MAX_WASTE = 16
+
+ImageInput = Image.Image | bytes | npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CvtImageProcessor:
+    """Image in, normalised tensor out. The defaults are those of every published CvT.
+
+    They also stand in for keys that a preprocessor_config.json lacks, and not transformers' class
+    defaults (size 384, mean and standard deviation 0.5), with which no CvT was trained.
+    """
+
+    size: int = 224
+    """Height and width of the result, S."""
+    crop_pct: float = 0.875
+    """Share of the resized short side that the crop keeps, in (0, 1]; unused from size 384 on."""
+    resample: int = Image.Resampling.BICUBIC
+    """Filter in Pillow's numbering, 0 to 5."""
+    do_resize: bool = True
+    """Resize and crop; without it images pass in their own size."""
+    do_rescale: bool = True
+    """Multiply by `rescale_factor`."""
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    """Subtract `image_mean`, divide by `image_std`."""
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN
+    image_std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError(f"size must be 1 or more, got {self.size}")
+        if not 0 < self.crop_pct <= 1:
+            raise ConfigError(f"crop_pct must lie in (0, 1], got {self.crop_pct}")
+        if self.resample not in range(6):
+            raise ConfigError(
+                f"resample must be one of Pillow's filters 0 to 5, got {self.resample}"
+            )
+        if len(self.image_mean) != 3 or len(self.image_std) != 3 or 0 in self.image_std:
+            raise ConfigError("image_mean and image_std need three values each, image_std no zero")
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Source, *, size: int | None = None, revision: str | None = None
+    ) -> Self:
+        """Read the preprocessor_config.json that belongs to a model.
+
+        source: a directory, a file (itself, when it ends in .json, else the file beside it), either
+            of them behind an fsspec URI, or a hub name.
+        size: overrides the file's size.
+        revision: branch, tag or commit of a hub name.
+
+        Where there is no such file, the published CvT's values are used, at ``size`` or 224.
+        Raises ConfigError for a file that describes another kind of preprocessing.
+        """
+        config = _read_config(source, revision)
+        if config is None:
+            logger.info("no %s at %s: using ImageNet's values", CONFIG_NAME, display(source))
+            config = {"size": size or cls.size}
+        processor = cls.from_config(config)
+        return processor if size is None else replace(processor, size=size)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build from the content of a preprocessor_config.json, of any version of transformers.
+
+        Keys that are absent or null take the defaults of this class. Raises ConfigError for content
+        that means something else than this class does.
+        """
+        kind = config.get("image_processor_type") or config.get("feature_extractor_type")
+        if kind is not None and kind not in _TYPES:
+            raise ConfigError(f"{CONFIG_NAME} is for {kind}; CvT needs ConvNextImageProcessor")
+        names = {field.name for field in fields(cls)} - {"size"}
+        values = {name: config[name] for name in names if config.get(name) is not None}
+        for name in ("image_mean", "image_std"):
+            if name in values:
+                values[name] = _three(values[name])
+        if config.get("size") is not None:
+            values["size"] = _square(config["size"], "size")
+        processor = cls(**values)
+        if config.get("do_center_crop") and config.get("crop_size") is not None:
+            crop = _square(config["crop_size"], "crop_size")
+            if crop != processor.size:
+                raise ConfigError(f"crop_size {crop} differs from size {processor.size}")
+        return processor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of a preprocessor_config.json that transformers reads as well."""
+        values = asdict(self) | {
+            "image_processor_type": _TYPES[0],
+            "size": {"shortest_edge": self.size},
+            "image_mean": list(self.image_mean),
+            "image_std": list(self.image_std),
+            "resample": int(self.resample),
+        }
+        return dict(sorted(values.items()))
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write preprocessor_config.json into ``directory``, which is made if needed."""
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / CONFIG_NAME).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+    def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Resize and crop: uint8 (S, S, 3), bit-equal to the reference for RGB images.
+
+        Memory follows the image and S, not the resized image, which is huge for long strips.
+        """
+        image = upright_rgb(image)
+        if not self.do_resize:
+            return np.asarray(image)
+        size, box = self._geometry(image.width, image.height)
+        if size[0] * size[1] > _MAX_WASTE * self.size**2:
+            return resize_window(image, size, box, self.resample)
+        return np.asarray(image.resize(size, self.resample).crop(box))
+
+    def _geometry(
+        self, width: int, height: int
+    ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """Size of the resized image and the box of the crop in it."""
+        if self.size >= _SQUASH_FROM:
+            return (self.size, self.size), (0, 0, self.size, self.size)
+        short, long = sorted((width, height))
+        new_short = int(self.size / self.crop_pct)
+        new_long = int(new_short * long / short)
+        size = (new_short, new_long) if width <= height else (new_long, new_short)
+        left, top = ((side - self.size) // 2 for side in size)
+        return size, (left, top, left + self.size, top + self.size)
+
+    def normalize(self, pixels: npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
+        """Turn uint8 (B, S, S, 3) into float32 (B, 3, S, S) on the same device.
+
+        A look-up in a table of the 256 possible values per channel, which is made with the
+        reference's arithmetic: bit-equal to it, whatever the device.
+        """
+        batch = torch.as_tensor(pixels)
+        table = torch.from_numpy(self._table()).to(batch.device)
+        out = torch.empty(
+            (len(batch), 3, *batch.shape[1:3]), dtype=torch.float32, device=batch.device
+        )
+        for channel in range(3):
+            out[:, channel] = table[channel][batch[..., channel].int()]
+        return out
+
+    def _table(self) -> npt.NDArray[np.float32]:
+        """Float value of every uint8 value, (3, 256); arithmetic of transformers' rescale, normalize."""
+        values = np.arange(256, dtype=np.float64)
+        if self.do_rescale:
+            values = values * self.rescale_factor
+        table = np.repeat(values.astype(np.float32)[None], 3, axis=0)
+        if self.do_normalize:
+            mean = np.array(self.image_mean, np.float32)[:, None]
+            std = np.array(self.image_std, np.float32)[:, None]
+            table = (table - mean) / std
+        return table
+
+    def __call__(self, images: ImageInput | Sequence[ImageInput]) -> torch.Tensor:
+        """Preprocess one image or a list of them: float32 (B, 3, S, S).
+
+        An image is a PIL image, the bytes of a file, or a uint8 array (H, W, 3) in RGB order.
+        Raises ImageDecodeError for bytes that do not decode, TypeError and ValueError for inputs
+        of another kind or shape.
+        """
+        if isinstance(images, Image.Image | bytes | np.ndarray):
+            images = [images]
+        return self.normalize(np.stack([self.pixels(_to_image(image)) for image in images]))
+
+
+def size_mismatch(size: int, config: Mapping[str, Any], name: str = "") -> str | None:
+    """Say in one line that the preprocessing's size is not the one that the checkpoint tells.
+
+    config: the model's config.json, whose image_size older files carry. name: of the checkpoint,
+    such as microsoft/cvt-13-384-22k. Returns None when nothing disagrees.
+    """
+    told = config.get("image_size")
+    origin = "its config.json says"
+    if told is None:
+        match = re.search(r"(?<![0-9])(224|384)(?![0-9])", name.rstrip("/").rsplit("/", 1)[-1])
+        if match is None:
+            return None
+        told, origin = int(match[1]), f"its name, {name}, says"
+    if told == size:
+        return None
+    return f"images are resized to {size}, but the checkpoint is for {told} ({origin} so): set the size"
+
+
+def _to_image(image: ImageInput) -> Image.Image:
+    if isinstance(image, bytes):
+        return decode_image(image)
+    if isinstance(image, Image.Image):
+        return image
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"an image is a PIL image, bytes or a uint8 array, not {type(image)}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"an array must be uint8 of shape (H, W, 3), got {image.dtype} {image.shape}"
+        )
+    return Image.fromarray(image)
+
+
+def _three(value: float | Sequence[float]) -> tuple[float, ...]:
+    return (value,) * 3 if isinstance(value, int | float) else tuple(value)
+
+
+def _square(size: int | Sequence[int] | Mapping[str, int], name: str) -> int:
+    """Return the one number in any spelling of a square size."""
+    if isinstance(size, Mapping):
+        known = set(size) in ({"shortest_edge"}, {"height", "width"})
+        numbers = set(size.values()) if known else set()
+    else:
+        numbers = {size} if isinstance(size, int) else set(size)
+    if len(numbers) != 1:
+        raise ConfigError(f"{CONFIG_NAME}: {name} {size} is not one number for a square image")
+    return int(numbers.pop())
+
+
+def _read_config(source: Source, revision: str | None) -> dict[str, Any] | None:
+    """Return the preprocessor_config.json that belongs to ``source``; None if there is none."""
+    with open_source(source, revision) as (fetch, name):
+        is_itself = name is not None and name.endswith(".json") and name != "config.json"
+        path = fetch(name if is_itself and name else CONFIG_NAME)
+        if path is None and is_itself:
+            raise ConfigError(f"{display(source)}: no such file")
+        text = None if path is None else path.read_bytes()
+    try:
+        config = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{display(source)}: {CONFIG_NAME} is not JSON: {error}") from error
+    if not isinstance(config, dict | None):
+        raise ConfigError(f"{display(source)}: {CONFIG_NAME} holds no object")
+    return config
