@@ -85,9 +85,10 @@ class CvtConfig:
     """Stride of the query projection: always 1, as the residual needs every query."""
     initializer_range: float = 0.02
     """Standard deviation of new linear weights and of the class token."""
-    activation: str = "gelu"
+    activation: str | None = None
     """"gelu" (exact, as in transformers) or "quick_gelu" (x sigmoid(1.702 x), as in Microsoft's
-    code). The same weights exist under both conventions."""
+    code); the same weights exist under both conventions. None leaves it to the checkpoint's layout,
+    and is "gelu" in a new model."""
     labels: tuple[str, ...] = default_labels(1000)
     """The class names in the order of the logits; empty for a model without a classifier."""
     problem_type: str | None = None
@@ -99,7 +100,8 @@ class CvtConfig:
         self._check_stages()
         for s in range(self.num_stages):
             self._check_stage(s)
-        _check_choice("activation", self.activation, ACTIVATIONS)
+        if self.activation is not None:
+            _check_choice("activation", self.activation, ACTIVATIONS)
         if self.problem_type is not None:
             _check_choice("problem_type", self.problem_type, PROBLEM_TYPES)
 
@@ -170,8 +172,7 @@ class CvtConfig:
         given = {k: _frozen(v) for k, v in values.items() if k in known and v is not None}
         if isinstance(given.get("image_size"), tuple):
             given["image_size"] = given["image_size"][0]
-        activation = values.get("hidden_act") or "gelu"
-        return cls(**given, activation=activation, labels=_labels(values))
+        return cls(**given, activation=values.get("hidden_act"), labels=_labels(values))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of config.json, which transformers reads as well."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cvt.checkpoint import Pretrained
 from cvt.config import CvtConfig
 from cvt.heads import classification_loss
 from cvt.outputs import CvtModelOutput, CvtOutput
@@ -41,7 +42,7 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-def activation_layer(name: str) -> nn.Module:
+def activation_layer(name: str | None) -> nn.Module:
     """The MLP's activation by its name in the config."""
     return QuickGELU() if name == "quick_gelu" else nn.GELU()
 
@@ -265,12 +266,11 @@ def statistics_untouched(module: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-class CvtModel(nn.Module):
+class CvtModel(Pretrained):
     """The backbone: every stage, no final norm, no head. Takes any image of 3x3 pixels or more."""
 
     def __init__(self, config: CvtConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.stages = nn.ModuleList(Stage(config, s) for s in range(config.num_stages))
         self.apply(partial(init_weights, std=config.initializer_range))
 
@@ -337,12 +337,11 @@ class CvtModel(nn.Module):
             cast(Stage, stage).gradient_checkpointing = True
 
 
-class CvtForImageClassification(nn.Module):
+class CvtForImageClassification(Pretrained):
     """The backbone with its head: LayerNorm(class token), then a linear classifier."""
 
     def __init__(self, config: CvtConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.backbone = CvtModel(config)
         width = config.embed_dim[-1]
         self.norm = nn.LayerNorm(width, LAYER_NORM_EPS)
@@ -363,9 +362,9 @@ class CvtForImageClassification(nn.Module):
         """
         out = self.backbone(pixel_values, output_hidden_states, output_attentions)
         embedding = self.pool(out)
-        logits = self.head(embedding)
+        logits = self.head(embedding).float()
         loss = None if labels is None else classification_loss(self.config, logits, labels)
-        return CvtOutput(logits, embedding, loss, out.hidden_states, out.attentions)
+        return CvtOutput(logits, embedding.float(), loss, out.hidden_states, out.attentions)
 
     def pool(self, out: CvtModelOutput) -> Tensor:
         """The head's input (B, C). Without a class token: LayerNorm on every token, then mean."""

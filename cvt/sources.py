@@ -1,0 +1,114 @@
+"""Where a checkpoint's files come from: a local directory, an fsspec URI or the hub."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, TypeAlias
+
+import fsspec
+
+from cvt.errors import CheckpointError
+
+Source: TypeAlias = str | os.PathLike[str]
+Fetch: TypeAlias = Callable[[str], Path | None]
+"""Gives the local path of a file of the checkpoint, None if there is no such file."""
+
+FILE_SUFFIXES: Final = frozenset({".safetensors", ".bin", ".pth", ".pt", ".h5", ".json"})
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def display(source: Source) -> str:
+    """The source as it may appear in a message: without a URL's query, which can hold a secret."""
+    return os.fspath(source).split("?")[0]
+
+
+@contextmanager
+def open_source(source: Source, revision: str | None = None) -> Iterator[tuple[Fetch, str | None]]:
+    """Yield a way to fetch files that stand beside each other, and the name of the one meant.
+
+    The name is None when the source is a directory or a hub name. What is fetched from afar lives
+    as long as the context.
+
+    Raises:
+        CheckpointError: when the source does not exist, or on fetching, when it cannot be read.
+    """
+    text = os.fspath(source)
+    if "://" in text:
+        with TemporaryDirectory(prefix="cvt-") as folder:
+            parent, name = _split(text)
+            yield _remote(parent, Path(folder)), name
+    elif (path := Path(text).expanduser()).exists():
+        is_file = path.is_file()
+        yield _local(path.parent if is_file else path), path.name if is_file else None
+    elif _HUB_NAME.fullmatch(text):
+        yield _hub(text, revision), None
+    else:
+        raise CheckpointError(f"{text}: no such file or directory, and no hub name (owner/model)")
+
+
+def _split(uri: str) -> tuple[str, str | None]:
+    """The directory of a URI and its file name, None if it names no file (no suffix)."""
+    head, _, tail = uri.rstrip("/").rpartition("/")
+    is_file = Path(tail.split("?")[0]).suffix in FILE_SUFFIXES
+    return (head, tail) if is_file else (uri.rstrip("/"), None)
+
+
+def _local(folder: Path) -> Fetch:
+    return lambda name: path if (path := folder / name).is_file() else None
+
+
+def _remote(parent: str, folder: Path) -> Fetch:
+    def fetch(name: str) -> Path | None:
+        uri, path = f"{parent}/{name}", folder / name.split("?")[0]
+        try:
+            filesystem, key = fsspec.core.url_to_fs(uri)
+            filesystem.get_file(key, str(path))
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # each backend raises its own classes
+            raise CheckpointError(f"{display(uri)} cannot be read: {_reason(error)}") from error
+        return path
+
+    return fetch
+
+
+def _hub(repository: str, revision: str | None) -> Fetch:
+    """Files of a hub repository, through huggingface_hub's cache and its environment variables."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
+    except ImportError as error:
+        raise CheckpointError(
+            f"{repository} is not a local path, and reading the Hugging Face hub needs "
+            "huggingface_hub: pip install 'cvt-batch[hub]'"
+        ) from error
+
+    def fetch(name: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision))
+        except EntryNotFoundError as error:
+            # Offline, an absent format is normal; every checkpoint has its config.json.
+            if name == "config.json" and isinstance(error, LocalEntryNotFoundError):
+                raise CheckpointError(
+                    f"{repository} is not in the local cache, and the hub cannot be reached"
+                ) from error
+            return None
+        except (OSError, HFValidationError) as error:
+            raise CheckpointError(
+                f"{repository} is neither a local path nor readable on the hub: {_reason(error)}"
+            ) from error
+
+    return fetch
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, or its class where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,147 @@
+"""The network against transformers', in inference."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+
+from cvt import CvtConfig, CvtForImageClassification, CvtModel
+from cvt.model import Attention
+from tests.oracle import SMALL, Oracle, difference, images, oracle, relative_difference
+
+TOLERANCE = 2e-5  # logits are near 1; the same model differs by 7e-6 between batch sizes
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(2, 224, 224), (1, 384, 384), (2, 97, 131)])
+@torch.inference_mode()
+def test_cvt13_equals_transformers(
+    cvt13: Oracle,
+    cvt13_dir: Path,
+    batch: int,
+    height: int,
+    width: int,
+) -> None:
+    x = images(batch, height, width)
+    expected = cvt13(x, output_hidden_states=True)
+    ours = CvtForImageClassification.from_pretrained(cvt13_dir)(x, output_hidden_states=True)
+
+    assert expected.logits.std() > 0.5
+    assert difference(ours.logits, expected.logits) < TOLERANCE
+    for a, b in zip(ours.hidden_states, expected.hidden_states, strict=True):
+        assert relative_difference(a, b) < TOLERANCE
+
+
+@pytest.mark.parametrize("depth", [[1, 2, 3], [1, 1, 1], [2, 1, 2]])
+@torch.inference_mode()
+def test_small_equals_transformers(depth: list[int], tmp_path: Path) -> None:
+    """Head width 8; and depths that transformers itself refuses to build."""
+    expected_model = oracle(**SMALL | {"depth": depth})
+    expected_model.save_pretrained(tmp_path)
+    model = CvtForImageClassification.from_pretrained(tmp_path)
+    x = images(3, 64, 45)
+    assert difference(model(x).logits, expected_model(x).logits) < TOLERANCE
+
+
+@torch.inference_mode()
+def test_base_model_equals_transformers(cvt13: Oracle, cvt13_dir: Path) -> None:
+    x = images(2, 97, 131)
+    expected = cvt13.cvt(x, output_hidden_states=True)
+    ours = CvtModel.from_pretrained(cvt13_dir)(x, output_hidden_states=True)
+    assert ours.last_hidden_state.shape == (2, 384, 6, 9)
+    assert relative_difference(ours.last_hidden_state, expected.last_hidden_state) < TOLERANCE
+    assert ours.cls_token_value.shape == (2, 1, 384)
+    assert relative_difference(ours.cls_token_value, expected.cls_token_value) < TOLERANCE
+    assert len(ours.hidden_states) == 3
+
+
+@torch.inference_mode()
+def test_embedding_is_what_enters_the_classifier(cvt13: Oracle, cvt13_dir: Path) -> None:
+    entered: list[torch.Tensor] = []
+    hook = cvt13.classifier.register_forward_hook(lambda _, inputs, __: entered.append(inputs[0]))
+    x = images(2, 97, 131)
+    cvt13(x)
+    hook.remove()
+    embedding = CvtForImageClassification.from_pretrained(cvt13_dir)(x).embedding
+    assert embedding.dtype == torch.float32
+    assert embedding.shape == (2, 384)
+    assert difference(embedding, entered[0]) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels"),
+    [
+        ({}, torch.tensor([0, 6, 2])),
+        ({}, torch.tensor([[1.0, 0, 0, 1, 0, 0, 1]] * 3)),
+        ({"problem_type": "single_label_classification"}, torch.tensor([1, 2, 3])),
+        ({"problem_type": "multi_label_classification"}, torch.rand(3, 7).round()),
+        ({"problem_type": "regression"}, torch.linspace(-1, 1, 21).view(3, 7)),
+        ({"num_labels": 1}, torch.tensor([0.5, -1.0, 2.0])),
+        ({"num_labels": 1}, torch.tensor([[0.5], [-1.0], [2.0]])),
+    ],
+)
+@torch.inference_mode()
+def test_loss_is_chosen_as_transformers_does(
+    fields: dict[str, Any], labels: torch.Tensor, tmp_path: Path
+) -> None:
+    expected_model = oracle(**SMALL | fields)
+    expected_model.save_pretrained(tmp_path)
+    model = CvtForImageClassification.from_pretrained(tmp_path)
+    x = images(3, 32, 32)
+    expected = expected_model(x, labels=labels).loss
+    assert difference(model(x, labels=labels).loss, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("gain", [1.0, 3e-3])
+@torch.inference_mode()
+def test_layer_norm_eps_shows_on_tokens_of_tiny_variance(gain: float, tmp_path: Path) -> None:
+    """Variances near 1e-5: with eps 1e-6 or 1e-12 the logits would be off by more than 0.1."""
+    expected_model = oracle(**SMALL)
+    for stage in expected_model.cvt.encoder.stages:
+        for parameter in stage.embedding.convolution_embeddings.projection.parameters():
+            parameter.mul_(gain)
+    expected_model.save_pretrained(tmp_path)
+    model = CvtForImageClassification.from_pretrained(tmp_path)
+    x = images(2, 64, 64)
+    expected = expected_model(x).logits
+    assert difference(model(x).logits, expected) < TOLERANCE
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-12
+    if gain < 1:
+        assert difference(model(x).logits, expected) > 0.1
+
+
+@torch.inference_mode()
+def test_scale_is_of_the_stage_width_not_the_head_width(small: Oracle, small_dir: Path) -> None:
+    """The oracle agrees only as long as every stage divides by sqrt(C)."""
+    model = CvtForImageClassification.from_pretrained(small_dir)
+    x = images(2, 64, 64)
+    expected = small(x).logits
+    for stage, width in enumerate((16, 32, 48)):
+        attention = cast(Attention, model.get_submodule(f"backbone.stages.{stage}.blocks.0.attn"))
+        assert attention.scale == width**-0.5
+        attention.scale = 8**-0.5
+        assert difference(model(x).logits, expected) > 1e-3
+        attention.scale = width**-0.5
+    assert difference(model(x).logits, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("preset", "whole", "backbone", "buffers"),
+    [
+        ("cvt-13", 19_997_480, 19_611_712, 25_767),
+        ("cvt-21", 31_622_696, 31_236_928, 41_919),
+        ("cvt-w24", 277_196_392, 276_169_344, 134_472),
+    ],
+)
+def test_parameter_counts_are_the_published_models(
+    preset: str, whole: int, backbone: int, buffers: int
+) -> None:
+    """shared facts: counted on both reference implementations."""
+    with torch.device("meta"):
+        model = CvtForImageClassification(CvtConfig.from_preset(preset))
+    assert sum(p.numel() for p in model.parameters()) == whole
+    assert sum(p.numel() for p in model.backbone.parameters()) == backbone
+    assert sum(b.numel() for b in model.buffers()) == buffers
