@@ -18,9 +18,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from cvt.decode import decode_image, upright_rgb
+from cvt.decode import decode_image
 from cvt.errors import ConfigError
 from cvt.resample import resize_window
+from cvt.rgb import upright_rgb
 from cvt.sources import Source, display, open_source
 
 logger = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ class CvtImageProcessor:
         return out
 
     def _table(self) -> npt.NDArray[np.float32]:
-        """Float value of every uint8 value, (3, 256); arithmetic of transformers' rescale, normalize."""
+        """Float of every uint8 value, (3, 256), with the reference's arithmetic."""
         values = np.arange(256, dtype=np.float64)
         if self.do_rescale:
             values = values * self.rescale_factor
@@ -220,7 +221,7 @@ def size_mismatch(size: int, config: Mapping[str, Any], name: str = "") -> str |
         told, origin = int(match[1]), f"its name, {name}, says"
     if told == size:
         return None
-    return f"images are resized to {size}, but the checkpoint is for {told} ({origin} so): set the size"
+    return f"images are resized to {size}, but the checkpoint is for {told} ({origin} so): set size"
 
 
 def _to_image(image: ImageInput) -> Image.Image:

@@ -122,7 +122,8 @@ def _pass(pixels: _Pixels, axis: _Axis) -> _Pixels:
     for tap in range(axis.weights.shape[1]):
         rows = np.minimum(starts + tap, len(pixels) - 1)  # beyond the last row the weight is 0
         out += pixels[rows] * axis.weights[:, tap].reshape(shape)
-    return np.clip(out >> _PRECISION_BITS, 0, 255).astype(np.uint8)
+    out >>= _PRECISION_BITS
+    return out.clip(0, 255).astype(np.uint8)
 
 
 def _across(pixels: _Pixels, axis: _Axis) -> _Pixels:
@@ -142,9 +143,8 @@ def _nearest(in_size: int, out_size: int, window: tuple[int, int]) -> npt.NDArra
         return ((np.arange(start, stop) + 0.5) * scale).astype(np.int64)
     steps = np.full(stop, scale)
     steps[0] = 0.5 * scale
-    return np.add.accumulate(steps)[start:].astype(
-        np.int64
-    )  # adds up its rounding errors as C does
+    # A running sum, as in C, whose rounding errors decide some of the indices.
+    return np.add.accumulate(steps)[start:].astype(np.int64)
 
 
 def _nearest_window(

@@ -1,5 +1,7 @@
 """First bytes of image files: what a file claims to be, and whether its end is missing."""
 
+import struct
+
 _UNSUPPORTED_PREFIXES = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"),
@@ -26,29 +28,13 @@ _UNSUPPORTED_PREFIXES = (
     (b"\x89HDF", "HDF5"),
     (b"GRIB", "GRIB"),
     (b"BUFR", "BUFR"),
-    (b"\x00\x00\x01\xba", "MPEG"),
     (b"\x00\x00\x01\xb3", "MPEG"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "OLE compound (FlashPix, MIC, Office)"),
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_KNOWN_PREFIXES = (
-    _JPEG,
-    _PNG,
-    b"GIF87a",
-    b"GIF89a",
-    b"II*\x00",
-    b"MM\x00*",
-    b"II+\x00",
-    b"MM\x00+",
-    b"8BPS",
-    b"DDS ",
-    b"qoif",
-    b"icns",
-    b"\x00\x00\x00\x0cjP  \r\n\x87\n",
-    b"\xff\x4f\xff\x51",
-)
 
 
 def unsupported_format(data: bytes) -> str | None:
@@ -70,21 +56,11 @@ def _is_svg(data: bytes) -> bool:
     return head.startswith(b"<svg") or (head.startswith((b"<?xml", b"<!")) and b"<svg" in head)
 
 
-def is_known_image(data: bytes) -> bool:
-    """Tell whether the file starts as an image of a common format, sound or not."""
-    return (
-        data.startswith(_KNOWN_PREFIXES)
-        or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
-        or (data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"))
-        or (data.startswith(b"BM") and data[6:10] == bytes(4))
-    )
-
-
 def ends_early(data: bytes) -> bool:
     """Tell whether a file of a common format lacks the end that its format demands."""
-    if data.startswith(_JPEG):
+    if data.startswith(b"\xff\xd8\xff"):
         return b"\xff\xd9" not in data[-1024:]
-    if data.startswith(_PNG):
+    if data.startswith(b"\x89PNG"):
         return b"IEND" not in data[-1024:]
     if data.startswith(b"GIF8"):
         return not data.rstrip(b"\x00").endswith(b";")
@@ -94,6 +70,13 @@ def ends_early(data: bytes) -> bool:
         return len(data) < int.from_bytes(data[2:6], "little")
     if data[4:8] in (b"ftyp", b"jP  "):
         return _boxes_end_early(data)
+    try:
+        if data.startswith((b"II*\x00", b"MM\x00*")):
+            return _tiff_ends_early(data)
+        if data.startswith(b"\x00\x00\x01\x00"):
+            return _icons_end_early(data)
+    except struct.error:  # the tables that say where the image lies are cut off
+        return True
     return False
 
 
@@ -104,7 +87,33 @@ def _boxes_end_early(data: bytes) -> bool:
         size = int.from_bytes(data[position : position + 4], "big")
         if size == 1:
             size = int.from_bytes(data[position + 8 : position + 16], "big")
-        if size < 8:  # 0: the box reaches to the end of the file
+        if len(data) - position >= 8 > size:  # 0: the box reaches to the end of the file
             return False
-        position += size
+        position += max(size, 8)
     return position > len(data)
+
+
+def _tiff_ends_early(data: bytes) -> bool:
+    """Hold where the first image's strips or tiles lie against the length of the file."""
+    order = "<" if data.startswith(b"II") else ">"
+    (directory,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, directory)
+    entries = (
+        (*struct.unpack_from(order + "HHII", data, position - 8), position)
+        for position in range(directory + 10, directory + 10 + 12 * count, 12)
+    )
+    values: dict[int, tuple[int, ...]] = {}
+    for tag, kind, length, offset, inline in entries:
+        if tag in (273, 279, 324, 325) and kind in (3, 4):
+            code = f"{order}{length}{'H' if kind == 3 else 'I'}"
+            position = inline if struct.calcsize(code) <= 4 else offset
+            values[tag] = struct.unpack_from(code, data, position)
+    starts = values.get(273, ()) + values.get(324, ())
+    sizes = values.get(279, ()) + values.get(325, ())
+    return any(start + size > len(data) for start, size in zip(starts, sizes, strict=False))
+
+
+def _icons_end_early(data: bytes) -> bool:
+    (count,) = struct.unpack_from("<H", data, 4)
+    spans = (struct.unpack_from("<II", data, 6 + 16 * i + 8) for i in range(count))
+    return any(size + start > len(data) for size, start in spans)

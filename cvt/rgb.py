@@ -1,0 +1,107 @@
+"""Any PIL image to an upright RGB image that looks as a person would expect.
+
+- Transparency (LA, PA, RGBA, a transparent palette entry or colour key) is composited on white:
+  that is what viewers show and what transformers' ``do_convert_rgb`` does.
+- 16-bit grey keeps its high byte, as Pillow does for 16-bit colour.
+- 32-bit integers and floats carry no range of their own: `_grey_to_8_bit` has the rule.
+- CMYK, YCbCr, LAB and HSV are converted by Pillow. Colour profiles (ICC) are ignored, as the
+  reference preprocessing ignores them.
+- EXIF orientation is applied; EXIF data that cannot be read counts as absent.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+_BITS_PER_SAMPLE = 258
+_PHOTOMETRIC = 262
+_ORIENTATION = 274
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return ``image`` as RGB, turned as its EXIF orientation says; may be ``image`` itself."""
+    orientation = _orientation(image)
+    rgb = _to_rgb(image)
+    if orientation in _TRANSPOSE:
+        rgb = rgb.transpose(_TRANSPOSE[orientation])
+    if rgb is not image:
+        rgb.info = {}  # the EXIF data in it would turn the image a second time
+    return rgb
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - broken EXIF data fails in countless ways, none matters
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _grey_to_8_bit(image)
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
+    rgba = image.convert(straight).convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _grey_to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale to 0..255 the first of the ranges of `_tops` that holds all values.
+
+    If none does, lowest..highest is scaled. Values that are not finite count as the lowest.
+    """
+    values = np.asarray(image)
+    is_float = image.mode == "F"
+    finite = values[np.isfinite(values)] if is_float else values
+    low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+    tops = [top for top in _tops(image) if high <= top]
+    if low >= 0 and tops:
+        low, high = 0, tops[0]
+    scale = _scaled_floats if is_float else _scaled_integers
+    grey = np.empty(values.shape, np.uint8)
+    for row in range(0, len(values), 256):  # in strips: the arithmetic is 8 bytes wide
+        grey[row : row + 256] = scale(values[row : row + 256], low, high)
+    return Image.fromarray(255 - grey if _white_is_zero(image) else grey)
+
+
+def _tops(image: Image.Image) -> tuple[int, ...]:
+    """White in the ranges that an image with more than 8 bits may have, the likeliest first."""
+    if image.mode == "F":
+        return (1, 255)
+    if image.mode != "I":
+        return (4095, 65535) if _tag(image, _BITS_PER_SAMPLE) == 12 else (65535,)
+    return (65535,) if image.format in ("PNG", "PPM") else (255, 65535)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    return bool(_tag(image, _PHOTOMETRIC) == 0)
+
+
+def _tag(image: Image.Image, number: int) -> Any:
+    """Value of a TIFF tag, the first one if it has several; None for images from elsewhere."""
+    value = image.tag_v2.get(number) if isinstance(image, TiffImageFile) else None
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _scaled_integers(values: npt.NDArray[Any], low: Any, high: Any) -> npt.NDArray[Any]:
+    wide = values.astype(np.int64) - int(low)
+    return wide * 256 // (int(high) - int(low) + 1)
+
+
+def _scaled_floats(values: npt.NDArray[Any], low: Any, high: Any) -> npt.NDArray[Any]:
+    finite = np.where(np.isfinite(values), values, low).astype(np.float64)
+    return np.asarray(np.rint((finite - low) * (255 / (float(high - low) or 1.0))))
