@@ -1,0 +1,229 @@
+"""What the jobs' command lines share: flags, messages, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, get_args
+
+from pipeline.errors import ExitCode, JobError, one_line
+from pipeline.report import images_per_second
+from pipeline.run import RunResult
+from pipeline.spec import (
+    PILLOW_PIXEL_LIMIT,
+    Activation,
+    ComputeSpec,
+    Dtype,
+    EmbeddingDtype,
+    InputFormat,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    PolicySpec,
+    Pooling,
+    RunSpec,
+    Scores,
+)
+
+log = logging.getLogger("jobs")
+
+
+class StoppedError(JobError):
+    """The process was asked to end."""
+
+
+def main(job: Callable[[argparse.Namespace], ExitCode], parser: argparse.ArgumentParser) -> int:
+    """Run a job; whatever ends it early becomes one line on stderr and an exit code."""
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for name in ("jobs", "pipeline", "cvt"):
+        logging.getLogger(name).setLevel(logging.DEBUG if arguments.debug else logging.INFO)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return job(arguments)
+    except JobError as error:
+        return _give_up(error, error.exit_code, debug=arguments.debug)
+    except KeyboardInterrupt:
+        stopped = StoppedError("stopped; start the same command again to continue")
+        return _give_up(stopped, ExitCode.RUN_FAILED, debug=False)
+    except Exception as error:  # noqa: BLE001  # the last resort of a command
+        message = f"unexpected {type(error).__name__}: {one_line(error)}; --debug shows where"
+        return _give_up(error, ExitCode.RUN_FAILED, debug=arguments.debug, message=message)
+
+
+def _give_up(error: Exception, code: ExitCode, *, debug: bool, message: str = "") -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {message or one_line(error, limit=2000)}", file=sys.stderr)
+    return code
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise StoppedError(
+        f"stopped by {signal.Signals(number).name}; start the same command again to continue"
+    )
+
+
+def run_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the flags that every run takes."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m jobs.{name}",
+        description=description,
+        epilog="Exit codes: 0 done, 1 could not finish (start again to continue), 2 wrong usage, "
+        "3 too many images failed. Credentials come from the environment alone.",
+    )
+    _add_io(parser)
+    _add_compute(parser)
+    _add_policy(parser)
+    parser.add_argument("--debug", action="store_true", help="tracebacks and Ray's own log")
+    return parser
+
+
+def _add_io(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="directory, prefix, glob, image or .tar shard; a path or an fsspec URI (s3://...)",
+    )
+    add = parser.add_argument
+    add("--output", required=True, metavar="OUT", help="directory or URI of the results")
+    add(
+        "--model",
+        required=True,
+        metavar="SOURCE",
+        help="checkpoint: directory, file, URI or hub name",
+    )
+    add("--input-format", choices=get_args(InputFormat), default="auto")
+    add("--activation", choices=get_args(Activation), help="override the checkpoint's convention")
+    add("--image-size", type=int, metavar="S", help="override the preprocessing's size")
+    add("--dtype", choices=get_args(Dtype), default="float32", help="arithmetic of the model")
+    add("--embedding-dtype", choices=get_args(EmbeddingDtype), default="float32")
+    add("--pooling", choices=get_args(Pooling), default="cls_norm", help="what the embedding is")
+    add("--normalize", action=argparse.BooleanOptionalAction, default=False,
+        help="scale embeddings to length 1")  # fmt: skip
+    add(
+        "--scores",
+        choices=get_args(Scores),
+        help="by default what the checkpoint's problem type means",
+    )
+    add("--thresholds", type=_thresholds, metavar="T|FILE.json",
+        help="score from which on a class stands in `labels`: a number, or a JSON file of label to "
+        'number ("*" for the rest)')  # fmt: skip
+    add("--rows-per-file", type=int, metavar="N", help="by default files of about 256 MiB")
+
+
+def _add_compute(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("compute").add_argument
+    add("--num-gpus", type=float, metavar="N", help="GPUs of the run (default: all there are)")
+    add("--num-actors", type=int, metavar="N", help="model replicas (default: one per GPU or CPU)")
+    add(
+        "--num-cpus-per-actor",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads of a replica on CPUs",
+    )
+    add("--batch-size", type=int, metavar="N", help="default: 64 on a GPU, 8 on a CPU")
+    add("--block-size", type=int, default=ComputeSpec.block_size, metavar="N",
+        help="images per block of the data flow (default %(default)s)")  # fmt: skip
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("policy").add_argument
+    add("--max-failure-rate", type=float, default=PolicySpec.max_failure_rate, metavar="R",
+        help="share of images that may fail before the exit code is 3 (%(default)s)")  # fmt: skip
+    add("--max-pixels", type=int, default=PILLOW_PIXEL_LIMIT, metavar="N",
+        help="larger images, by their header, are not decoded (default %(default)s)")  # fmt: skip
+    add("--max-bytes", type=int, default=InputSpec.max_bytes, metavar="N",
+        help="larger files are not fetched (default %(default)s)")  # fmt: skip
+    add("--retry-failed", type=_codes, default=(), metavar="CODES",
+        help="error codes, comma separated, of earlier failures to try again")  # fmt: skip
+    add("--full", action="store_true", help="do everything again")
+    add("--allow-mixed", action="store_true", help="let earlier runs of another model stand")
+    add("--discard-open-run", action="store_true", help="throw away an unfinished run")
+
+
+def _codes(text: str) -> tuple[str, ...]:
+    return tuple(code.strip() for code in text.split(",") if code.strip())
+
+
+def _thresholds(text: str) -> float | dict[str, float]:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        values = json.loads(Path(text).read_text())
+        return {str(label): float(value) for label, value in values.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text} is neither a number nor a JSON file of label to number: {one_line(error)}"
+        ) from error
+
+
+def run_spec(arguments: argparse.Namespace, *, top_k: int | None, embeddings: bool) -> RunSpec:
+    """The spec that the flags describe."""
+    a = vars(arguments)
+
+    def pick(*names: str) -> dict[str, Any]:
+        return {name: a[name] for name in names}
+
+    return RunSpec(
+        inputs=InputSpec(
+            uris=tuple(a["inputs"]), format=a["input_format"], **pick("max_pixels", "max_bytes")
+        ),
+        model=ModelSpec(source=a["model"], **pick("activation", "image_size", "dtype")),
+        output=OutputSpec(
+            uri=a["output"],
+            top_k=top_k,
+            embeddings=embeddings,
+            **pick(
+                "scores", "thresholds", "pooling", "normalize", "embedding_dtype", "rows_per_file"
+            ),
+        ),
+        compute=ComputeSpec(
+            **pick("num_gpus", "num_actors", "num_cpus_per_actor", "batch_size", "block_size")
+        ),
+        policy=PolicySpec(
+            **pick("max_failure_rate", "full", "allow_mixed", "retry_failed", "discard_open_run")
+        ),
+    )
+
+
+def summarize(result: RunResult) -> ExitCode:
+    """Print the closing summary to stdout; the exit code of the job."""
+    counts, manifest = result.counts, result.manifest
+    computed = counts["ok"] + counts["failed"]
+    if not computed:
+        print(f"nothing new: {counts['skipped']} images unchanged")
+    else:
+        print(
+            f"{counts['listed']} images listed = {counts['ok']} ok + {counts['failed']} failed "
+            f"+ {counts['skipped']} skipped (unchanged)"
+        )
+        print(f"table:  {result.data_uri}")
+    print(f"report: {result.report_uri}")
+    if rate := images_per_second(manifest):
+        print(f"speed:  {rate:.1f} images/s, start of Ray included")
+    for code, number in manifest["failures"].items():
+        print(f"failed: {number} {code}")
+    if result.exit_code is ExitCode.TOO_MANY_FAILURES:
+        raise_rate(result)
+    return result.exit_code
+
+
+def raise_rate(result: RunResult) -> None:
+    """Say on stderr why a closed run still counts as a failure."""
+    print(
+        f"error: {result.failure_rate:.1%} of the images failed, more than --max-failure-rate "
+        f"{result.max_failure_rate:.1%}; the failed rows of the table name the reasons",
+        file=sys.stderr,
+    )

@@ -1,0 +1,1 @@
+"""The data flow: inventory, plan, fetch and decode, infer, write, close, publish."""

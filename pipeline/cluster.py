@@ -1,0 +1,173 @@
+"""Ray: where it runs, and how the stages share what it has.
+
+Actors start first and keep their CPUs; if nothing is left for the decode tasks, nothing ever
+moves (ray-project/ray 44687). The shares are therefore computed here, before the start, so that
+their sum always leaves room:
+
+    GPU     an actor takes its share of a GPU and one CPU (less on a machine with few), decode
+            tasks one CPU each from the rest
+    CPU     an actor computes with ``num_cpus_per_actor`` threads and reserves nine tenths of
+            them; the tenths that are left carry the decode tasks, which the operating system
+            lets run beside the actors on the same cores
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data  # configures the loggers that _quiet adjusts
+from ray._private.log import PlainRayHandler
+
+from pipeline.errors import UsageError, one_line
+from pipeline.spec import ComputeSpec
+
+ACTOR_SHARE = 0.9
+WRITERS_SHARE = 0.02
+LOCAL_OBJECT_STORE_BYTES = 2**30
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """Who gets what. CPUs and GPUs are Ray's logical ones."""
+
+    num_actors: int
+    actor_cpus: float
+    actor_gpus: float
+    actor_threads: int
+    decode_cpus: float
+    batch_size: int
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.actor_gpus > 0
+
+    def describe(self) -> str:
+        """One line for the log."""
+        actors = f"{self.num_actors} actor{'s' if self.num_actors > 1 else ''}"
+        if self.on_gpu:
+            return f"{actors} with {self.actor_gpus:g} GPU each, batches of {self.batch_size}"
+        return (
+            f"{actors} with {self.actor_threads} CPU thread"
+            f"{'s' if self.actor_threads > 1 else ''} each, batches of {self.batch_size}"
+        )
+
+
+def allocate(compute: ComputeSpec, *, cpus: float, gpus: float) -> Allocation:
+    """Divide a cluster's CPUs and GPUs between model actors and decode tasks.
+
+    Raises:
+        UsageError: what is asked for is more than there is.
+    """
+    wanted = gpus if compute.num_gpus is None else compute.num_gpus
+    if wanted > gpus:
+        raise UsageError(f"--num-gpus {wanted:g} asks for more than the {gpus:g} of the cluster")
+    if wanted:
+        return _on_gpus(compute, cpus, wanted)
+    return _on_cpus(compute, cpus)
+
+
+def _on_gpus(compute: ComputeSpec, cpus: float, gpus: float) -> Allocation:
+    actors = compute.num_actors or max(int(gpus), 1)
+    share = gpus / actors
+    # Ray places an actor on whole GPUs or on a part of one.
+    actor_gpus = float(int(share)) if share >= 1 else share
+    actor_cpus = min(1.0, cpus / (2 * actors))
+    return Allocation(
+        num_actors=actors,
+        actor_cpus=round(actor_cpus, 3),
+        actor_gpus=round(actor_gpus, 4),
+        actor_threads=1,
+        decode_cpus=_decode_cpus(cpus - actors * actor_cpus),
+        batch_size=compute.batch_size or 64,
+    )
+
+
+def _on_cpus(compute: ComputeSpec, cpus: float) -> Allocation:
+    threads = compute.num_cpus_per_actor
+    actor_cpus = ACTOR_SHARE * threads
+    most = int(cpus // threads)
+    actors = compute.num_actors or max(most, 1)
+    if actors > most:
+        raise UsageError(
+            f"{actors} actors of {threads} CPUs need more than the {cpus:g} of the cluster; "
+            "lower --num-actors or --num-cpus-per-actor"
+        )
+    return Allocation(
+        num_actors=actors,
+        actor_cpus=actor_cpus,
+        actor_gpus=0.0,
+        actor_threads=threads,
+        decode_cpus=_decode_cpus(cpus - actors * actor_cpus),
+        batch_size=compute.batch_size or 8,
+    )
+
+
+def _decode_cpus(free: float) -> float:
+    """At least two decode tasks at a time, of one CPU each where there is room."""
+    return round(min(1.0, (free - WRITERS_SHARE) / 2), 3)
+
+
+@contextmanager
+def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Allocation]:
+    """Join the cluster named by RAY_ADDRESS (a submitted job has it), or start Ray locally.
+
+    A session that is already connected is used and left as it is.
+    """
+    started = not ray.is_initialized()
+    if started:
+        _connect(debug)
+    try:
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        yield allocate(compute, cpus=resources.get("CPU", 0), gpus=resources.get("GPU", 0))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _connect(debug: bool) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    level = logging.INFO if debug else logging.ERROR
+    _quiet(level)
+    options: dict[str, Any] = {"logging_level": level, "log_to_driver": debug}
+    if not address:  # then a Ray of our own, not one that happens to run on this machine
+        options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
+    try:
+        with nullcontext() if debug else _muted():
+            ray.init(address=address or "local", **options)
+    except (ConnectionError, ValueError) as error:
+        raise UsageError(f"cannot reach Ray at {address or 'local'}: {one_line(error)}") from error
+
+
+def _quiet(level: int) -> None:
+    """Ray tells much that only its developers need; its files under /tmp/ray keep all of it."""
+    logging.getLogger("ray").setLevel(level)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, PlainRayHandler):
+            handler.setLevel(level)
+    if level >= logging.ERROR:
+        # Or Ray's C++ side warns of every actor that may be restarted.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Nothing of this process reaches stderr: Ray's C++ side announces the log level it was given.
+    What goes wrong is raised all the same."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

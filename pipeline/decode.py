@@ -1,0 +1,96 @@
+"""The CPU stage: WORK in, DECODED out. Fetch and decode share a task, so that encoded bytes never
+travel through the object store; what leaves are uint8 pixels of the model's size."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from cvt import CvtImageProcessor, ImageDecodeError, decode_image
+from pipeline.errors import one_line
+from pipeline.fetch import Item, fetch_items
+from pipeline.progress import Reporter
+from pipeline.schema import DECODED
+from pipeline.storage import WorkerEnvironment
+
+THUMBNAIL_PIXELS = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings:
+    """What a decode task needs to know; travels with it to the worker."""
+
+    processor: CvtImageProcessor
+    environment: WorkerEnvironment
+    max_pixels: int
+    max_bytes: int
+    block_size: int
+    thumbnail_rate: float = 0.0
+    """Share of the images, chosen by their uri, that also yield a thumbnail."""
+    reporter: Reporter = field(default_factory=Reporter)
+
+
+def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
+    """One row per image, in tables of ``block_size`` rows, so that a shard of any size streams.
+
+    Never raises for what is wrong with an image, its bytes or its shard: that becomes the row.
+    """
+    settings.environment.apply()
+    rows = (_decode_item(item, settings) for item in fetch_items(work, settings.max_bytes))
+    while True:
+        started = time.perf_counter()
+        chunk = list(islice(rows, settings.block_size))
+        if not chunk:
+            return
+        settings.reporter.report(decoded=len(chunk), decode_seconds=time.perf_counter() - started)
+        yield pa.Table.from_pylist(chunk, schema=DECODED)
+
+
+def _decode_item(item: Item, settings: DecodeSettings) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "uri": item.uri,
+        "status": "failed",
+        "size_bytes": item.size_bytes,
+        "source_version": item.source_version,
+        "_shard": item.shard,
+        "_shard_rows": item.shard_rows,
+    }
+    if item.error is not None:
+        return row | {"error_code": item.error.code, "error_message": one_line(item.error)}
+    data = item.data or b""
+    row["sha256"] = hashlib.sha256(data).hexdigest()
+    try:
+        image = decode_image(data, max_pixels=settings.max_pixels)
+    except ImageDecodeError as error:
+        return row | {"error_code": error.code, "error_message": one_line(error)}
+    pixels = settings.processor.pixels(image)
+    row |= {"status": "ok", "width": image.width, "height": image.height}
+    if _is_sampled(item.uri, settings.thumbnail_rate):
+        row["_thumbnail"] = _thumbnail(pixels)
+    return row | {"_pixels": pixels.tobytes()}
+
+
+def _is_sampled(uri: str, rate: float) -> bool:
+    """A choice that falls the same in every attempt and on every worker."""
+    return zlib.crc32(uri.encode()) < rate * 2**32
+
+
+def _thumbnail(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """What the model sees, as a small JPEG."""
+    image = Image.fromarray(pixels)
+    if max(image.size) > THUMBNAIL_PIXELS:
+        image = image.resize((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=80)
+    return buffer.getvalue()

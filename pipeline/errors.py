@@ -1,0 +1,88 @@
+"""Everything that can go wrong, drawn as one tree.
+
+    JobError                      ends the command; its exit code is part of the contract
+    ├── UsageError        (2)     wrong usage or configuration, found before any image is read
+    └── RunError          (1)     the run could not finish; the same command continues it
+    ItemError                     ends one image; becomes a row with ``status = failed``
+    ├── cvt.ImageDecodeError      empty_file, not_an_image, unsupported_format, truncated, corrupt,
+    │                             too_many_pixels (raised by ``cvt``, which knows no pipeline)
+    ├── FetchError                not_found, access_denied, timeout, storage_error, too_large
+    ├── ShardError                shard_truncated, shard_corrupt, shard_empty
+    └── InferenceError            non_finite_output
+
+The leaves are the values of the ``error_code`` column. ``TRANSIENT_CODES`` may succeed when tried
+again; the others will fail again for as long as the bytes stay what they are.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every job."""
+
+    OK = 0
+    RUN_FAILED = 1
+    USAGE = 2
+    TOO_MANY_FAILURES = 3
+
+
+class JobError(Exception):
+    """Ends the command with one line that names the cause and the next step."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.RUN_FAILED
+
+
+class UsageError(JobError):
+    """Wrong usage or configuration, found before any image is read."""
+
+    exit_code = ExitCode.USAGE
+
+
+class RunError(JobError):
+    """The run could not finish; starting the same command again continues it."""
+
+
+class ItemError(Exception):
+    """Ends one image. ``code`` becomes its ``error_code``, the text its ``error_message``."""
+
+    codes: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, code: str, message: str) -> None:
+        if code not in self.codes:
+            raise ValueError(f"{type(self).__name__} has no error code {code!r}")
+        super().__init__(message)
+        self.code = code
+
+
+class FetchError(ItemError):
+    """The bytes of an image could not be read from where the listing saw it."""
+
+    codes = frozenset({"not_found", "access_denied", "timeout", "storage_error", "too_large"})
+
+
+class ShardError(ItemError):
+    """A shard could not be read to its end; its readable members have rows of their own."""
+
+    codes = frozenset({"shard_truncated", "shard_corrupt", "shard_empty"})
+
+
+class InferenceError(ItemError):
+    """The model gave no usable numbers for an image that was decoded."""
+
+    codes = frozenset({"non_finite_output"})
+
+
+DECODE_CODES = frozenset(
+    {"empty_file", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels"}
+)
+ERROR_CODES = DECODE_CODES | FetchError.codes | ShardError.codes | InferenceError.codes
+TRANSIENT_CODES = frozenset({"access_denied", "timeout", "storage_error", "not_found"})
+
+
+def one_line(error: BaseException | str, limit: int = 300) -> str:
+    """The text of an error as a single line of at most ``limit`` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

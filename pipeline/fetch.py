@@ -1,0 +1,217 @@
+"""The bytes of an image: out of a file, an object, or a member of a tar.
+
+Fetching runs ahead of decoding in threads, so that the latency of the storage hides behind the
+work of the core; the window is bounded in images and in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+
+from pipeline.errors import FetchError, ItemError, ShardError, one_line
+from pipeline.inventory import STORAGE_ERRORS, Kind
+from pipeline.spec import IMAGE_EXTENSIONS
+from pipeline.storage import filesystem, split_uri
+
+WINDOW_IMAGES = 32
+WINDOW_BYTES = 64 * 2**20
+RETRY_PAUSES_SECONDS = (0.2, 1.0)
+
+_IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One image on its way to the decoder: its bytes, or why there are none."""
+
+    uri: str
+    source_version: str | None
+    size_bytes: int | None
+    data: bytes | None = None
+    error: ItemError | None = None
+    shard: str | None = None
+    shard_rows: int | None = None
+    """On the last item of a shard: how many rows the shard has in all."""
+
+
+def fetch_items(work: pa.Table, max_bytes: int) -> Iterator[Item]:
+    """The items behind a WORK table; every listed image yields exactly one, whatever happens."""
+    for row in work.filter(pc.equal(work["kind"], Kind.WEBDATASET.value)).to_pylist():
+        yield from _mark_last(_shard_items(row, max_bytes), already=len(row["_done"] or ()))
+    images = work.filter(pc.equal(work["kind"], Kind.IMAGE.value)).to_pylist()
+    yield from _read_ahead(images, max_bytes)
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole object.
+
+    Raises:
+        FetchError: with the code that says whether another try makes sense.
+    """
+    pauses = iter(RETRY_PAUSES_SECONDS)
+    while True:
+        try:
+            with _open(uri) as stream:
+                data: bytes = stream.read()
+                return data
+        except STORAGE_ERRORS as error:
+            failure = _classify(error)
+            pause = next(pauses, None)
+            if pause is None or failure.code in ("not_found", "access_denied"):
+                raise failure from error
+            time.sleep(pause)
+
+
+def _classify(error: Exception) -> FetchError:
+    """The error class of a storage failure; object stores tell theirs only in the text."""
+    text = one_line(error)
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return FetchError("not_found", f"no longer there: {text}")
+    if isinstance(error, PermissionError) or "ACCESS_DENIED" in text:
+        return FetchError("access_denied", text)
+    if isinstance(error, TimeoutError) or "timeout" in text.lower() or "timed out" in text:
+        return FetchError("timeout", text)
+    return FetchError("storage_error", text)
+
+
+@cache
+def _s3() -> pafs.S3FileSystem:
+    """pyarrow's client takes a quarter of s3fs' CPU time per object; settings as botocore's."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    options: dict[str, Any] = {"region": region} if region else {}
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        options["endpoint_override"] = endpoint
+    return pafs.S3FileSystem(connect_timeout=10, request_timeout=60, **options)
+
+
+@contextmanager
+def _open(uri: str) -> Iterator[IO[bytes]]:
+    """A readable binary stream over the object."""
+    protocol, path = split_uri(uri)
+    if protocol == "file":
+        with open(path, "rb") as file:
+            yield file
+    elif protocol == "s3":
+        with _s3().open_input_stream(path) as stream:
+            yield stream
+    else:
+        with filesystem(protocol).open(path, "rb") as file:
+            yield file
+
+
+def _fetch(row: dict[str, Any], max_bytes: int) -> Item:
+    item = Item(uri=row["uri"], source_version=row["source_version"], size_bytes=row["size_bytes"])
+    try:
+        _check_size(row["size_bytes"], max_bytes)
+        data = read_bytes(row["uri"])
+    except ItemError as error:
+        return replace(item, error=error)
+    return replace(item, data=data, size_bytes=len(data))
+
+
+def _check_size(size: int | None, max_bytes: int) -> None:
+    if size is not None and size > max_bytes:
+        raise FetchError("too_large", f"{size} bytes are more than --max-bytes {max_bytes}")
+
+
+def _read_ahead(rows: list[dict[str, Any]], max_bytes: int) -> Iterator[Item]:
+    """Items in the order of ``rows``, fetched by threads within the window."""
+    waiting: deque[tuple[Future[Item], int]] = deque()
+    held = 0
+    with ThreadPoolExecutor(WINDOW_IMAGES) as threads:
+        for row in rows:
+            size = min(row["size_bytes"] or 0, max_bytes)
+            while waiting and (len(waiting) >= WINDOW_IMAGES or held + size > WINDOW_BYTES):
+                future, freed = waiting.popleft()
+                held -= freed
+                yield future.result()
+            waiting.append((threads.submit(_fetch, row, max_bytes), size))
+            held += size
+        while waiting:
+            yield waiting.popleft()[0].result()
+
+
+def _mark_last(items: Iterator[Item], already: int) -> Iterator[Item]:
+    """Tell on the last item how many rows the shard has, earlier attempts' rows included."""
+    count = already
+    previous: Item | None = None
+    for item in items:
+        if previous is not None:
+            yield previous
+        previous = item
+        count += 1
+    if previous is not None:
+        yield replace(previous, shard_rows=count)
+
+
+def _shard_items(row: dict[str, Any], max_bytes: int) -> Iterator[Item]:
+    """The images of a tar, streamed; what makes the rest unreadable is one more, failed item."""
+    base = Item(
+        uri=row["uri"], source_version=row["source_version"], size_bytes=None, shard=row["uri"]
+    )
+    done = set(row["_done"] or ())
+    seen: set[str] = set()
+    try:
+        with _open(row["uri"]) as stream:
+            for item in _tar_members(stream, base, max_bytes, seen):
+                if item.uri not in done:
+                    yield item
+        if not seen:
+            raise ShardError("shard_empty", "the tar holds no image")
+    except ItemError as error:
+        yield replace(base, error=error, size_bytes=row["size_bytes"])
+    except STORAGE_ERRORS as error:
+        yield replace(base, error=_classify(error), size_bytes=row["size_bytes"])
+
+
+def _tar_members(stream: IO[bytes], base: Item, max_bytes: int, seen: set[str]) -> Iterator[Item]:
+    """Image members in the order of the tar; a name that comes again gets a number."""
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*") as tar:
+            for member in tar:
+                if member.isfile() and member.name.lower().endswith(_IMAGE_SUFFIXES):
+                    uri = _unused(f"{base.uri}#{member.name}", seen)
+                    yield _read_member(tar, member, replace(base, uri=uri), max_bytes)
+    except tarfile.ReadError as error:
+        code = "shard_truncated" if "unexpected end" in str(error) else "shard_corrupt"
+        raise ShardError(code, f"the tar ends early or is damaged: {one_line(error)}") from error
+    except EOFError as error:
+        raise ShardError("shard_truncated", one_line(error)) from error
+    except (tarfile.TarError, zlib.error) as error:
+        raise ShardError("shard_corrupt", one_line(error)) from error
+
+
+def _unused(uri: str, seen: set[str]) -> str:
+    unused, number = uri, 1
+    while unused in seen:
+        number += 1
+        unused = f"{uri}#{number}"
+    seen.add(unused)
+    return unused
+
+
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, item: Item, max_bytes: int) -> Item:
+    item = replace(item, size_bytes=member.size)
+    try:
+        _check_size(member.size, max_bytes)
+    except FetchError as error:
+        return replace(item, error=error)
+    file = tar.extractfile(member)
+    data = file.read() if file else b""
+    if len(data) < member.size:
+        raise ShardError("shard_truncated", f"the tar ends inside {member.name}")
+    return replace(item, data=data)

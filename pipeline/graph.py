@@ -1,0 +1,87 @@
+"""The data flow itself, as Ray sees it: blocks of work, decode tasks, model actors, one sink."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.util.annotations import RayDeprecationWarning
+
+from pipeline.cluster import Allocation
+from pipeline.decode import DecodeSettings, decode_block
+from pipeline.infer import InferSettings, ModelBundle, Predictor
+from pipeline.staging import Part
+from pipeline.write import PartSink
+
+NO_PROGRESS_TIMEOUT_SECONDS = 600
+WRITE_CPUS = 0.01
+# Ray's defaults are endless: a block that kills its process would be tried for ever.
+TASK_LIMITS: dict[str, Any] = {"max_retries": 3}
+ACTOR_LIMITS: dict[str, Any] = {"max_restarts": 3, "max_task_retries": 3}
+
+
+def execute(
+    blocks: Sequence[pa.Table],
+    decode: DecodeSettings,
+    bundle: ray.ObjectRef[ModelBundle],
+    infer: InferSettings,
+    sink: PartSink,
+    allocation: Allocation,
+) -> list[Part]:
+    """Stream the blocks through decode and inference into the sink; the parts that it wrote."""
+    _configure()
+    work = ray.data.from_arrow(blocks)
+    decoded = _decode(work, decode, allocation)
+    results = _infer(decoded, bundle, infer, allocation)
+    results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
+    return sink.parts
+
+
+def _decode(work: Dataset, settings: DecodeSettings, allocation: Allocation) -> Dataset:
+    with _limits_are_deprecated():
+        return work.map_batches(
+            partial(decode_block, settings=settings),
+            batch_format="pyarrow",
+            batch_size=None,
+            num_cpus=allocation.decode_cpus,
+            **TASK_LIMITS,
+        )
+
+
+def _infer(
+    decoded: Dataset,
+    bundle: ray.ObjectRef[ModelBundle],
+    settings: InferSettings,
+    allocation: Allocation,
+) -> Dataset:
+    with _limits_are_deprecated():
+        return decoded.map_batches(
+            Predictor,
+            fn_constructor_args=(bundle, settings),
+            compute=ActorPoolStrategy(size=allocation.num_actors),
+            batch_format="pyarrow",
+            batch_size=allocation.batch_size,
+            num_cpus=allocation.actor_cpus,
+            num_gpus=allocation.actor_gpus or None,
+            **ACTOR_LIMITS,
+        )
+
+
+def _limits_are_deprecated() -> warnings.catch_warnings[None]:
+    """Ray 2.60 to 2.63 take restart limits only through arguments that they warn about."""
+    return warnings.catch_warnings(action="ignore", category=RayDeprecationWarning)
+
+
+def _configure() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = sys.stderr.isatty()
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
+    # A shard's images leave its task in small blocks, or none would be computed until all are
+    # decoded.
+    context.target_max_block_size = 16 * 2**20

@@ -1,0 +1,98 @@
+"""Closed runs: what the output holds already, and whether a new run may stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import UsageError
+from pipeline.ledger import Ledger
+from pipeline.provenance import differences
+from pipeline.staging import OpenRun, read_columns
+from pipeline.storage import Store
+
+RUNS = "runs"
+DATA = "data"
+LATEST = "latest.json"
+
+
+@dataclass(frozen=True)
+class ClosedRun:
+    """One published run, by its manifest."""
+
+    run_id: str
+    manifest: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree between runs whose rows stand in one table."""
+        identity: dict[str, Any] = self.manifest["identity"]
+        return identity
+
+    @property
+    def files(self) -> list[str]:
+        return [file["name"] for file in self.manifest["files"]]
+
+
+@dataclass(frozen=True)
+class History:
+    """The live runs: the newest ``--full`` run and all that closed after it, newest first."""
+
+    store: Store
+    runs: tuple[ClosedRun, ...]
+
+    @classmethod
+    def load(cls, store: Store) -> History:
+        return cls(store, tuple(_live_runs(store)))
+
+    def ledger(self) -> Ledger:
+        """An index over the live rows."""
+        tables = (table for run in self.runs for table in self._tables(run))
+        return Ledger.from_tables(tables)
+
+    def _tables(self, run: ClosedRun) -> Iterator[pa.Table]:
+        return read_columns(self.store, run.files)
+
+    def check(self, identity: dict[str, Any]) -> None:
+        """Refuse to mix numbers of different models, or rows of different columns.
+
+        Raises:
+            UsageError: with the differing settings side by side.
+        """
+        for run in self.runs:
+            check_identity(identity, run.identity, f"the closed run {run.run_id}", _CLOSED_ADVICE)
+
+
+_CLOSED_ADVICE = "--full redoes everything with the new settings, --allow-mixed keeps both"
+_OPEN_ADVICE = "finish it with its own settings, or start over with --discard-open-run (or --full)"
+
+
+def _live_runs(store: Store) -> Iterator[ClosedRun]:
+    for run_id in reversed(list(store.children(RUNS))):
+        manifest = store.read_json(f"{RUNS}/{run_id}/manifest.json")
+        if manifest is None:
+            continue
+        yield ClosedRun(run_id, manifest)
+        if manifest["spec"]["policy"]["full"]:
+            return
+
+
+def check_identity(ours: dict[str, Any], theirs: dict[str, Any], whose: str, advice: str) -> None:
+    """Raise a UsageError that shows what differs, ``theirs -> ours``."""
+    lines = differences(ours, theirs)
+    if lines:
+        raise UsageError(f"this run differs from {whose} ({'; '.join(lines)}); {advice}")
+
+
+def check_open_run(run: OpenRun, identity: dict[str, Any], inputs: dict[str, Any]) -> None:
+    """An open run is finished by the command that began it.
+
+    Raises:
+        UsageError: the settings or the inputs are others.
+    """
+    ours = {**identity, "inputs": inputs}
+    theirs = {**run.record["identity"], "inputs": run.record["inputs"]}
+    check_identity(ours, theirs, f"the unfinished run {run.run_id}", _OPEN_ADVICE)

@@ -1,0 +1,226 @@
+"""The actor: holds one replica of the network, DECODED in, results out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
+from pipeline.errors import InferenceError
+from pipeline.progress import Reporter
+from pipeline.schema import INTERNAL, SOURCE
+from pipeline.spec import Dtype, EmbeddingDtype, Pooling, Scores
+
+DTYPES: dict[Dtype, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+SCORES: dict[Scores, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda logits: logits.softmax(dim=1),
+    "sigmoid": torch.sigmoid,
+    "logits": lambda logits: logits,
+}
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A network as plain data. The driver loads it once; Ray's object store shares the arrays
+    with every actor of a node, so that no actor downloads weights."""
+
+    config: CvtConfig
+    arrays: dict[str, npt.NDArray[Any]]
+    processor: CvtImageProcessor
+
+    @classmethod
+    def of(cls, model: CvtForImageClassification, processor: CvtImageProcessor) -> ModelBundle:
+        arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        return cls(model.config, arrays, processor)
+
+    def build(self) -> CvtForImageClassification:
+        """The network in float32 on the CPU, over the bundle's own memory."""
+        return CvtForImageClassification.from_state(self.config, self.arrays)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferSettings:
+    """What an actor computes, on what."""
+
+    dtype: Dtype
+    on_gpu: bool
+    threads: int
+    columns: tuple[pa.Field, ...]
+    """What to write beside the columns that describe the image."""
+    top_k: int
+    scores: Scores
+    thresholds: tuple[float, ...]
+    """Score from which on a class counts, by class; empty when nothing is cut."""
+    pooling: Pooling
+    normalize: bool
+    embedding_dtype: EmbeddingDtype
+    reporter: Reporter = field(default_factory=Reporter)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network says about a batch, on the host, one row per image."""
+
+    logits: Tensor
+    """(B, N) float32."""
+    embedding: Tensor
+    """(B, C) float32."""
+
+    def finite(self) -> npt.NDArray[np.bool_]:
+        """(B,): which images have numbers only."""
+        finite = self.logits.isfinite().all(dim=1) & self.embedding.isfinite().all(dim=1)
+        mask: npt.NDArray[np.bool_] = finite.numpy()
+        return mask
+
+
+class Predictor:
+    """Callable for ``Dataset.map_batches``: turns decoded images into result rows."""
+
+    def __init__(self, bundle: ray.ObjectRef[ModelBundle], settings: InferSettings) -> None:
+        shared: ModelBundle = ray.get(bundle)
+        self.settings = settings
+        self.processor = shared.processor
+        self.labels = pa.array([label for _, label in sorted(shared.config.id2label.items())])
+        self.device = torch.device("cuda" if settings.on_gpu else "cpu")
+        self.dtype = DTYPES[settings.dtype]
+        if not settings.on_gpu:
+            torch.set_num_threads(settings.threads)
+        model = shared.build()
+        if settings.pooling == "cls_norm":
+            self.model = model.optimize(dtype=self.dtype, device=self.device)
+        else:
+            self.model = model.to(self.device, self.dtype)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        started = time.perf_counter()
+        rows = batch.select([*SOURCE.names, *INTERNAL.names])
+        pixels = _pixels(batch["_pixels"], self.processor.size)
+        predictions = self.predict(pixels) if len(pixels) else None
+        table = _assemble(rows, predictions, self.labels, self.settings)
+        self.settings.reporter.report(
+            inferred=table.num_rows,
+            failed=pc.sum(pc.equal(table["status"], "failed")).as_py() or 0,
+            infer_seconds=time.perf_counter() - started,
+        )
+        return table
+
+    def predict(self, pixels: npt.NDArray[np.uint8]) -> Predictions:
+        """Run the network on uint8 pixels (B, S, S, 3)."""
+        with torch.inference_mode():
+            host = torch.from_numpy(pixels)
+            if self.settings.on_gpu:
+                host = host.pin_memory()
+            values = self.processor.normalize(host.to(self.device, non_blocking=True))
+            logits, embedding = self._forward(values.to(self.dtype))
+            if self.settings.normalize:
+                embedding = functional.normalize(embedding.float(), dim=1)
+            return Predictions(logits.float().cpu(), embedding.float().cpu())
+
+    def _forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, N) and embedding (B, C) in one pass, whatever the pooling."""
+        if self.settings.pooling == "cls_norm":
+            out = self.model(values)
+            return out.logits, out.embedding
+        out = self.model.backbone(values, output_hidden_states=True)
+        logits = self.model.head(self.model.pool(out))
+        if self.settings.pooling == "cls":
+            return logits, out.cls_token_value.squeeze(1)
+        return logits, out.hidden_states[-2].mean(dim=(2, 3))
+
+
+def _pixels(column: pa.ChunkedArray, size: int) -> npt.NDArray[np.uint8]:
+    """uint8 (B, S, S, 3) of the rows that have pixels."""
+    values = column.drop_null().combine_chunks()
+    if not len(values):
+        return np.empty((0, size, size, 3), np.uint8)
+    offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset :][: len(values) + 1]
+    data = np.frombuffer(values.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    return data.reshape(len(values), size, size, 3).copy()
+
+
+def _fail_non_finite(rows: pa.Table, positions: npt.NDArray[np.intp]) -> pa.Table:
+    """The rows with those at ``positions`` turned into failures."""
+    if not len(positions):
+        return rows
+    bad = np.zeros(len(rows), bool)
+    bad[positions] = True
+    error = InferenceError("non_finite_output", "the model gave NaN or infinity; try float32")
+    values = {"status": "failed", "error_code": error.code, "error_message": str(error)}
+    for name, value in values.items():
+        column = pc.if_else(pa.array(bad), value, rows[name])
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), column)
+    return rows
+
+
+def _assemble(
+    rows: pa.Table, predictions: Predictions | None, labels: pa.Array, settings: InferSettings
+) -> pa.Table:
+    """Result rows in the order of ``rows``, null where an image has no predictions."""
+    slots = np.full(len(rows), -1)
+    columns: dict[str, pa.Array] = {}
+    if predictions is not None:
+        decoded = np.flatnonzero(pc.equal(rows["status"], "ok").to_numpy())
+        finite = predictions.finite()
+        rows = _fail_non_finite(rows, decoded[~finite])
+        slots[decoded[finite]] = np.flatnonzero(finite)
+        columns = _columns(predictions, labels, settings)
+    indices = pa.array(slots, mask=slots < 0)
+    for column in settings.columns:
+        values = columns[column.name].take(indices) if columns else pa.nulls(len(rows), column.type)
+        rows = rows.append_column(column, values.cast(column.type))
+    return rows
+
+
+def _columns(
+    predictions: Predictions, labels: pa.Array, settings: InferSettings
+) -> dict[str, pa.Array]:
+    """Everything that a row can say about its predictions, one element per decoded image."""
+    scores = SCORES[settings.scores](predictions.logits)
+    top = scores.topk(min(settings.top_k, scores.shape[1]), dim=1)
+    ids, best = top.indices.int().numpy(), top.values.numpy()
+    embedding = predictions.embedding.numpy().astype(settings.embedding_dtype)
+    return {
+        "label_id": pa.array(ids[:, 0]),
+        "label": labels.take(pa.array(ids[:, 0])),
+        "score": pa.array(best[:, 0]),
+        "topk_ids": _lists(pa.array(ids.ravel()), ids.shape[1]),
+        "topk_labels": _lists(labels.take(pa.array(ids.ravel())), ids.shape[1]),
+        "topk_scores": _lists(pa.array(best.ravel()), ids.shape[1]),
+        "labels": _above(scores.numpy(), settings.thresholds, labels),
+        "embedding": pa.FixedSizeListArray.from_arrays(
+            pa.array(embedding.ravel()), embedding.shape[1]
+        ),
+    }
+
+
+def _lists(values: pa.Array, length: int) -> pa.Array:
+    """Lists of equal length as Arrow's variable lists, which every reader knows."""
+    offsets = pa.array(np.arange(0, len(values) + 1, length, dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def _above(
+    scores: npt.NDArray[np.float32], thresholds: tuple[float, ...], labels: pa.Array
+) -> pa.Array:
+    """For every image the labels whose score reaches the threshold of their class."""
+    reached = scores >= np.array(thresholds or np.inf, np.float32)
+    offsets = np.concatenate([[0], reached.sum(axis=1).cumsum()]).astype(np.int32)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), labels.take(pa.array(np.nonzero(reached)[1]))
+    )

@@ -1,0 +1,219 @@
+"""What is there: the objects behind the INPUT arguments, streamed as LISTING tables.
+
+Listing reads names, sizes and versions only, never the bytes of an image.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+from botocore.exceptions import BotoCoreError
+from fsspec.utils import glob_translate
+
+from pipeline.errors import UsageError, one_line
+from pipeline.schema import LISTING
+from pipeline.spec import IMAGE_EXTENSIONS, InputFormat, InputSpec
+from pipeline.storage import filesystem, join_uri, split_uri
+
+CHUNK_ROWS = 10_000
+STORAGE_ERRORS = (OSError, BotoCoreError)
+
+_SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+_GLOB_CHARACTERS = re.compile(r"[*?\[]")
+
+
+class Kind(StrEnum):
+    """What an object holds."""
+
+    IMAGE = "image"
+    WEBDATASET = "webdataset"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One listed object. ``path`` is the filesystem's own name of it, without a scheme."""
+
+    path: str
+    size: int
+    version: str
+
+
+def kind_of(path: str, input_format: InputFormat) -> Kind | None:
+    """What a listed object is by its extension, None if the run does not want it."""
+    lowered = path.lower()
+    if input_format != "webdataset" and lowered.endswith(_IMAGE_SUFFIXES):
+        return Kind.IMAGE
+    if input_format != "images" and lowered.endswith(_SHARD_SUFFIXES):
+        return Kind.WEBDATASET
+    return None
+
+
+def inventory(inputs: InputSpec, *, exclude: str = "") -> Iterator[pa.Table]:
+    """LISTING tables of at most ``CHUNK_ROWS`` rows, every uri once.
+
+    Args:
+        inputs: the INPUT arguments and how to read them.
+        exclude: a URI below which nothing is listed (the output, when it lies in the input).
+
+    Raises:
+        UsageError: an INPUT does not exist, holds no images, or may not be listed.
+    """
+    entries = (entry for uri in inputs.uris for entry in _checked(uri, inputs.format))
+    rows = _once(entries) if len(inputs.uris) > 1 else entries
+    outside = exclude.rstrip("/") + "/"
+    kept = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
+    while chunk := list(islice(kept, CHUNK_ROWS)):
+        yield pa.Table.from_pylist(chunk, schema=LISTING)
+
+
+def _once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Overlapping INPUTs name the same object twice; a hash per uri keeps the memory small."""
+    seen: set[int] = set()
+    for row in rows:
+        key = hash(row["uri"])
+        if key not in seen:
+            seen.add(key)
+            yield row
+
+
+def _checked(uri: str, input_format: InputFormat) -> Iterator[dict[str, Any]]:
+    """The rows of one INPUT, its storage errors turned into usage errors."""
+    found = False
+    try:
+        for row in _rows(uri, input_format):
+            found = True
+            yield row
+    except PermissionError as error:
+        raise UsageError(
+            f"access to {uri} is denied ({one_line(error)}); check the credentials in the "
+            "environment and the permission to list"
+        ) from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{uri} does not exist; check the INPUT argument") from error
+    except STORAGE_ERRORS as error:
+        raise UsageError(f"cannot list {uri}: {one_line(error)}") from error
+    if not found:
+        raise UsageError(
+            f"no images under {uri}; looked for .tar shards and {', '.join(IMAGE_EXTENSIONS)}"
+        )
+
+
+def _rows(uri: str, input_format: InputFormat) -> Iterator[dict[str, Any]]:
+    protocol, path = split_uri(uri)
+    single = _single(protocol, path)
+    if single is not None:
+        # A file that is named is taken as an image, whatever its extension.
+        yield _row(protocol, single, kind_of(path, "auto") or Kind.IMAGE)
+        return
+    matches = re.compile(glob_translate(path)).match if _GLOB_CHARACTERS.search(path) else None
+    root = _glob_root(path) if matches else path
+    for entry in _walk(protocol, root.rstrip("/")):
+        kind = kind_of(entry.path, input_format)
+        if kind is not None and (matches is None or matches(entry.path)):
+            yield _row(protocol, entry, kind)
+
+
+def _row(protocol: str, entry: Entry, kind: Kind) -> dict[str, Any]:
+    # Local names need not be UTF-8, Arrow strings must be.
+    path = entry.path.encode("utf-8", "backslashreplace").decode()
+    return {
+        "uri": join_uri(protocol, path),
+        "kind": kind.value,
+        "source_version": entry.version,
+        "size_bytes": entry.size,
+    }
+
+
+def _glob_root(path: str) -> str:
+    """The directory above the first component with a wildcard."""
+    start = _GLOB_CHARACTERS.search(path)
+    return path[: start.start()].rpartition("/")[0] if start else path
+
+
+def _single(protocol: str, path: str) -> Entry | None:
+    """The object that the path names, None when it names a directory or a prefix."""
+    if path.endswith("/"):
+        return None
+    if protocol == "file":
+        return _local_entry(path, os.stat(path)) if os.path.isfile(path) else None
+    if protocol == "s3":
+        return _s3_head(path)
+    fs = filesystem(protocol)
+    return _fsspec_entry(fs.info(path)) if fs.isfile(path) else None
+
+
+def _walk(protocol: str, root: str) -> Iterator[Entry]:
+    """Every object below a directory or prefix."""
+    if protocol == "file":
+        if not os.path.isdir(root):
+            raise FileNotFoundError(root)
+        return _walk_local(root, set())
+    if protocol == "s3":
+        return _walk_s3(root)
+    found: dict[str, dict[str, Any]] = filesystem(protocol).find(root, detail=True)
+    return (_fsspec_entry(info) for info in found.values())
+
+
+def _local_entry(path: str, status: os.stat_result) -> Entry:
+    return Entry(path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+
+
+def _walk_local(directory: str, above: set[tuple[int, int]]) -> Iterator[Entry]:
+    """Depth first, in order of name; symbolic links are followed, but not in a circle."""
+    status = os.stat(directory)
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        return
+    with os.scandir(directory) as scan:
+        children = sorted(scan, key=lambda child: child.name)
+    for child in children:
+        if child.is_dir():
+            yield from _walk_local(child.path, above | {identity})
+        elif child.is_file():
+            yield _local_entry(child.path, child.stat())
+        elif child.is_symlink():
+            yield Entry(child.path, 0, "dangling-link")
+
+
+def _s3_entry(bucket: str, key: str, size: int, etag: str) -> Entry:
+    return Entry(f"{bucket}/{key}", size, etag.strip('"'))
+
+
+def _s3_head(path: str) -> Entry | None:
+    bucket, _, key = path.partition("/")
+    if not key:
+        return None
+    try:
+        head = filesystem("s3").call_s3("head_object", Bucket=bucket, Key=key)
+    except FileNotFoundError:
+        return None
+    return _s3_entry(bucket, key, head["ContentLength"], head["ETag"])
+
+
+def _walk_s3(root: str) -> Iterator[Entry]:
+    """Page by page, so that a listing of any length streams; s3fs' own find holds it whole."""
+    bucket, _, prefix = root.partition("/")
+    request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+    while True:
+        page = filesystem("s3").call_s3("list_objects_v2", **request)
+        for item in page.get("Contents", ()):
+            if not item["Key"].endswith("/"):  # zero-byte markers of directories
+                yield _s3_entry(bucket, item["Key"], item["Size"], item["ETag"])
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _fsspec_entry(info: dict[str, Any]) -> Entry:
+    size = int(info.get("size") or 0)
+    names = ("ETag", "etag", "md5Hash", "content_md5", "updated", "mtime", "last_modified")
+    stamp = next((info[name] for name in (*names, "created") if info.get(name)), "")
+    return Entry(info["name"], size, f"{size}-{stamp}".strip('-"'))

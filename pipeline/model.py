@@ -1,0 +1,163 @@
+"""The network of a run: loaded once, on the driver, with everything that names its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cvt import (
+    CheckpointError,
+    ConfigError,
+    CvtConfig,
+    CvtForImageClassification,
+    CvtImageProcessor,
+    size_mismatch,
+    weights_hash,
+)
+from pipeline.errors import UsageError, one_line
+from pipeline.infer import InferSettings, ModelBundle
+from pipeline.provenance import Provenance
+from pipeline.schema import result_schema
+from pipeline.spec import Dtype, ModelSpec, OutputSpec, RunSpec, Scores
+
+log = logging.getLogger(__name__)
+
+_SCORES: dict[str | None, Scores] = {
+    "multi_label_classification": "sigmoid",
+    "regression": "logits",
+}
+DEFAULT_THRESHOLD = 0.5
+_ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint, ready to be shared with the actors."""
+
+    bundle: ModelBundle
+    provenance: Provenance
+    dtype: Dtype
+    output: OutputSpec
+
+    @classmethod
+    def load(cls, spec: RunSpec) -> LoadedModel:
+        """Read weights and preprocessing.
+
+        Raises:
+            UsageError: the checkpoint cannot be read, or has not what the output asks for.
+        """
+        model, processor = _read(spec.model)
+        _check(model.config, spec.output)
+        provenance = Provenance(
+            model=spec.model.source,
+            weights_sha256=weights_hash(model),
+            activation=model.config.activation or "gelu",
+            preprocessing=processor.to_dict(),
+            pooling=spec.output.pooling,
+            normalize=spec.output.normalize,
+            dtype=spec.model.dtype,
+        )
+        bundle = ModelBundle.of(model, processor)
+        return cls(bundle, provenance, spec.model.dtype, spec.output)
+
+    @property
+    def config(self) -> CvtConfig:
+        return self.bundle.config
+
+    @property
+    def scores(self) -> Scores:
+        """What was asked for, or what the problem type of the checkpoint means."""
+        return self.output.scores or _SCORES.get(self.config.problem_type, "softmax")
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Of every class; empty when the run writes no ``labels`` column."""
+        wanted = self.output.thresholds
+        if self.output.top_k is None or (wanted is None and self.scores != "sigmoid"):
+            return ()
+        names = [label for _, label in sorted(self.config.id2label.items())]
+        if isinstance(wanted, dict):
+            rest = wanted.get("*", DEFAULT_THRESHOLD)
+            return tuple(wanted.get(name, rest) for name in names)
+        return (DEFAULT_THRESHOLD if wanted is None else wanted,) * len(names)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the published files."""
+        embedding = None
+        if self.output.embeddings:
+            width = _embedding_width(self.config, self.output)
+            embedding = pa.list_(_ARROW_FLOATS[self.output.embedding_dtype], width)
+        return result_schema(
+            labels=self.output.top_k is not None,
+            thresholds=bool(self.thresholds),
+            embedding=embedding,
+        )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree between rows of one table: the numbers' origin and the columns."""
+        names = "\n".join(label for _, label in sorted(self.config.id2label.items()))
+        comparable = self.provenance.to_dict()
+        del comparable["model"]
+        return comparable | {
+            "classes_sha256": hashlib.sha256(names.encode()).hexdigest()[:16],
+            "scores": self.scores if self.output.top_k is not None else None,
+            "top_k": self.output.top_k,
+            "thresholds": list(self.thresholds),
+            "embedding": str(self.schema.field("embedding").type)
+            if self.output.embeddings
+            else None,
+        }
+
+    def infer_settings(self, **hardware: Any) -> InferSettings:
+        """Settings of the actors; ``hardware`` holds on_gpu, threads and the reporter."""
+        described = len(result_schema(labels=False, thresholds=False, embedding=None))
+        return InferSettings(
+            dtype=self.dtype,
+            columns=tuple(self.schema)[described:],
+            top_k=self.output.top_k or 1,
+            scores=self.scores,
+            thresholds=self.thresholds,
+            pooling=self.output.pooling,
+            normalize=self.output.normalize,
+            embedding_dtype=self.output.embedding_dtype,
+            **hardware,
+        )
+
+
+def _read(spec: ModelSpec) -> tuple[CvtForImageClassification, CvtImageProcessor]:
+    try:
+        model = CvtForImageClassification.from_pretrained(spec.source, activation=spec.activation)
+        processor = CvtImageProcessor.from_pretrained(spec.source, size=spec.image_size)
+    except (CheckpointError, ConfigError, OSError) as error:
+        raise UsageError(f"cannot load the model: {one_line(error)}") from error
+    if complaint := size_mismatch(processor.size, model.config.to_dict(), spec.source):
+        log.warning("%s with --image-size", complaint)
+    return model, processor
+
+
+def _check(config: CvtConfig, output: OutputSpec) -> None:
+    """Refuse what the network cannot give, before anything else is done."""
+    if output.top_k is not None and not config.num_labels:
+        raise UsageError("the checkpoint has no classifier; use jobs.embed without --with-labels")
+    if output.pooling == "cls" and not config.cls_token[-1]:
+        raise UsageError(
+            "--pooling cls needs a class token, which this model has not; use cls_norm"
+        )
+    if output.pooling == "mean" and config.num_stages < 2:
+        raise UsageError("--pooling mean is over the last stage but one; this model has one stage")
+    if isinstance(output.thresholds, dict):
+        unknown = output.thresholds.keys() - set(config.id2label.values()) - {"*"}
+        if unknown:
+            raise UsageError(
+                f"--thresholds names no class of the model: {', '.join(sorted(unknown))}"
+            )
+
+
+def _embedding_width(config: CvtConfig, output: OutputSpec) -> int:
+    return config.embed_dim[-2 if output.pooling == "mean" else -1]

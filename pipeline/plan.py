@@ -1,0 +1,157 @@
+"""What is to do: the inventory minus the ledger of earlier runs. Reads no image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import RunError
+from pipeline.inventory import Kind
+from pipeline.ledger import Ledger, Mask, Matches
+from pipeline.schema import WORK
+from pipeline.staging import OpenRun
+
+
+@dataclass
+class Counts:
+    """Images by what the plan found out about them; shards count as one until they are read."""
+
+    new: int = 0
+    changed: int = 0
+    retried: int = 0
+    unchanged: int = 0
+    """Rows of earlier closed runs that stand: the ``skipped`` of the books."""
+    finished: int = 0
+    """Rows that an earlier attempt of this run has committed."""
+    vanished: int = 0
+    failed_before: Counter[str] = field(default_factory=Counter)
+    """Rows that stand, but as failures, by error code."""
+    shards: int = 0
+    """Shards to read (in whole or from where an attempt left off)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "failed_before": dict(self.failed_before)}
+
+
+@dataclass
+class Plan:
+    """The work of a run, as WORK tables."""
+
+    images: list[pa.Table]
+    shards: pa.Table
+    counts: Counts
+
+    @property
+    def num_images(self) -> int:
+        return sum(table.num_rows for table in self.images)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.num_images and not self.shards.num_rows
+
+    def expected_rows(self, closed_shards: dict[str, int]) -> int:
+        """How many rows the run must have in the end.
+
+        Raises:
+            RunError: a shard was not read to its end.
+        """
+        shards = self.shards["uri"].to_pylist()
+        left = [uri for uri in shards if uri not in closed_shards]
+        if left:
+            raise RunError(
+                f"{len(left)} shards were not read to their end, the first is {left[0]}; "
+                "start the same command again"
+            )
+        begun = len(pc.list_flatten(self.shards["_done"]))
+        members = sum(closed_shards[uri] for uri in shards)
+        return self.counts.finished - begun + self.num_images + members
+
+    def blocks(self, block_size: int) -> Iterator[pa.Table]:
+        """Blocks of the data flow: shards one by one and first, since they take longest."""
+        for row in range(self.shards.num_rows):
+            yield self.shards.slice(row, 1)
+        if self.images:
+            images = pa.concat_tables(self.images).combine_chunks()
+            for start in range(0, images.num_rows, block_size):
+                yield images.slice(start, block_size)
+
+
+def make_plan(
+    listing: Iterable[pa.Table],
+    ledger: Ledger,
+    open_run: OpenRun,
+    retry_codes: frozenset[str] = frozenset(),
+) -> Plan:
+    """Compare the listing with the rows that stand.
+
+    Args:
+        listing: LISTING tables.
+        ledger: rows of closed runs; empty when everything is to be done again.
+        open_run: its committed rows are not done twice, its stale rows are dropped.
+        retry_codes: failures with these codes count as not done.
+    """
+    planner = _Planner(ledger, open_run, retry_codes)
+    images, shards = [], [WORK.empty_table()]
+    for table in listing:
+        is_image = pc.equal(table["kind"], Kind.IMAGE.value)
+        images.append(planner.images(table.filter(is_image)))
+        shards.append(planner.shards(table.filter(pc.invert(is_image))))
+    open_run.drop_stale(planner.staged)
+    planner.counts.vanished = int((~ledger.seen).sum())
+    return Plan([t for t in images if t.num_rows], pa.concat_tables(shards), planner.counts)
+
+
+class _Planner:
+    """Sorts listed objects, table by table, and counts."""
+
+    def __init__(self, ledger: Ledger, open_run: OpenRun, retry_codes: frozenset[str]) -> None:
+        self.ledger = ledger
+        self.staged = open_run.ledger()
+        self.closed_shards = open_run.closed_shards()
+        self.members_done = open_run.members_done()
+        self.retry = np.array([code in retry_codes for code in ledger.codes] + [False])
+        self.counts = Counts()
+
+    def images(self, table: pa.Table) -> pa.Table:
+        staged = self.staged.match_images(table["uri"], table["source_version"])
+        past = self.ledger.match_images(table["uri"], table["source_version"])
+        todo = self._sort(past, done=staged.same, retry=self.retry[past.failed])
+        self.counts.finished += int(staged.same.sum())
+        stands = past.failed[past.same & ~staged.same & ~todo]
+        codes = np.bincount(stands[stands >= 0], minlength=len(self.ledger.codes))
+        found = {c: int(n) for c, n in zip(self.ledger.codes, codes, strict=True) if n}
+        self.counts.failed_before.update(found)
+        return _work(table.filter(pa.array(todo)), {})
+
+    def shards(self, table: pa.Table) -> pa.Table:
+        staged = self.staged.match_shards(table["uri"], table["source_version"])
+        past = self.ledger.match_shards(table["uri"], table["source_version"])
+        closed = np.array([uri in self.closed_shards for uri in table["uri"].to_pylist()], bool)
+        todo = self._sort(past, done=staged.same & closed, retry=np.zeros_like(closed))
+        self.counts.finished += int(staged.rows[staged.same].sum())
+        self.counts.shards += int(todo.sum())
+        begun = table["uri"].filter(pa.array(staged.same)).to_pylist()
+        resumed = {uri: self.members_done[uri] for uri in begun if uri in self.members_done}
+        return _work(table.filter(pa.array(todo)), resumed)
+
+    def _sort(self, past: Matches, done: Mask, retry: Mask) -> Mask:
+        """Count new, changed, retried and unchanged objects; true where there is work."""
+        stands = past.same & ~retry
+        todo: Mask = ~done & ~stands
+        self.counts.new += int((todo & ~past.known).sum())
+        self.counts.changed += int((todo & past.known & ~past.same).sum())
+        self.counts.retried += int((todo & past.same).sum())
+        self.counts.unchanged += int(past.rows[~done & stands].sum())
+        return todo
+
+
+def _work(listing: pa.Table, members_done: dict[str, list[str]]) -> pa.Table:
+    done = [members_done.get(uri) for uri in listing["uri"].to_pylist()] if members_done else None
+    column = pa.array(done or [None] * listing.num_rows, pa.list_(pa.string()))
+    return listing.append_column("_done", column).cast(WORK)

@@ -1,0 +1,166 @@
+"""Closing a run: the books are balanced, parts are merged into files, and the run becomes visible.
+
+    _open/<id>/parts/*                 what the attempts committed
+    _open/<id>/publish/data/part-*     merged, sorted by uri, sized for scans
+    _open/<id>/publish/manifest.json   from here on the run is closed; what follows is only moving
+    data/run=<id>/, runs/<id>/, latest.json, in this order
+
+Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the moving first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import RunError
+from pipeline.history import DATA, LATEST, RUNS
+from pipeline.ledger import Hashes, hash_strings
+from pipeline.plan import Plan
+from pipeline.staging import OpenRun, Part, read_table, write_table
+from pipeline.storage import Store
+
+TARGET_FILE_BYTES = 256 * 2**20
+ROW_GROUP_ROWS = 65_536
+FAILURES_SHOWN = 50
+_DICTIONARY_COLUMNS = ("status", "error_code", "error_message", "label", "label_id")
+
+
+@dataclass
+class Tally:
+    """What the rows of a run say, summed up while they are merged."""
+
+    ok: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    failure_examples: list[dict[str, str]] = field(default_factory=list)
+    hashes: list[Hashes] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
+    @property
+    def rows(self) -> int:
+        return self.ok + self.failed
+
+    def add(self, table: pa.Table) -> None:
+        """Count the rows of a table."""
+        self.hashes.append(hash_strings(table["uri"]))
+        failed = table.filter(pc.equal(table["status"], "failed"))
+        self.ok += table.num_rows - failed.num_rows
+        self.failures.update(_value_counts(failed["error_code"]))
+        if "label" in table.column_names:
+            self.labels.update(_value_counts(table["label"].drop_null()))
+        columns = failed.select(["uri", "error_code", "error_message"])
+        room = FAILURES_SHOWN - len(self.failure_examples)
+        self.failure_examples += columns.slice(0, room).to_pylist()
+
+    def repeated(self) -> int:
+        """How many rows have a uri that another row has too."""
+        hashes = np.concatenate(self.hashes) if self.hashes else np.array([], np.uint64)
+        return len(hashes) - len(np.unique(hashes))
+
+
+def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {str(c["values"]): c["counts"] for c in pc.value_counts(column).to_pylist()}
+
+
+def merge(run: OpenRun, metadata: dict[str, str], rows_per_file: int | None) -> Tally:
+    """Merge the parts of a run into files of even size, each sorted by uri."""
+    tally = Tally()
+    run.store.remove(f"{run.directory}/publish")
+    size = rows_per_file or _rows_per_file(run)
+    for number, table in enumerate(_rebatch(run.store, run.parts, size)):
+        name = f"part-{number:05d}.parquet"
+        ordered = table.sort_by("uri").replace_schema_metadata(metadata)
+        tally.add(ordered)
+        staged = f"{run.directory}/publish/data/{name}"
+        write_table(run.store, staged, ordered, **_parquet_options(ordered.schema))
+        tally.files.append({"name": f"{DATA}/run={run.run_id}/{name}", "rows": ordered.num_rows})
+    return tally
+
+
+def _rows_per_file(run: OpenRun) -> int:
+    sizes = run.store.list(f"{run.directory}/parts")
+    stored = sum(sizes.get(part.name, 0) for part in run.parts)
+    rows = sum(part.rows for part in run.parts)
+    return max(1, TARGET_FILE_BYTES * rows // max(stored, 1))
+
+
+def _rebatch(store: Store, parts: list[Part], rows: int) -> Iterator[pa.Table]:
+    """Tables of exactly ``rows`` rows (the last one of the rest), reading one part at a time."""
+    held: list[pa.Table] = []
+    for part in parts:
+        held.append(read_table(store, part.name).replace_schema_metadata(None))
+        while sum(len(table) for table in held) >= rows:
+            table = pa.concat_tables(held)
+            yield table.slice(0, rows)
+            held = [table.slice(rows)]
+    rest = pa.concat_tables(held) if held else None
+    if rest is not None and rest.num_rows:
+        yield rest
+
+
+def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Dictionaries where values repeat; the order, so that readers can skip by uri."""
+    return {
+        "use_dictionary": [name for name in _DICTIONARY_COLUMNS if name in schema.names],
+        "row_group_size": ROW_GROUP_ROWS,
+        "sorting_columns": pq.SortingColumn.from_ordering(schema, [("uri", "ascending")]),
+    }
+
+
+def balance(plan: Plan, run: OpenRun, tally: Tally) -> dict[str, int]:
+    """The books: listed = ok + failed + skipped, and as many rows as the plan expects.
+
+    Raises:
+        RunError: a row is missing or stands twice; the run stays open.
+    """
+    expected = plan.expected_rows(run.closed_shards())
+    if tally.rows != expected or tally.repeated():
+        raise RunError(
+            f"the books of run {run.run_id} do not balance: {expected} rows expected, "
+            f"{tally.rows} found, {tally.repeated()} of them repeated; the run stays open, "
+            "start the same command again"
+        )
+    skipped = plan.counts.unchanged
+    return {
+        "listed": expected + skipped,
+        "ok": tally.ok,
+        "failed": tally.failed,
+        "skipped": skipped,
+    }
+
+
+def close(run: OpenRun, manifest: dict[str, Any], report: str) -> None:
+    """Write manifest and report beside the merged files, then publish."""
+    run.store.write_bytes(f"{run.directory}/publish/report.html", report.encode())
+    run.store.write_json(f"{run.directory}/publish/manifest.json", manifest)
+    publish(run)
+
+
+def is_closed(run: OpenRun) -> bool:
+    """Whether all that is left to do is the moving."""
+    return run.store.exists(f"{run.directory}/publish/manifest.json")
+
+
+def publish(run: OpenRun) -> None:
+    """Make a closed run visible; ``latest.json`` moves last. Safe to repeat."""
+    store, staged, target = run.store, f"{run.directory}/publish", f"{RUNS}/{run.run_id}"
+    manifest = store.read_json(f"{staged}/manifest.json")
+    if manifest["files"]:
+        store.move(f"{staged}/data", f"{DATA}/run={run.run_id}")
+    store.write_bytes(f"{target}/report.html", store.read_bytes(f"{staged}/report.html"))
+    store.write_json(f"{target}/manifest.json", manifest)
+    latest = {"run_id": run.run_id, "manifest": f"{target}/manifest.json"}
+    store.write_json(LATEST, latest | {"counts": manifest["counts"]})
+    run.discard()

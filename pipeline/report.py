@@ -1,0 +1,146 @@
+"""The page that a person looks at after a run: one HTML file without outside parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+LABELS_SHOWN = 30
+
+_STYLE = """
+:root { --ink: #1c2430; --soft: #667085; --line: #e4e7ec; --bar: #3b6fd4; --bad: #c2410c; }
+* { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem;
+       margin: 2.5rem auto; padding: 0 1.5rem; background: #fff }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.5rem 0 .75rem }
+.soft, figcaption { color: var(--soft) } .soft { margin: .25rem 0 1.5rem }
+.tiles { display: flex; flex-wrap: wrap; gap: .75rem }
+.tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 7rem }
+.tile b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums }
+.bad b { color: var(--bad) }
+table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .2rem .75rem .2rem 0; vertical-align: top;
+         border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td.wide { width: 60% }
+.bar { background: var(--bar); height: .7rem; border-radius: .2rem; margin-top: .4rem;
+       min-width: 2px } .bad .bar { background: var(--bad) }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .75rem }
+figure { margin: 0 } figure img { width: 100%; border-radius: .3rem; image-rendering: auto;
+         background: var(--line); display: block }
+figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere }
+figcaption b { color: var(--ink); font-weight: 600 }
+code { font-size: .85em }
+"""
+
+
+def render(
+    manifest: Mapping[str, Any],
+    failures: Sequence[Mapping[str, str]],
+    thumbnails: Sequence[Mapping[str, Any]],
+) -> str:
+    """The whole page.
+
+    Args:
+        manifest: as it stands beside the page.
+        failures: uri, error_code and error_message of some failed images.
+        thumbnails: uri, label and base64 JPEG of some images.
+    """
+    sections = [
+        _tiles(manifest),
+        _bars("Labels", manifest["labels"]),
+        _bars("Failures by code", manifest["failures"], "bad"),
+        _failures(failures, manifest["counts"]["failed"]),
+        _sheet(thumbnails),
+        _facts("Model", manifest["model"]),
+        _facts("Plan", manifest["plan"]),
+        _facts("Seconds", manifest["timings"]),
+        _facts("Versions", manifest["versions"]),
+    ]
+    title = escape(f"Run {manifest['run_id']}")
+    when = escape(f"{manifest['started']} to {manifest['finished']}")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        f'<style>{_STYLE}</style><h1>{title}</h1><p class="soft">{when}</p>'
+        f"{''.join(sections)}</html>\n"
+    )
+
+
+def images_per_second(manifest: Mapping[str, Any]) -> float:
+    """Images of the last attempt over its seconds, from the start of Ray to the last row."""
+    seconds = manifest["timings"].get("execute", 0.0)
+    images = manifest["timings"].get("stage_inferred", 0.0)
+    return float(images / seconds) if seconds else 0.0
+
+
+def _tiles(manifest: Mapping[str, Any]) -> str:
+    counts = manifest["counts"]
+    values = [(name, f"{counts[name]:,}") for name in ("listed", "ok", "failed", "skipped")]
+    values.append(("images per second", f"{images_per_second(manifest):.1f}"))
+    tiles = (
+        f'<div class="tile{" bad" if name == "failed" and counts["failed"] else ""}">'
+        f"<b>{value}</b>{name}</div>"
+        for name, value in values
+    )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _bars(title: str, numbers: Mapping[str, int], kind: str = "") -> str:
+    """A histogram as a table; the rest behind the first rows is summed up in one."""
+    if not numbers:
+        return ""
+    shown = list(numbers.items())[:LABELS_SHOWN]
+    rest = sum(numbers.values()) - sum(count for _, count in shown)
+    if rest:
+        shown.append((f"{len(numbers) - LABELS_SHOWN} others", rest))
+    most = max(count for _, count in shown)
+    rows = "".join(
+        f'<tr><td>{escape(name)}<td class="number">{count:,}'
+        f'<td class="wide"><div class="bar" style="width:{100 * count / most:.1f}%"></div>'
+        for name, count in shown
+    )
+    return f'<h2>{title}</h2><table class="{kind}">{rows}</table>'
+
+
+def _failures(failures: Sequence[Mapping[str, str]], total: int) -> str:
+    if not failures:
+        return ""
+    some = f" ({len(failures)} of {total:,})" if total > len(failures) else ""
+    rows = "".join(
+        f"<tr><td><code>{escape(f['error_code'])}</code><td>{escape(f['uri'])}"
+        f"<td>{escape(f['error_message'])}"
+        for f in failures
+    )
+    head = "<tr><th>code<th>image<th>reason"
+    return f"<h2>Failed images{some}</h2><table>{head}{rows}</table>"
+
+
+def _sheet(thumbnails: Sequence[Mapping[str, Any]]) -> str:
+    if not thumbnails:
+        return ""
+    figures = "".join(
+        f'<figure><img alt="" src="data:image/jpeg;base64,{escape(shot["jpeg"])}">'
+        f"<figcaption><b>{escape(shot['label'] or '')}</b> {escape(_tail(shot['uri']))}"
+        "</figcaption></figure>"
+        for shot in thumbnails
+    )
+    return f'<h2>Some images, as the model saw them</h2><div class="sheet">{figures}</div>'
+
+
+def _tail(uri: str) -> str:
+    return uri.replace("#", "/").rsplit("/", 1)[-1]
+
+
+def _facts(title: str, facts: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><td>{escape(n)}<td>{escape(t)}" for n, t in _flat(facts))
+    return f"<h2>{title}</h2><table>{rows}</table>" if rows else ""
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value not in (None, 0):
+            yield f"{prefix}{name}", str(value)

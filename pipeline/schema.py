@@ -1,0 +1,82 @@
+"""The tables that flow through the pipeline: one schema for every arrow of the picture.
+
+    inventory ──LISTING──► plan ──WORK──► decode ──DECODED──► infer ──RESULT──► write
+
+All are plain Arrow types. Columns whose name starts with an underscore travel between stages and
+never reach a published file.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+LISTING = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),  # a value of inventory.Kind
+        pa.field("source_version", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+    ]
+)
+"""What is there: one row per object that holds one image (or, for a shard, many)."""
+
+WORK = LISTING.append(pa.field("_done", pa.list_(pa.string())))
+"""What is to do: the listing rows left over, and the uris of a shard's members already done."""
+
+SOURCE = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error_code", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("source_version", pa.string()),
+    ]
+)
+"""What every result row says about its image, whatever the model computes."""
+
+INTERNAL = pa.schema(
+    [
+        pa.field("_shard", pa.string()),  # uri of the shard that the image came from
+        pa.field("_shard_rows", pa.int64()),  # on a shard's last row: how many rows it has in all
+        pa.field("_thumbnail", pa.binary()),  # JPEG, on the few rows sampled for the report
+    ]
+)
+
+PIXELS = pa.field("_pixels", pa.large_binary())
+"""uint8 (S, S, 3) as raw bytes, null on failed rows. Raw because Ray's tensor types would reach
+the object store as an extension that only Ray reads."""
+
+DECODED = pa.unify_schemas([SOURCE, INTERNAL]).append(PIXELS)
+
+
+TOP_K = [
+    pa.field("label_id", pa.int32()),
+    pa.field("label", pa.string()),
+    pa.field("score", pa.float32()),
+    pa.field("topk_ids", pa.list_(pa.int32())),
+    pa.field("topk_labels", pa.list_(pa.string())),
+    pa.field("topk_scores", pa.list_(pa.float32())),
+]
+"""Best class first."""
+
+LABELS = pa.field("labels", pa.list_(pa.string()))
+"""Multi-label models: every class whose score reaches its threshold, in the order of the ids."""
+
+
+def result_schema(*, labels: bool, thresholds: bool, embedding: pa.DataType | None) -> pa.Schema:
+    """The schema of a published file: what the image is, then what the model says of it."""
+    fields = [*SOURCE, *(TOP_K if labels else [])]
+    if thresholds:
+        fields.append(LABELS)
+    if embedding is not None:
+        fields.append(pa.field("embedding", embedding))
+    return pa.schema(fields)
+
+
+def published(table: pa.Table) -> pa.Table:
+    """The table without the columns that only travel between stages."""
+    return table.select([name for name in table.column_names if not name.startswith("_")])

@@ -1,0 +1,172 @@
+"""Everything that defines a run, as one tree of frozen dataclasses, validated on construction."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from pipeline.errors import ERROR_CODES, UsageError
+
+InputFormat = Literal["auto", "images", "webdataset"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+EmbeddingDtype = Literal["float32", "float16"]
+Activation = Literal["gelu", "quick_gelu"]
+Scores = Literal["softmax", "sigmoid", "logits"]
+Pooling = Literal["cls_norm", "cls", "mean"]
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
+"""Extensions that make a listed object an image."""
+
+PILLOW_PIXEL_LIMIT = 89_478_485
+"""Pillow's own limit for a decompression bomb: 1 GiB / 4 / 3 pixels."""
+
+
+def _one_of(name: str, value: object, accepted: Any) -> None:
+    if value not in get_args(accepted):
+        raise UsageError(f"{name} is {value!r}; accepted: {', '.join(get_args(accepted))}")
+
+
+def _at_least(name: str, value: float | None, minimum: float) -> None:
+    if value is not None and value < minimum:
+        raise UsageError(f"{name} is {value}; it must be {minimum} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """Where the images are."""
+
+    uris: tuple[str, ...]
+    """Directories, prefixes, globs, single files: local paths or fsspec URIs."""
+    format: InputFormat = "auto"
+    """What to take from a directory; "auto" takes images and shards."""
+    max_pixels: int = PILLOW_PIXEL_LIMIT
+    """Images with more pixels than this, by their header, are not decoded."""
+    max_bytes: int = 512 * 2**20
+    """Encoded images larger than this are not fetched."""
+
+    def __post_init__(self) -> None:
+        if not self.uris:
+            raise UsageError("no INPUT given: name a directory, prefix, glob, file or shard")
+        _one_of("--input-format", self.format, InputFormat)
+        _at_least("--max-pixels", self.max_pixels, 1)
+        _at_least("--max-bytes", self.max_bytes, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Which network computes, and in which arithmetic."""
+
+    source: str
+    """Anything that ``CvtForImageClassification.from_pretrained`` takes."""
+    activation: Activation | None = None
+    """Overrides the checkpoint's convention."""
+    image_size: int | None = None
+    """Overrides the size in preprocessor_config.json."""
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise UsageError("--model is empty: name a checkpoint directory, file, URI or hub name")
+        _one_of("--dtype", self.dtype, Dtype)
+        if self.activation is not None:
+            _one_of("--activation", self.activation, Activation)
+        _at_least("--image-size", self.image_size, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """Which columns a row gets, and where the rows go."""
+
+    uri: str
+    top_k: int | None = None
+    """How many labels; None for no label columns."""
+    scores: Scores | None = None
+    """What the scores are; None lets the checkpoint's problem type decide."""
+    thresholds: float | dict[str, float] | None = None
+    """Score from which on a class stands in ``labels``: one for all, or by label ("*": others)."""
+    embeddings: bool = False
+    pooling: Pooling = "cls_norm"
+    """LayerNorm(class token), the class token itself, or the mean of the last stage but one."""
+    normalize: bool = False
+    """Scale embeddings to length 1."""
+    embedding_dtype: EmbeddingDtype = "float32"
+    rows_per_file: int | None = None
+    """Rows of a published file; None sizes files to about 256 MiB."""
+
+    def __post_init__(self) -> None:
+        if not self.uri:
+            raise UsageError("--output is empty: name a directory or an fsspec URI")
+        if self.top_k is None and not self.embeddings:
+            raise UsageError("nothing to write: ask for labels, embeddings or both")
+        _at_least("--top-k", self.top_k, 1)
+        _at_least("--rows-per-file", self.rows_per_file, 1)
+        if self.scores is not None:
+            _one_of("--scores", self.scores, Scores)
+        _one_of("--pooling", self.pooling, Pooling)
+        _one_of("--embedding-dtype", self.embedding_dtype, EmbeddingDtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeSpec:
+    """How much of the cluster the run takes; None is chosen from what the cluster has."""
+
+    num_gpus: float | None = None
+    """GPUs of the whole run; 0 computes on CPUs."""
+    num_actors: int | None = None
+    """Model replicas; by default one per GPU, or as many as the CPUs carry."""
+    num_cpus_per_actor: int = 1
+    """On CPUs: threads of one model replica."""
+    batch_size: int | None = None
+    """Images per forward pass; by default 64 on a GPU, 8 on a CPU."""
+    block_size: int = 64
+    """Images per block of the data flow."""
+
+    def __post_init__(self) -> None:
+        _at_least("--num-gpus", self.num_gpus, 0)
+        _at_least("--num-actors", self.num_actors, 1)
+        _at_least("--num-cpus-per-actor", self.num_cpus_per_actor, 1)
+        _at_least("--batch-size", self.batch_size, 1)
+        _at_least("--block-size", self.block_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySpec:
+    """What counts as done, and what as failed."""
+
+    max_failure_rate: float = 0.1
+    """Share of this run's images that may fail before the exit code is 3."""
+    full: bool = False
+    """Do everything again; this run replaces all earlier ones."""
+    allow_mixed: bool = False
+    """Accept earlier runs of another model as done."""
+    retry_failed: tuple[str, ...] = ()
+    """Error codes of earlier rows that are tried again."""
+    discard_open_run: bool = False
+    """Throw away what an unfinished run has done."""
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.retry_failed) - ERROR_CODES:
+            raise UsageError(
+                f"--retry-failed names no error code: {', '.join(sorted(unknown))}; "
+                f"accepted: {', '.join(sorted(ERROR_CODES))}"
+            )
+        if not 0 <= self.max_failure_rate <= 1:
+            raise UsageError(
+                f"--max-failure-rate is {self.max_failure_rate}; it is a share, 0 to 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run, whole: what comes in, what computes, what goes out."""
+
+    inputs: InputSpec
+    model: ModelSpec
+    output: OutputSpec
+    compute: ComputeSpec = field(default_factory=ComputeSpec)
+    policy: PolicySpec = field(default_factory=PolicySpec)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as plain JSON types, for the manifest."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,173 @@
+"""The open run: what a run has committed but not yet published, and how it is taken up again.
+
+    OUT/_open/<run_id>/open.json                  what the run is
+    OUT/_open/<run_id>/parts/<attempt>-<n>.parquet    rows; committed as soon as they stand there
+
+Exactly-once rests on three rules. A part is written under a name made of the attempt and the
+number of Ray's write task, so that a retried task overwrites its own file. An attempt takes over
+the parts that it finds when it starts, and no later ones: what a worker of a killed driver still
+writes afterwards belongs to no attempt and is never published. And the parts of a run are the
+ones that its closing attempt names, not whatever lies in the directory.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.ledger import LEDGER_COLUMNS, Ledger, shard_of
+from pipeline.storage import Store
+
+OPEN = "_open"
+_FOOTER = b"cvt.part"
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class PartFooter:
+    """What a part says beside its rows, in its own file, so that both commit as one."""
+
+    shards: dict[str, int] = field(default_factory=dict)
+    """Shards whose last row is in this part, and how many rows they have in all."""
+    thumbnails: list[dict[str, Any]] = field(default_factory=list)
+    """Samples for the report: uri, caption, and a JPEG in base 64."""
+
+    def attach(self, table: pa.Table) -> pa.Table:
+        metadata = {**(table.schema.metadata or {}), _FOOTER: json.dumps(vars(self)).encode()}
+        return table.replace_schema_metadata(metadata)
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> PartFooter:
+        return cls(**json.loads((schema.metadata or {}).get(_FOOTER, b"{}")))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A committed file of an open run."""
+
+    name: str
+    rows: int
+    footer: PartFooter
+
+
+def new_run_id() -> str:
+    """Sorts by time; the random tail keeps two runs of one second apart."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+@dataclass
+class OpenRun:
+    """A run between its start and its publication."""
+
+    store: Store
+    run_id: str
+    record: dict[str, Any]
+    parts: list[Part] = field(default_factory=list)
+    """Committed by earlier attempts and taken over by this one."""
+    attempt: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def directory(self) -> str:
+        return f"{OPEN}/{self.run_id}"
+
+    @classmethod
+    def begin(cls, store: Store, record: dict[str, Any]) -> OpenRun:
+        """Start a run; writing its record also proves that the output can be written."""
+        run = cls(store, new_run_id(), record)
+        run.save()
+        return run
+
+    @classmethod
+    def find(cls, store: Store) -> OpenRun | None:
+        """The run that an earlier attempt left open, with the parts that it committed."""
+        for run_id in store.children(OPEN):
+            record = store.read_json(f"{OPEN}/{run_id}/open.json")
+            if record is not None:
+                run = cls(store, run_id, record)
+                run.parts = list(run._committed())
+                return run
+        return None
+
+    def save(self) -> None:
+        self.store.write_json(f"{self.directory}/open.json", self.record)
+
+    def discard(self) -> None:
+        self.store.remove(self.directory)
+
+    def part_name(self, task: int) -> str:
+        return f"{self.directory}/parts/{self.attempt}-{task:06d}.parquet"
+
+    def _committed(self) -> Iterator[Part]:
+        names = [n for n in self.store.list(f"{self.directory}/parts") if n.endswith(".parquet")]
+        with ThreadPoolExecutor(_READERS) as readers:
+            yield from readers.map(self._describe, names)
+
+    def _describe(self, name: str) -> Part:
+        with self.store.fs.open(self.store.path(name)) as file:
+            parquet = pq.ParquetFile(file)
+            return Part(name, parquet.metadata.num_rows, PartFooter.of(parquet.schema_arrow))
+
+    def ledger(self) -> Ledger:
+        """An index over the rows that this run has already."""
+        return Ledger.from_tables(read_columns(self.store, [p.name for p in self.parts]))
+
+    def closed_shards(self) -> dict[str, int]:
+        """Shards that are done to their last row."""
+        return {uri: rows for part in self.parts for uri, rows in part.footer.shards.items()}
+
+    def members_done(self) -> dict[str, list[str]]:
+        """For every shard that was begun but not closed: the uris of its rows."""
+        closed = self.closed_shards()
+        members: dict[str, list[str]] = {}
+        for table in read_columns(self.store, [part.name for part in self.parts], ["uri"]):
+            pairs = zip(shard_of(table["uri"]).to_pylist(), table["uri"].to_pylist(), strict=True)
+            for shard, uri in pairs:
+                if shard is not None and shard not in closed:
+                    members.setdefault(shard, []).append(uri)
+        return members
+
+    def drop_stale(self, ledger: Ledger) -> None:
+        """Forget rows whose object has changed or gone since an earlier attempt wrote them."""
+        if not ledger.current.all():
+            self.parts = [part for old in self.parts if (part := self._rewrite(old, ledger))]
+
+    def _rewrite(self, part: Part, ledger: Ledger) -> Part | None:
+        table = read_table(self.store, part.name)
+        keep = ledger.is_current(table["uri"])
+        if keep.all():
+            return part
+        kept = table.filter(pa.array(keep))
+        if not kept.num_rows:
+            self.store.remove(part.name)
+            return None
+        write_table(self.store, part.name, kept)
+        return Part(part.name, kept.num_rows, part.footer)
+
+
+def read_table(store: Store, name: str, columns: Iterable[str] | None = None) -> pa.Table:
+    """One Parquet file of the output."""
+    with store.fs.open(store.path(name)) as file:
+        return pq.ParquetFile(file).read(columns=list(columns) if columns else None)
+
+
+def read_columns(
+    store: Store, names: Iterable[str], columns: Iterable[str] = LEDGER_COLUMNS
+) -> Iterator[pa.Table]:
+    """Some columns of many files, read ahead in threads, in the order of ``names``."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        yield from readers.map(lambda name: read_table(store, name, columns), names)
+
+
+def write_table(store: Store, name: str, table: pa.Table, **options: Any) -> None:
+    """Write one Parquet file, atomically."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", **options)
+    store.write_bytes(name, sink.getvalue().to_pybytes())

@@ -1,0 +1,205 @@
+"""Local disks and object stores behind one set of verbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+
+from pipeline.errors import UsageError, one_line
+
+_ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "AZURE_", "HF_", "RAY_DATA_")
+_ENVIRONMENT_NAMES = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+)
+
+_S3_OPTIONS: dict[str, Any] = {
+    # A listing kept from before the run would hide what arrived since.
+    "use_listings_cache": False,
+    # s3fs retries on top of botocore; both at their defaults wait minutes for a server that hangs.
+    "config_kwargs": {
+        "connect_timeout": 10,
+        "read_timeout": 60,
+        "retries": {"max_attempts": 3, "mode": "standard"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class WorkerEnvironment:
+    """The storage settings of the driver's environment, to be set on every worker.
+
+    Credentials never stand in a repr, a log line or the manifest; they travel only inside the
+    serialised task.
+    """
+
+    variables: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def capture(cls) -> WorkerEnvironment:
+        """What the driver's environment says about storage."""
+        names = (
+            name
+            for name in os.environ
+            if name.startswith(_ENVIRONMENT_PREFIXES) or name.upper() in _ENVIRONMENT_NAMES
+        )
+        return cls({name: os.environ[name] for name in names})
+
+    def apply(self) -> None:
+        """Set the variables in this process where they are not set yet."""
+        for name, value in self.variables.items():
+            os.environ.setdefault(name, value)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """``(protocol, path)``; nothing is unescaped, local paths become absolute.
+
+    >>> split_uri("s3://bucket/a b#c.jpg")
+    ('s3', 'bucket/a b#c.jpg')
+    """
+    protocol, separator, path = uri.partition("://")
+    if not separator:
+        return "file", os.path.abspath(os.path.expanduser(uri))
+    if protocol in ("file", "local"):
+        return "file", os.path.abspath(path)
+    return {"s3a": "s3"}.get(protocol, protocol), path
+
+
+def join_uri(protocol: str, path: str) -> str:
+    """The inverse of :func:`split_uri`: local paths stand without a scheme."""
+    return path if protocol == "file" else f"{protocol}://{path}"
+
+
+def filesystem(protocol: str) -> AbstractFileSystem:
+    """The fsspec filesystem of a protocol, configured by the environment alone.
+
+    Raises:
+        UsageError: fsspec does not know the protocol, or its package is not installed.
+    """
+    try:
+        return fsspec.filesystem(protocol, **(_S3_OPTIONS if protocol == "s3" else {}))
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"cannot open {protocol}:// URIs: {one_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class Store:
+    """The output root. Names are relative to it, with forward slashes.
+
+    Every write is atomic: on local disks a temporary name, fsync and rename; on object stores a
+    single PUT, which shows only when it is whole.
+    """
+
+    uri: str
+
+    @property
+    def protocol(self) -> str:
+        return split_uri(self.uri)[0]
+
+    @property
+    def fs(self) -> AbstractFileSystem:
+        return filesystem(self.protocol)
+
+    @property
+    def is_local(self) -> bool:
+        return self.protocol == "file"
+
+    def path(self, name: str = "") -> str:
+        """The path of ``name`` as its filesystem knows it."""
+        root = split_uri(self.uri)[1].rstrip("/")
+        return f"{root}/{name}" if name else root
+
+    def locate(self, name: str) -> str:
+        """The URI of ``name``, as a person would type it."""
+        return join_uri(self.protocol, self.path(name))
+
+    def exists(self, name: str) -> bool:
+        return bool(self.fs.exists(self.path(name)))
+
+    def list(self, prefix: str) -> dict[str, int]:
+        """Names below ``prefix``, recursively, with their sizes in bytes, in order of name."""
+        try:
+            found = self.fs.find(self.path(prefix), detail=True)
+        except FileNotFoundError:
+            return {}
+        start = len(self.path()) + 1
+        sizes = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
+        return {name: sizes[name] for name in sorted(sizes) if not name.endswith((".tmp", "/"))}
+
+    def read_bytes(self, name: str) -> bytes:
+        data: bytes = self.fs.cat_file(self.path(name))
+        return data
+
+    def read_json(self, name: str) -> Any:
+        """The parsed file, or None when there is none."""
+        try:
+            return json.loads(self.read_bytes(name))
+        except FileNotFoundError:
+            return None
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        if not self.is_local:
+            self.fs.pipe_file(self.path(name), data)
+            return
+        target = Path(self.path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+
+    def move(self, source: str, target: str) -> None:
+        """Move a file or a directory. A local directory moves in one step; objects one by one,
+        so that after an interruption the same call finishes the move."""
+        if self.is_local:
+            self._rename(Path(self.path(source)), Path(self.path(target)))
+            return
+        for name in self.list(source):
+            self.fs.copy(self.path(name), self.path(target + name[len(source) :]))
+            self.fs.rm_file(self.path(name))
+
+    @staticmethod
+    def _rename(source: Path, target: Path) -> None:
+        if not source.exists() and target.exists():
+            return  # an earlier attempt has moved it
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+
+    def remove(self, prefix: str) -> None:
+        """Remove a file or everything below a directory; nothing there is no error."""
+        if not self.is_local:
+            for name in self.list(prefix):
+                self.fs.rm_file(self.path(name))
+            return
+        path = Path(self.path(prefix))
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    def children(self, prefix: str) -> Iterator[str]:
+        """The last components of what lies directly below ``prefix``, in order of name."""
+        try:
+            entries = self.fs.ls(self.path(prefix), detail=False)
+        except FileNotFoundError:
+            return
+        for entry in sorted(entries):
+            name = entry.rstrip("/").rsplit("/", 1)[-1]
+            if name != self.path(prefix).rsplit("/", 1)[-1]:
+                yield name
