@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 from pipeline.errors import FetchError, ItemError, ShardError, one_line
 from pipeline.inventory import STORAGE_ERRORS, Kind
 from pipeline.spec import IMAGE_EXTENSIONS
-from pipeline.storage import filesystem, split_uri
+from pipeline.storage import filesystem, s3_endpoint, split_uri
 
 WINDOW_IMAGES = 32
 WINDOW_BYTES = 64 * 2**20
@@ -89,13 +89,11 @@ def _classify(error: Exception) -> FetchError:
 
 
 @cache
-def _s3() -> pafs.S3FileSystem:
+def _s3(endpoint: str | None, region: str | None) -> pafs.S3FileSystem:
     """pyarrow's client takes a quarter of s3fs' CPU time per object; settings as botocore's."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    options: dict[str, Any] = {"region": region} if region else {}
-    if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-        options["endpoint_override"] = endpoint
-    return pafs.S3FileSystem(connect_timeout=10, request_timeout=60, **options)
+    options = {"endpoint_override": endpoint, "region": region}
+    given = {name: value for name, value in options.items() if value}
+    return pafs.S3FileSystem(connect_timeout=10, request_timeout=60, **given)
 
 
 @contextmanager
@@ -106,7 +104,8 @@ def _open(uri: str) -> Iterator[IO[bytes]]:
         with open(path, "rb") as file:
             yield file
     elif protocol == "s3":
-        with _s3().open_input_stream(path) as stream:
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        with _s3(s3_endpoint(), region).open_input_stream(path) as stream:
             yield stream
     else:
         with filesystem(protocol).open(path, "rb") as file:

@@ -57,9 +57,8 @@ class WorkerEnvironment:
         return cls({name: os.environ[name] for name in names})
 
     def apply(self) -> None:
-        """Set the variables in this process where they are not set yet."""
-        for name, value in self.variables.items():
-            os.environ.setdefault(name, value)
+        """Make this process see the storage as the driver does."""
+        os.environ.update(self.variables)
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -81,14 +80,21 @@ def join_uri(protocol: str, path: str) -> str:
     return path if protocol == "file" else f"{protocol}://{path}"
 
 
+def s3_endpoint() -> str | None:
+    """Where s3:// leads, None for AWS itself."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
 def filesystem(protocol: str) -> AbstractFileSystem:
     """The fsspec filesystem of a protocol, configured by the environment alone.
 
     Raises:
         UsageError: fsspec does not know the protocol, or its package is not installed.
     """
+    # Instances are cached by their options; the endpoint is one, or a change of it would be missed.
+    options = _S3_OPTIONS | {"endpoint_url": s3_endpoint()} if protocol == "s3" else {}
     try:
-        return fsspec.filesystem(protocol, **(_S3_OPTIONS if protocol == "s3" else {}))
+        return fsspec.filesystem(protocol, **options)
     except (ValueError, ImportError) as error:
         raise UsageError(f"cannot open {protocol}:// URIs: {one_line(error)}") from error
 

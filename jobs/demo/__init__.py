@@ -1,0 +1,1 @@
+"""The demo: a small CvT and a small bucket, run through the real pipeline."""
