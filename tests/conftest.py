@@ -1,0 +1,88 @@
+"""The servers that tests share, each started when the first test asks for it."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import s3fs
+
+from tests.support.fault_proxy import FaultProxy
+from tests.support.seaweedfs import Bucket, SeaweedFS
+
+if TYPE_CHECKING:
+    from tests.support.ray_cluster import RayCluster
+
+# Nothing of the machine's own accounts may decide a test, and no test asks the network.
+_FOREIGN = ("AWS_", "RAY_", "HF_", "FSSPEC_")
+_HERMETIC = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "HF_HUB_OFFLINE": "1",
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle the environment before anything reads it: ray and hub clients do so at import."""
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        del os.environ[name]
+    directory = tempfile.TemporaryDirectory(prefix="ray-token-")
+    config.add_cleanup(directory.cleanup)
+    token = Path(directory.name) / "token"
+    token.write_text(secrets.token_hex(32))
+    os.environ.update(_HERMETIC, RAY_AUTH_TOKEN_PATH=str(token))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[SeaweedFS]:
+    """A real S3 server; `s3_bucket` is what most tests want of it."""
+    with SeaweedFS() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new empty bucket, with AWS_* set so that s3:// leads to its server."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # an instance keeps the endpoint it was made with
+    return s3_server.create_bucket()
+
+
+@pytest.fixture
+def fault_proxy(s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy through which s3:// leads to `s3_bucket`; harmless until its `faults` are set."""
+    with FaultProxy(s3_bucket.server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """Ray in this process's name with two CPUs, for tests of the graph."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=256 << 20,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator["RayCluster"]:
+    """A cluster in processes of its own, to which `ray job submit` sends jobs."""
+    from tests.support.ray_cluster import RayCluster
+
+    with RayCluster() as cluster:
+        yield cluster

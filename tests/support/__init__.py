@@ -1,0 +1,1 @@
+"""Real servers for the tests: SeaweedFS, a fault-injecting proxy in front of it, a Ray cluster."""

@@ -1,0 +1,128 @@
+"""A one-node Ray cluster in processes of its own, as `ray start --head` makes it, for job tests."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ray.job_submission import JobSubmissionClient
+
+from tests.support import process
+
+_SCRIPTS = Path(sysconfig.get_path("scripts"))
+START_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A finished job: what `ray job submit` returned and printed, and the entry point's own code.
+
+    `driver_exit_code` is None when the job was stopped or never started.
+    """
+
+    returncode: int
+    driver_exit_code: int | None
+    output: str
+
+
+class RayCluster:
+    """Head, dashboard and agents on free loopback ports, with token authentication.
+
+    Use it as a context manager. `address` is the dashboard's, for `ray job submit`; `env` is the
+    environment that such a command needs. Files lie in a short directory of their own, since a
+    Unix socket's path must stay below 108 bytes.
+    """
+
+    def __init__(self, *, num_cpus: int = 4, object_store_bytes: int = 256 << 20) -> None:
+        self._num_cpus = num_cpus
+        self._object_store_bytes = object_store_bytes
+        self._directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+        self._log = self._directory / "head.log"
+        self._ports = process.free_ports(5)
+        self.address = f"http://127.0.0.1:{self._ports[1]}"
+        self.env = {
+            **os.environ,
+            # The `python` of an entry point is the interpreter that runs the tests.
+            "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+            # Keeps this cluster's address from other drivers on the machine.
+            "RAY_TMPDIR": str(self._directory),
+        }
+
+    def __enter__(self) -> Self:
+        self._process = process.start(self._command(), log=self._log, env=self.env)
+        try:
+            self._wait_until_up()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End every process of the cluster and remove its files."""
+        process.stop(self._process)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def submit(self, *entrypoint: str, working_dir: Path, timeout: float = 240) -> Job:
+        """Run `ray job submit --working-dir DIR -- ENTRYPOINT` and wait for the job's end."""
+        job_id = f"test-{secrets.token_hex(4)}"
+        done = self._run(
+            ("job", "submit", "--address", self.address, "--submission-id", job_id),
+            ("--working-dir", str(working_dir), "--", *entrypoint),
+            timeout=timeout,
+        )
+        info = JobSubmissionClient(self.address).get_job_info(job_id)
+        return Job(done.returncode, info.driver_exit_code, done.stdout)
+
+    def _run(self, *arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(_SCRIPTS / "ray"), *(word for group in arguments for word in group)],
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+
+    def _command(self) -> list[str | Path]:
+        gcs, dashboard, client, agent, metrics = self._ports
+        return [
+            *(_SCRIPTS / "ray", "start", "--head", "--block", "--disable-usage-stats"),
+            *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--temp-dir={self._directory}"),
+            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+            f"--dashboard-agent-listen-port={agent}",
+            *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
+            # Workers take any free port; their default range, 10002 to 19999, may cover ours.
+            *("--min-worker-port=0", "--max-worker-port=0"),
+            f"--num-cpus={self._num_cpus}",
+            f"--object-store-memory={self._object_store_bytes}",
+        ]
+
+    def _wait_until_up(self) -> None:
+        give_up = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                JobSubmissionClient(self.address)
+                return
+            except ConnectionError as error:
+                if time.monotonic() > give_up or self._process.poll() is not None:
+                    raise RuntimeError(
+                        f"Ray did not start: {error}\n{process.log_tail(self._log)}"
+                    ) from error
+            time.sleep(0.2)

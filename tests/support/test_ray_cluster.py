@@ -1,0 +1,24 @@
+from pathlib import Path
+
+from tests.support.ray_cluster import RayCluster
+
+SCRIPT = """
+import sys
+import ray
+
+ray.init()
+print("cpus:", ray.cluster_resources()["CPU"])
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def test_job_reports_the_exit_code_of_its_driver(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(SCRIPT)
+
+    good = ray_cluster.submit("python", "main.py", "0", working_dir=tmp_path)
+    bad = ray_cluster.submit("python", "main.py", "3", working_dir=tmp_path)
+
+    assert "cpus: 4.0" in good.output
+    assert (good.returncode, good.driver_exit_code) == (0, 0), good.output
+    # Ray's command turns every failure into 1; the entry point's own code is in the job's details.
+    assert (bad.returncode, bad.driver_exit_code) == (1, 3), bad.output
