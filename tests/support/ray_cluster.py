@@ -52,7 +52,7 @@ class RayCluster:
             **os.environ,
             # The `python` of an entry point is the interpreter that runs the tests.
             "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}",
-            # Keeps this cluster's address from other drivers on the machine.
+            # Keeps this cluster's address from the tests' other drivers.
             "RAY_TMPDIR": str(self._directory),
         }
 
