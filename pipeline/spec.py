@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -22,13 +23,18 @@ PILLOW_PIXEL_LIMIT = 89_478_485
 """Pillow's own limit for a decompression bomb: 1 GiB / 4 / 3 pixels."""
 
 
+def _finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise UsageError(f"{name} is {value}; it must be a number")
+
+
 def _one_of(name: str, value: object, accepted: Any) -> None:
     if value not in get_args(accepted):
         raise UsageError(f"{name} is {value!r}; accepted: {', '.join(get_args(accepted))}")
 
 
 def _at_least(name: str, value: float | None, minimum: float) -> None:
-    if value is not None and value < minimum:
+    if value is not None and not value >= minimum:  # NaN is no number of anything
         raise UsageError(f"{name} is {value}; it must be {minimum} or more")
 
 
@@ -48,6 +54,8 @@ class InputSpec:
     def __post_init__(self) -> None:
         if not self.uris:
             raise UsageError("no INPUT given: name a directory, prefix, glob, file or shard")
+        if not all(self.uris):  # an unset shell variable would mean the working directory
+            raise UsageError("an INPUT is empty: name a directory, prefix, glob, file or shard")
         _one_of("--input-format", self.format, InputFormat)
         _at_least("--max-pixels", self.max_pixels, 1)
         _at_least("--max-bytes", self.max_bytes, 1)
@@ -99,12 +107,24 @@ class OutputSpec:
             raise UsageError("--output is empty: name a directory or an fsspec URI")
         if self.top_k is None and not self.embeddings:
             raise UsageError("nothing to write: ask for labels, embeddings or both")
+        self._check_thresholds()
         _at_least("--top-k", self.top_k, 1)
         _at_least("--rows-per-file", self.rows_per_file, 1)
         if self.scores is not None:
             _one_of("--scores", self.scores, Scores)
         _one_of("--pooling", self.pooling, Pooling)
         _one_of("--embedding-dtype", self.embedding_dtype, EmbeddingDtype)
+
+    def _check_thresholds(self) -> None:
+        if self.thresholds is None:
+            return
+        if self.top_k is None:
+            raise UsageError("--thresholds choose among labels; ask for labels too (--with-labels)")
+        if isinstance(self.thresholds, dict):
+            for label, value in self.thresholds.items():
+                _finite(f"--thresholds for {label!r}", value)
+        else:
+            _finite("--thresholds", self.thresholds)
 
 
 @dataclass(frozen=True, kw_only=True)
