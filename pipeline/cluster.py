@@ -148,11 +148,12 @@ def _connect(debug: bool) -> None:
 
 
 def _quiet(level: int) -> None:
-    """Ray tells much that only its developers need; its files under /tmp/ray keep all of it."""
+    """Ray tells much that only its developers need; its files under /tmp/ray keep all of it.
+    Its errors come as exceptions, too, and those become our one line."""
     logging.getLogger("ray").setLevel(level)
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, PlainRayHandler):
-            handler.setLevel(level)
+            handler.setLevel(level if level < logging.ERROR else logging.CRITICAL)
     if level >= logging.ERROR:
         # Or Ray's C++ side warns of every actor that may be restarted.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from cvt import CvtImageProcessor, ImageDecodeError, decode_image
+from cvt import CvtImageProcessor, ImageDecodeError
+from cvt.decode import decode_image
 from pipeline.errors import one_line
 from pipeline.fetch import Item, fetch_items
 from pipeline.progress import Reporter

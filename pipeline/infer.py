@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,21 +15,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
+from cvt import (
+    CvtConfig,
+    CvtForImageClassification,
+    CvtImageProcessor,
+    labels_above,
+    to_scores,
+)
 from pipeline.errors import InferenceError
 from pipeline.progress import Reporter
 from pipeline.schema import INTERNAL, SOURCE
-from pipeline.spec import Dtype, EmbeddingDtype, Pooling, Scores
+from pipeline.spec import Dtype, EmbeddingDtype, Pooling
 
 DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
-}
-SCORES: dict[Scores, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda logits: logits.softmax(dim=1),
-    "sigmoid": torch.sigmoid,
-    "logits": lambda logits: logits,
 }
 
 
@@ -63,7 +63,7 @@ class InferSettings:
     columns: tuple[pa.Field, ...]
     """What to write beside the columns that describe the image."""
     top_k: int
-    scores: Scores
+    scores: str
     thresholds: tuple[float, ...]
     """Score from which on a class counts, by class; empty when nothing is cut."""
     pooling: Pooling
@@ -191,36 +191,27 @@ def _columns(
     predictions: Predictions, labels: pa.Array, settings: InferSettings
 ) -> dict[str, pa.Array]:
     """Everything that a row can say about its predictions, one element per decoded image."""
-    scores = SCORES[settings.scores](predictions.logits)
+    scores = to_scores(predictions.logits, settings.scores)
     top = scores.topk(min(settings.top_k, scores.shape[1]), dim=1)
     ids, best = top.indices.int().numpy(), top.values.numpy()
     embedding = predictions.embedding.numpy().astype(settings.embedding_dtype)
-    return {
+    columns = {
         "label_id": pa.array(ids[:, 0]),
         "label": labels.take(pa.array(ids[:, 0])),
         "score": pa.array(best[:, 0]),
         "topk_ids": _lists(pa.array(ids.ravel()), ids.shape[1]),
         "topk_labels": _lists(labels.take(pa.array(ids.ravel())), ids.shape[1]),
         "topk_scores": _lists(pa.array(best.ravel()), ids.shape[1]),
-        "labels": _above(scores.numpy(), settings.thresholds, labels),
         "embedding": pa.FixedSizeListArray.from_arrays(
             pa.array(embedding.ravel()), embedding.shape[1]
         ),
     }
+    if settings.thresholds:
+        columns["labels"] = pa.array(labels_above(scores, settings.thresholds, labels.to_pylist()))
+    return columns
 
 
 def _lists(values: pa.Array, length: int) -> pa.Array:
     """Lists of equal length as Arrow's variable lists, which every reader knows."""
     offsets = pa.array(np.arange(0, len(values) + 1, length, dtype=np.int32))
     return pa.ListArray.from_arrays(offsets, values)
-
-
-def _above(
-    scores: npt.NDArray[np.float32], thresholds: tuple[float, ...], labels: pa.Array
-) -> pa.Array:
-    """For every image the labels whose score reaches the threshold of their class."""
-    reached = scores >= np.array(thresholds or np.inf, np.float32)
-    offsets = np.concatenate([[0], reached.sum(axis=1).cumsum()]).astype(np.int32)
-    return pa.ListArray.from_arrays(
-        pa.array(offsets), labels.take(pa.array(np.nonzero(reached)[1]))
-    )

@@ -15,21 +15,18 @@ from cvt import (
     CvtConfig,
     CvtForImageClassification,
     CvtImageProcessor,
-    size_mismatch,
+    default_scores,
     weights_hash,
 )
+from cvt.image import size_mismatch
 from pipeline.errors import UsageError, one_line
 from pipeline.infer import InferSettings, ModelBundle
 from pipeline.provenance import Provenance
 from pipeline.schema import result_schema
-from pipeline.spec import Dtype, ModelSpec, OutputSpec, RunSpec, Scores
+from pipeline.spec import Dtype, ModelSpec, OutputSpec, RunSpec
 
 log = logging.getLogger(__name__)
 
-_SCORES: dict[str | None, Scores] = {
-    "multi_label_classification": "sigmoid",
-    "regression": "logits",
-}
 DEFAULT_THRESHOLD = 0.5
 _ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
@@ -69,9 +66,9 @@ class LoadedModel:
         return self.bundle.config
 
     @property
-    def scores(self) -> Scores:
+    def scores(self) -> str:
         """What was asked for, or what the problem type of the checkpoint means."""
-        return self.output.scores or _SCORES.get(self.config.problem_type, "softmax")
+        return self.output.scores or default_scores(self.config)
 
     @property
     def thresholds(self) -> tuple[float, ...]:

@@ -64,7 +64,7 @@ TOP_K = [
 """Best class first."""
 
 LABELS = pa.field("labels", pa.list_(pa.string()))
-"""Multi-label models: every class whose score reaches its threshold, in the order of the ids."""
+"""Multi-label models: every class whose score reaches its threshold, best first."""
 
 
 def result_schema(*, labels: bool, thresholds: bool, embedding: pa.DataType | None) -> pa.Schema:
