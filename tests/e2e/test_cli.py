@@ -1,0 +1,93 @@
+"""What a person meets at the command line before any image is read."""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import pytest
+
+from tests.support.samples import run_job, write_images
+
+RUN_FLAGS = {
+    "--activation",
+    "--allow-mixed",
+    "--batch-size",
+    "--block-size",
+    "--debug",
+    "--discard-open-run",
+    "--dtype",
+    "--embedding-dtype",
+    "--full",
+    "--image-size",
+    "--input-format",
+    "--max-bytes",
+    "--max-failure-rate",
+    "--max-pixels",
+    "--model",
+    "--normalize",
+    "--num-actors",
+    "--num-cpus-per-actor",
+    "--num-gpus",
+    "--output",
+    "--pooling",
+    "--retry-failed",
+    "--rows-per-file",
+    "--scores",
+    "--thresholds",
+    "--top-k",
+}
+
+
+def flags(job: str) -> set[str]:
+    parser: argparse.ArgumentParser = importlib.import_module(f"jobs.{job}").build_parser()
+    options = {option for action in parser._actions for option in action.option_strings}
+    return options - {"-h", "--help", "--no-normalize"}
+
+
+def test_adding_a_flag_is_a_decision() -> None:
+    assert flags("classify") == RUN_FLAGS | {"--with-embeddings"}
+    assert flags("embed") == RUN_FLAGS | {"--with-labels"}
+
+
+def test_every_flag_is_explained() -> None:
+    for job in ("classify", "embed"):
+        parser = importlib.import_module(f"jobs.{job}").build_parser()
+        unexplained = {a.dest for a in parser._actions if not a.help and not a.choices}
+        assert not unexplained
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (["--dtype", "int7"], "invalid choice: 'int7'"),
+        (["--top-k", "0"], "--top-k is 0; it must be 1 or more"),
+        (["--max-failure-rate", "2"], "--max-failure-rate is 2.0; it is a share, 0 to 1"),
+        (["--retry-failed", "tired"], "--retry-failed names no error code: tired"),
+        (["--thresholds", "nowhere.json"], "neither a number nor a JSON file"),
+        (["--model", "/nowhere"], "cannot load the model: /nowhere: no such file or directory"),
+        (["--model", "nowhere"], "cannot load the model"),
+        (["--num-gpus", "5"], "--num-gpus 5 asks for more than the 0 of the cluster"),
+        (["--num-actors", "5000"], "lower --num-actors or --num-cpus-per-actor"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    change: list[str], complaint: str, tmp_path: Path, checkpoint: Path
+) -> None:
+    write_images(tmp_path / "in", 1)
+    done = run_job(
+        "classify", tmp_path / "in", "--output", tmp_path / "out", "--model", checkpoint, *change
+    )
+    assert done.returncode == 2
+    assert complaint in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not (tmp_path / "out" / "data").exists()
+
+
+def test_an_input_that_does_not_exist_leaves_nothing_behind(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    done = run_job("embed", tmp_path / "in", "--output", tmp_path / "out", "--model", checkpoint)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path / 'in'} does not exist; check the INPUT argument\n"
+    assert not (tmp_path / "out").exists()

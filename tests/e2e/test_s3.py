@@ -1,0 +1,58 @@
+"""From bucket to Parquet on a real S3 server, through the public command."""
+
+import io
+import json
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from tests.support.samples import run_job, write_images
+from tests.support.seaweedfs import Bucket
+
+ODD_NAMES = ["a b.jpg", "50%.jpg", "x#y.jpg", "ümlaut/grün.jpg", "deep/er/still.jpg"]
+
+
+def test_bucket_in_bucket_out(tmp_path: Path, checkpoint: Path, s3_bucket: Bucket) -> None:
+    images = write_images(tmp_path / "in", 12)
+    for name, path in zip(ODD_NAMES, images, strict=False):
+        s3_bucket.put(f"photos/{name}", path.read_bytes())
+    for path in images[len(ODD_NAMES) :]:
+        s3_bucket.put(f"photos/{path.name}", path.read_bytes())
+    etag = s3_bucket.put("photos/bad.jpg", b"no image at all")
+    output = f"{s3_bucket.uri}/results"
+    arguments = (f"{s3_bucket.uri}/photos", "--output", output, "--model", checkpoint)
+
+    first = run_job("classify", *arguments, "--with-embeddings")
+    assert first.returncode == 0, first.stderr
+    assert "13 images listed = 12 ok + 1 failed + 0 skipped" in first.stdout
+    secret = s3_bucket.server.env["AWS_SECRET_ACCESS_KEY"]
+    assert secret not in first.stdout + first.stderr
+
+    keys = s3_bucket.keys("results/")
+    assert not [key for key in keys if "/_open/" in key], "a closed run leaves no staging behind"
+    assert not [key for key in keys if secret.encode() in s3_bucket.get(key)]
+    latest = json.loads(s3_bucket.get("results/latest.json"))
+    data = [key for key in keys if key.startswith(f"results/data/run={latest['run_id']}/")]
+    table = pq.read_table(io.BytesIO(s3_bucket.get(data[0])))
+    rows = {row["uri"]: row for row in table.to_pylist()}
+    expected = {f"{s3_bucket.uri}/photos/{name}" for name in ODD_NAMES}
+    assert expected < set(rows)
+    bad = rows[f"{s3_bucket.uri}/photos/bad.jpg"]
+    assert (bad["error_code"], bad["source_version"]) == ("not_an_image", etag)
+    assert duckdb.sql("SELECT count(*) FROM table WHERE len(embedding) = 32").fetchone() == (12,)
+
+    again = run_job("classify", *arguments, "--with-embeddings")
+    assert again.returncode == 0
+    assert "nothing new: 13 images unchanged" in again.stdout
+
+
+def test_a_missing_bucket_is_found_before_the_first_image(
+    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket
+) -> None:
+    done = run_job(
+        "embed", "s3://no-such-bucket/x", "--output", tmp_path / "out", "--model", checkpoint
+    )
+    assert done.returncode == 2
+    assert "s3://no-such-bucket/x" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
