@@ -73,6 +73,7 @@ _REFUSED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 # Formats without a signature, tried last, and formats whose signature other files have by chance.
 _GUESSED = frozenset({"IM", "IMT", "IPTC", "PCD", "SPIDER", "TGA"})
 _WEAK = frozenset({"CUR", "DIB", "FLI", "GBR", "PCX", "PPM", "SGI", "XBM"})
+_LATER = _GUESSED | _REFUSED
 # Formats whose decoders do not tell a missing end from a broken middle.
 _VAGUE = frozenset({"AVIF", "ICO", "JPEG2000", "TIFF", "WEBP"})
 
@@ -85,8 +86,8 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
 
     Of an animation or a multi-page file the first frame is taken, of an icon the largest image.
     The header's size is held against ``max_pixels`` before anything is decoded. Values above
-    Pillow's own limit work without touching Pillow's global setting; only WebP, and TIFF in tiles,
-    are held to twice that limit by Pillow itself.
+    Pillow's own limit work without touching its global setting; only for WebP and TIFF does Pillow
+    insist on twice that limit, unless the process sets ``PIL.Image.MAX_IMAGE_PIXELS``.
 
     Raises ImageDecodeError, and nothing else.
     """
@@ -112,7 +113,7 @@ def _open(data: bytes) -> Image.Image:
     Image.init()
     failures: list[ImageDecodeError] = []
     for name in Image.ID:
-        if name not in _GUESSED | _REFUSED and _accepts(name, data):
+        if name not in _LATER and _accepts(name, data):
             try:
                 return _create(name, data)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next format may fit

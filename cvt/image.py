@@ -95,9 +95,8 @@ class CvtImageProcessor:
         """
         config = _read_config(source, revision)
         if config is None:
-            logger.info("no %s at %s: using ImageNet's values", CONFIG_NAME, display(source))
-            config = {"size": size or cls.size}
-        processor = cls.from_config(config)
+            logger.info("no %s for %s: using ImageNet's values", CONFIG_NAME, display(source))
+        processor = cls() if config is None else cls.from_config(config)
         return processor if size is None else replace(processor, size=size)
 
     @classmethod
@@ -117,7 +116,18 @@ class CvtImageProcessor:
                 values[name] = _three(values[name])
         if config.get("size") is not None:
             values["size"] = _square(config["size"], "size")
-        processor = cls(**values)
+        defaults = {"size", "image_mean", "image_std"} - values.keys()
+        if defaults:
+            logger.warning(
+                "%s says nothing about %s: taking CvT's published values (size 224, ImageNet's "
+                "mean and standard deviation)",
+                CONFIG_NAME,
+                ", ".join(sorted(defaults)),
+            )
+        try:
+            processor = cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"{CONFIG_NAME}: {error}") from error
         if config.get("do_center_crop") and config.get("crop_size") is not None:
             crop = _square(config["crop_size"], "crop_size")
             if crop != processor.size:
@@ -168,31 +178,32 @@ class CvtImageProcessor:
         return size, (left, top, left + self.size, top + self.size)
 
     def normalize(self, pixels: npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
-        """Turn uint8 (B, S, S, 3) into float32 (B, 3, S, S) on the same device.
+        """Turn uint8 (B, S, S, 3) into float32 (B, 3, S, S), on the device where the pixels are.
 
-        A look-up in a table of the 256 possible values per channel, which is made with the
-        reference's arithmetic: bit-equal to it, whatever the device.
+        Bit-equal to the reference's arithmetic on the CPU and on CUDA (whose division is IEEE's).
         """
-        batch = torch.as_tensor(pixels)
-        table = torch.from_numpy(self._table()).to(batch.device)
-        out = torch.empty(
-            (len(batch), 3, *batch.shape[1:3]), dtype=torch.float32, device=batch.device
-        )
-        for channel in range(3):
-            out[:, channel] = table[channel][batch[..., channel].int()]
-        return out
-
-    def _table(self) -> npt.NDArray[np.float32]:
-        """Float of every uint8 value, (3, 256), with the reference's arithmetic."""
-        values = np.arange(256, dtype=np.float64)
+        if isinstance(pixels, np.ndarray):  # may be read-only, at which torch.from_numpy warns
+            planes = np.moveaxis(pixels, -1, 1)
+            values = torch.from_numpy(planes.astype(np.float32, order="C"))
+        else:
+            values = pixels.movedim(-1, 1).to(
+                torch.float32, memory_format=torch.contiguous_format, copy=True
+            )
         if self.do_rescale:
-            values = values * self.rescale_factor
-        table = np.repeat(values.astype(np.float32)[None], 3, axis=0)
+            values = self._rescale(values)
         if self.do_normalize:
-            mean = np.array(self.image_mean, np.float32)[:, None]
-            std = np.array(self.image_std, np.float32)[:, None]
-            table = (table - mean) / std
-        return table
+            mean, std = (
+                torch.tensor(three, device=values.device).reshape(3, 1, 1)
+                for three in (self.image_mean, self.image_std)
+            )
+            values.sub_(mean).div_(std)
+        return values
+
+    def _rescale(self, values: torch.Tensor) -> torch.Tensor:
+        """Multiply as the reference does: in float64, rounded to float32."""
+        if self.rescale_factor == 1 / 255:  # the quotient is the same for all 256 values, and fast
+            return values.div_(255)
+        return (values.double() * self.rescale_factor).float()
 
     def __call__(self, images: ImageInput | Sequence[ImageInput]) -> torch.Tensor:
         """Preprocess one image or a list of them: float32 (B, 3, S, S).
@@ -242,16 +253,16 @@ def _three(value: float | Sequence[float]) -> tuple[float, ...]:
     return (value,) * 3 if isinstance(value, int | float) else tuple(value)
 
 
-def _square(size: int | Sequence[int] | Mapping[str, int], name: str) -> int:
+def _square(size: Any, name: str) -> int:
     """Return the one number in any spelling of a square size."""
     if isinstance(size, Mapping):
         known = set(size) in ({"shortest_edge"}, {"height", "width"})
-        numbers = set(size.values()) if known else set()
+        numbers = list(size.values()) if known else []
     else:
-        numbers = {size} if isinstance(size, int) else set(size)
-    if len(numbers) != 1:
+        numbers = list(size) if isinstance(size, list | tuple) else [size]
+    if len(set(numbers)) != 1 or not isinstance(numbers[0], int):
         raise ConfigError(f"{CONFIG_NAME}: {name} {size} is not one number for a square image")
-    return int(numbers.pop())
+    return numbers[0]
 
 
 def _read_config(source: Source, revision: str | None) -> dict[str, Any] | None:

@@ -65,13 +65,12 @@ def _grey_to_8_bit(image: Image.Image) -> Image.Image:
     If none does, lowest..highest is scaled. Values that are not finite count as the lowest.
     """
     values = np.asarray(image)
-    is_float = image.mode == "F"
-    finite = values[np.isfinite(values)] if is_float else values
-    low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
-    tops = [top for top in _tops(image) if high <= top]
-    if low >= 0 and tops:
-        low, high = 0, tops[0]
-    scale = _scaled_floats if is_float else _scaled_integers
+    finite = values[np.isfinite(values)] if image.mode == "F" else values
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    tops = [top for top in _tops(image) if low >= 0 and high <= top]
+    if tops:
+        low, high = 0.0, tops[0]
+    scale = _high_byte if tops and image.mode != "F" else _stretched
     grey = np.empty(values.shape, np.uint8)
     for row in range(0, len(values), 256):  # in strips: the arithmetic is 8 bytes wide
         grey[row : row + 256] = scale(values[row : row + 256], low, high)
@@ -97,11 +96,10 @@ def _tag(image: Image.Image, number: int) -> Any:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _scaled_integers(values: npt.NDArray[Any], low: Any, high: Any) -> npt.NDArray[Any]:
-    wide = values.astype(np.int64) - int(low)
-    return wide * 256 // (int(high) - int(low) + 1)
+def _high_byte(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
+    return values.astype(np.int64) * 256 // (int(high) + 1)
 
 
-def _scaled_floats(values: npt.NDArray[Any], low: Any, high: Any) -> npt.NDArray[Any]:
+def _stretched(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
     finite = np.where(np.isfinite(values), values, low).astype(np.float64)
-    return np.asarray(np.rint((finite - low) * (255 / (float(high - low) or 1.0))))
+    return np.asarray(np.rint((finite - low) * (255 / ((high - low) or 1.0))))
