@@ -123,12 +123,14 @@ class Store:
 
     def path(self, name: str = "") -> str:
         """The path of ``name`` as its filesystem knows it."""
-        root = split_uri(self.uri)[1].rstrip("/")
+        stripped = split_uri(self.uri)[1] if self.is_local else self.fs._strip_protocol(self.uri)
+        root = str(stripped).rstrip("/")
         return f"{root}/{name}" if name else root
 
     def locate(self, name: str) -> str:
         """The URI of ``name``, as a person would type it."""
-        return join_uri(self.protocol, self.path(name))
+        protocol, root = split_uri(self.uri)
+        return f"{join_uri(protocol, root.rstrip('/'))}/{name}"
 
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))
