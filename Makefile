@@ -1,0 +1,45 @@
+# make demo and make test need python3 (3.11 or newer), make and git; they set up .venv themselves.
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+PIP := $(RUN) pip --disable-pip-version-check --quiet
+CHECKED := cvt pipeline jobs tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+demo: $(VENV)/demo ## install, then classify the bundled images into a Parquet table
+	@$(RUN) jobs.demo
+
+test: lint ## install, then check style and types and run all tests
+	@$(RUN) pytest
+
+lint: $(VENV)/test ## check style and types
+	@$(RUN) ruff check $(CHECKED)
+	@$(RUN) ruff format --check $(CHECKED)
+	@$(RUN) mypy
+
+format: $(VENV)/test ## rewrite the code in the project's style
+	@$(RUN) ruff check --fix $(CHECKED)
+	@$(RUN) ruff format $(CHECKED)
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) demo-output build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# Stamps: the second call finds them newer than the files that name the dependencies.
+$(VENV)/demo: EXTRAS :=
+$(VENV)/test: EXTRAS := [test,lint]
+$(VENV)/demo $(VENV)/test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (once; torch is large, so this takes a minute or more) ..."
+	@$(PIP) install --constraint constraints.txt --editable '.$(EXTRAS)'
+	@touch $@
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { \
+		echo "No Python 3.11 or newer found: install one, or name it with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment: install its venv package (python3-venv)" >&2; exit 1; }
