@@ -162,8 +162,8 @@ def _failure(data: bytes, error: Exception, name: str, *, is_open: bool) -> Imag
 
 
 _quiet_lock = threading.Lock()
+_quiet_filter = contextlib.ExitStack()
 _quiet_depth = 0
-_quiet_filters = warnings.catch_warnings()
 
 
 @contextlib.contextmanager
@@ -173,11 +173,10 @@ def _quiet_pillow() -> Iterator[None]:
     The first thread in sets the filter (for warnings from Pillow's modules alone), the last one
     out restores what was there.
     """
-    global _quiet_depth, _quiet_filters
+    global _quiet_depth
     with _quiet_lock:
         if _quiet_depth == 0:
-            _quiet_filters = warnings.catch_warnings()
-            _quiet_filters.__enter__()
+            _quiet_filter.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", module=r"PIL\.")
         _quiet_depth += 1
     try:
@@ -186,4 +185,4 @@ def _quiet_pillow() -> Iterator[None]:
         with _quiet_lock:
             _quiet_depth -= 1
             if _quiet_depth == 0:
-                _quiet_filters.__exit__(None, None, None)
+                _quiet_filter.close()
