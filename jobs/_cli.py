@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -32,43 +33,52 @@ from pipeline.spec import (
     Scores,
 )
 
-log = logging.getLogger("jobs")
-
-
-class StoppedError(JobError):
-    """The process was asked to end."""
+_STOPPED = "stopped by {}; start the same command again to continue"
 
 
 def main(job: Callable[[argparse.Namespace], ExitCode], parser: argparse.ArgumentParser) -> int:
     """Run a job; whatever ends it early becomes one line on stderr and an exit code."""
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for name in ("jobs", "pipeline", "cvt"):
-        logging.getLogger(name).setLevel(logging.DEBUG if arguments.debug else logging.INFO)
-    signal.signal(signal.SIGTERM, _stop)
+    _log_to_stderr(logging.DEBUG if arguments.debug else logging.INFO)
+    terminated = _interrupt_on_sigterm()
     try:
         return job(arguments)
-    except JobError as error:
-        return _give_up(error, error.exit_code, debug=arguments.debug)
-    except KeyboardInterrupt:
-        stopped = StoppedError("stopped; start the same command again to continue")
-        return _give_up(stopped, ExitCode.RUN_FAILED, debug=False)
-    except Exception as error:  # noqa: BLE001  # the last resort of a command
-        message = f"unexpected {type(error).__name__}: {one_line(error)}; --debug shows where"
-        return _give_up(error, ExitCode.RUN_FAILED, debug=arguments.debug, message=message)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last resort of a command
+        if arguments.debug:
+            traceback.print_exception(error)
+        code, message = _verdict(error, terminated=terminated.is_set())
+        print(f"error: {message}", file=sys.stderr)
+        return code
 
 
-def _give_up(error: Exception, code: ExitCode, *, debug: bool, message: str = "") -> int:
-    if debug:
-        traceback.print_exception(error)
-    print(f"error: {message or one_line(error, limit=2000)}", file=sys.stderr)
-    return code
+def _log_to_stderr(level: int) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for name in ("jobs", "pipeline", "cvt"):
+        logging.getLogger(name).setLevel(level)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise StoppedError(
-        f"stopped by {signal.Signals(number).name}; start the same command again to continue"
-    )
+def _interrupt_on_sigterm() -> threading.Event:
+    """From now on SIGTERM acts like Ctrl-C; the event tells that it was SIGTERM."""
+    terminated = threading.Event()
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        terminated.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
+    return terminated
+
+
+def _verdict(error: BaseException, *, terminated: bool) -> tuple[ExitCode, str]:
+    """Exit code and message. An interrupt that meets C code comes out as any exception."""
+    if terminated:
+        return ExitCode.RUN_FAILED, _STOPPED.format("SIGTERM")
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.RUN_FAILED, _STOPPED.format("Ctrl-C")
+    if isinstance(error, JobError):
+        return error.exit_code, one_line(error, limit=2000)
+    message = f"unexpected {type(error).__name__}: {one_line(error)}; --debug shows where"
+    return ExitCode.RUN_FAILED, message
 
 
 def run_parser(name: str, description: str) -> argparse.ArgumentParser:

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -126,7 +128,7 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
     if started:
         _connect(debug)
     try:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
         yield allocate(compute, cpus=resources.get("CPU", 0), gpus=resources.get("GPU", 0))
     finally:
         if started:
@@ -141,7 +143,7 @@ def _connect(debug: bool) -> None:
     if not address:  # then a Ray of our own, not one that happens to run on this machine
         options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     try:
-        with nullcontext() if debug else _muted():
+        with _our_sigterm(), nullcontext() if debug else _muted():
             ray.init(address=address or "local", **options)
     except (ConnectionError, ValueError) as error:
         raise UsageError(f"cannot reach Ray at {address or 'local'}: {one_line(error)}") from error
@@ -157,6 +159,15 @@ def _quiet(level: int) -> None:
     if level >= logging.ERROR:
         # Or Ray's C++ side warns of every actor that may be restarted.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+
+@contextmanager
+def _our_sigterm() -> Iterator[None]:
+    """Ray puts a handler of its own in the place of the caller's; it ends the process by abort."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
