@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 from pipeline.errors import FetchError, ItemError, ShardError, one_line
 from pipeline.inventory import STORAGE_ERRORS, Kind
 from pipeline.spec import IMAGE_EXTENSIONS
-from pipeline.storage import filesystem, s3_endpoint, split_uri
+from pipeline.storage import filesystem, local_path, s3_endpoint, split_uri
 
 WINDOW_IMAGES = 32
 WINDOW_BYTES = 64 * 2**20
@@ -101,7 +101,7 @@ def _open(uri: str) -> Iterator[IO[bytes]]:
     """A readable binary stream over the object."""
     protocol, path = split_uri(uri)
     if protocol == "file":
-        with open(path, "rb") as file:
+        with open(local_path(path), "rb") as file:
             yield file
     elif protocol == "s3":
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

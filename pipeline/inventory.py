@@ -20,7 +20,7 @@ from fsspec.utils import glob_translate
 from pipeline.errors import UsageError, one_line
 from pipeline.schema import LISTING
 from pipeline.spec import IMAGE_EXTENSIONS, InputFormat, InputSpec
-from pipeline.storage import filesystem, join_uri, split_uri
+from pipeline.storage import filesystem, join_uri, printable, split_uri
 
 CHUNK_ROWS = 10_000
 STORAGE_ERRORS = (OSError, BotoCoreError)
@@ -70,8 +70,15 @@ def inventory(inputs: InputSpec, *, exclude: str = "") -> Iterator[pa.Table]:
     rows = _once(entries) if len(inputs.uris) > 1 else entries
     outside = exclude.rstrip("/") + "/"
     kept = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
+    found = False
     while chunk := list(islice(kept, CHUNK_ROWS)):
+        found = True
         yield pa.Table.from_pylist(chunk, schema=LISTING)
+    if not found:
+        raise UsageError(
+            f"every image lies below the output, {exclude}, where nothing is listed; "
+            "choose an --output outside the INPUT"
+        )
 
 
 def _once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -113,29 +120,35 @@ def _rows(uri: str, input_format: InputFormat) -> Iterator[dict[str, Any]]:
         # A file that is named is taken as an image, whatever its extension.
         yield _row(protocol, single, kind_of(path, "auto") or Kind.IMAGE)
         return
-    matches = re.compile(glob_translate(path)).match if _GLOB_CHARACTERS.search(path) else None
-    root = _glob_root(path) if matches else path
-    for entry in _walk(protocol, root.rstrip("/")):
+    root, pattern = _split_glob(protocol, path)
+    for entry in _walk(protocol, root.rstrip("/") or root):
         kind = kind_of(entry.path, input_format)
-        if kind is not None and (matches is None or matches(entry.path)):
+        if kind is not None and (pattern is None or pattern.match(entry.path)):
             yield _row(protocol, entry, kind)
 
 
 def _row(protocol: str, entry: Entry, kind: Kind) -> dict[str, Any]:
-    # Local names need not be UTF-8, Arrow strings must be.
-    path = entry.path.encode("utf-8", "backslashreplace").decode()
     return {
-        "uri": join_uri(protocol, path),
+        "uri": join_uri(protocol, printable(entry.path)),
         "kind": kind.value,
         "source_version": entry.version,
         "size_bytes": entry.size,
     }
 
 
-def _glob_root(path: str) -> str:
-    """The directory above the first component with a wildcard."""
-    start = _GLOB_CHARACTERS.search(path)
-    return path[: start.start()].rpartition("/")[0] if start else path
+def _split_glob(protocol: str, path: str) -> tuple[str, re.Pattern[str] | None]:
+    """The directory above the first component with a wildcard, and the pattern of the whole path.
+
+    A local directory whose name reads like a pattern is still a directory.
+    """
+    wildcard = _GLOB_CHARACTERS.search(path)
+    if wildcard is None or (protocol == "file" and os.path.isdir(path)):
+        return path, None
+    try:
+        pattern = re.compile(glob_translate(path))
+    except (ValueError, re.error) as error:
+        raise UsageError(f"{path} is no glob pattern: {one_line(error)}") from error
+    return path[: path.rfind("/", 0, wildcard.start()) + 1], pattern
 
 
 def _single(protocol: str, path: str) -> Entry | None:
@@ -168,19 +181,30 @@ def _local_entry(path: str, status: os.stat_result) -> Entry:
 
 def _walk_local(directory: str, above: set[tuple[int, int]]) -> Iterator[Entry]:
     """Depth first, in order of name; symbolic links are followed, but not in a circle."""
-    status = os.stat(directory)
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
+    try:
+        status = os.stat(directory)
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
+        with os.scandir(directory) as scan:
+            children = sorted(scan, key=lambda child: child.name)
+    except FileNotFoundError:  # gone since its parent was read
         return
-    with os.scandir(directory) as scan:
-        children = sorted(scan, key=lambda child: child.name)
     for child in children:
-        if child.is_dir():
+        if os.path.isdir(child.path) if child.is_symlink() else child.is_dir():
             yield from _walk_local(child.path, above | {identity})
-        elif child.is_file():
-            yield _local_entry(child.path, child.stat())
-        elif child.is_symlink():
-            yield Entry(child.path, 0, "dangling-link")
+        elif (entry := _local_child(child)) is not None:
+            yield entry
+
+
+def _local_child(child: os.DirEntry[str]) -> Entry | None:
+    """A file or a link to none; None for what is neither, or gone since its directory was read."""
+    if child.is_symlink() and not os.path.exists(child.path):
+        return Entry(child.path, 0, "dangling-link")
+    try:
+        return _local_entry(child.path, child.stat()) if child.is_file() else None
+    except FileNotFoundError:
+        return None
 
 
 def _s3_entry(bucket: str, key: str, size: int, etag: str) -> Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ _ENVIRONMENT_NAMES = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
 )
+
+# How backslashreplace writes the surrogate that stands for a byte of no UTF-8 name.
+_ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 _S3_OPTIONS: dict[str, Any] = {
     # A listing kept from before the run would hide what arrived since.
@@ -78,6 +82,18 @@ def split_uri(uri: str) -> tuple[str, str]:
 def join_uri(protocol: str, path: str) -> str:
     """The inverse of :func:`split_uri`: local paths stand without a scheme."""
     return path if protocol == "file" else f"{protocol}://{path}"
+
+
+def printable(path: str) -> str:
+    """A local path as valid Unicode: bytes that are no UTF-8 are escaped, as in ``caf\\udce9``."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def local_path(path: str) -> str:
+    """The inverse of :func:`printable`, if there is no file of the escaped name itself."""
+    if "\\udc" not in path or os.path.lexists(path):
+        return path
+    return _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), path)
 
 
 def s3_endpoint() -> str | None:
