@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; print("$(name)" * (sys.version_info >= (3, 11)))' 2>/dev/null)))
 VENV := .venv
 RUN := $(VENV)/bin/python -m
-PIP := $(RUN) pip --disable-pip-version-check --quiet
+PIP := $(RUN) pip --disable-pip-version-check --quiet --quiet
 CHECKED := cvt pipeline jobs tests
 
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ $(VENV)/demo: EXTRAS :=
 $(VENV)/test: EXTRAS := [test,lint]
 $(VENV)/demo $(VENV)/test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (once; torch is large, so this takes a minute or more) ..."
-	@$(PIP) install --constraint constraints.txt --editable '.$(EXTRAS)'
+	@$(PIP) install --no-compile --constraint constraints.txt --editable '.$(EXTRAS)'
 	@touch $@
 
 $(VENV)/bin/python:
