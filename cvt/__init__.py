@@ -2,9 +2,11 @@
 
 from cvt.checkpoint import weights_hash
 from cvt.config import CvtConfig
-from cvt.decode import ImageDecodeError, decode_image
+from cvt.decode import ImageDecodeError
 from cvt.errors import CheckpointError, ConfigError
-from cvt.image import CvtImageProcessor, size_mismatch
+from cvt.export import export, export_onnx
+from cvt.heads import default_scores, labels_above, to_scores
+from cvt.image import CvtImageProcessor
 from cvt.model import CvtForImageClassification, CvtModel
 from cvt.outputs import CvtModelOutput, CvtOutput
 
@@ -18,7 +20,10 @@ __all__ = [
     "CvtModelOutput",
     "CvtOutput",
     "ImageDecodeError",
-    "decode_image",
-    "size_mismatch",
+    "default_scores",
+    "export",
+    "export_onnx",
+    "labels_above",
+    "to_scores",
     "weights_hash",
 ]

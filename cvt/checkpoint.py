@@ -72,11 +72,10 @@ class Pretrained(nn.Module):
         """
         name = display(source)
         with open_source(source, revision) as (fetch, file):
-            state, layout = _read_state(fetch, file, name)
-            anatomy = Anatomy.of(state)
             if config is None and file is None:
                 config = read_config(fetch)
-            chosen = _choose_config(config, anatomy, layout, name)
+            state, layout = _read_state(fetch, file, name)
+            chosen = _choose_config(config, Anatomy.of(state), layout, name)
             chosen = dataclasses.replace(chosen, activation=activation or chosen.activation)
             if num_labels is not None:
                 chosen, state = _with_labels(chosen, state, num_labels)
@@ -186,14 +185,19 @@ def _choose_config(
         if config is None:
             raise ConfigError("config must be a CvtConfig, a preset's name or a config.json's path")
     if not isinstance(config, CvtConfig):
-        preset = CvtConfig.from_preset(config) if config else _recognise(anatomy, source)
+        preset = CvtConfig.from_preset(config) if config else recognise(anatomy, source)
         count = preset.num_labels if anatomy.num_labels is None else anatomy.num_labels
         config = dataclasses.replace(preset, labels=default_labels(count))
     native = "quick_gelu" if layout == "microsoft" else "gelu"
     return dataclasses.replace(config, activation=config.activation or native)
 
 
-def _recognise(anatomy: Anatomy, source: str) -> CvtConfig:
+def recognise(anatomy: Anatomy, source: str) -> CvtConfig:
+    """The published model with these widths and depths.
+
+    Raises:
+        CheckpointError: naming `source`, when there is none.
+    """
     for preset in map(CvtConfig.from_preset, PRESETS):
         if (preset.embed_dim, preset.depth) == (anatomy.embed_dim, anatomy.depth):
             return preset

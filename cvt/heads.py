@@ -1,10 +1,15 @@
 """What a classifier's logits mean: the loss in training, the scores in inference."""
 
+from collections.abc import Sequence
+from typing import Final
+
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor
 
 from cvt.config import CvtConfig
+
+SCORES: Final = ("softmax", "sigmoid", "logits")
 
 
 def classification_loss(config: CvtConfig, logits: Tensor, labels: Tensor) -> Tensor:
@@ -23,3 +28,41 @@ def classification_loss(config: CvtConfig, logits: Tensor, labels: Tensor) -> Te
     if kind == "multi_label_classification":
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
     return F.mse_loss(logits, labels.view_as(logits).to(logits.dtype))
+
+
+def default_scores(config: CvtConfig) -> str:
+    """The kind of scores that fits the head, as transformers' pipeline chooses it."""
+    if config.problem_type == "regression":
+        return "logits"
+    multi_label = config.problem_type == "multi_label_classification" or config.num_labels == 1
+    return "sigmoid" if multi_label else "softmax"
+
+
+def to_scores(logits: Tensor, kind: str) -> Tensor:
+    """Logits (B, N) as scores (B, N) float32, of a kind named in SCORES.
+
+    Raises ValueError for another kind.
+    """
+    if kind not in SCORES:
+        raise ValueError(f"scores must be one of {', '.join(SCORES)}, not {kind!r}")
+    logits = logits.float()
+    if kind == "logits":
+        return logits
+    return logits.sigmoid() if kind == "sigmoid" else logits.softmax(dim=1)
+
+
+def labels_above(
+    scores: Tensor, thresholds: float | Sequence[float], labels: Sequence[str]
+) -> list[list[str]]:
+    """For each row of scores (B, N), the names of the classes that reach their threshold.
+
+    Best first. `thresholds` is one number for all classes or N of them; ValueError otherwise.
+    """
+    limits = torch.as_tensor(thresholds, dtype=scores.dtype, device=scores.device)
+    if limits.ndim > 1 or limits.numel() not in (1, len(labels)):
+        raise ValueError(f"thresholds must be 1 or {len(labels)} numbers, not {limits.numel()}")
+    order = scores.argsort(dim=1, descending=True).tolist()
+    reached = (scores >= limits).tolist()
+    return [
+        [labels[i] for i in ranking if row[i]] for ranking, row in zip(order, reached, strict=True)
+    ]

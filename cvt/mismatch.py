@@ -77,9 +77,14 @@ def _listed(what: str, names: Collection[str], layout: Layout) -> list[str]:
 
 def _cause(names: list[str], anatomy: Anatomy, config: CvtConfig) -> str:
     """The likely cause: what differs in kind, else the field that decides on the first name."""
-    for field in ("embed_dim", "depth", "num_labels"):
+    for field in ("embed_dim", "depth"):
         have, want = getattr(anatomy, field), getattr(config, field)
-        if have is not None and have != want:
+        if have != want:
             return f"The weights have {field} {have}, the configuration {want}"
+    if anatomy.num_labels not in (None, config.num_labels):
+        return (
+            f"The weights have {anatomy.num_labels} classes, the configuration "
+            f"{config.num_labels}: pass num_labels={anatomy.num_labels} to keep the weights' head"
+        )
     hints = [field for part, field in _FIELDS.items() if part in names[0]]
     return f"Check {hints[0]} in the configuration" if hints else "The file seems incomplete"

@@ -255,15 +255,16 @@ class Stage(nn.Module):
 
 @contextmanager
 def statistics_untouched(module: nn.Module) -> Iterator[None]:
-    """Batch statistics as in training, without updating the running ones a second time."""
+    """Batch statistics as in training, without counting the batch a second time."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, counter) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 class CvtModel(Pretrained):

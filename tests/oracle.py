@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.activations import QuickGELUActivation
 
 # Several heads of 8 channels in every stage, so that the attention scale shows; seconds to run.
 SMALL: dict[str, Any] = {
@@ -36,8 +37,33 @@ def oracle(*, seed: int = 0, depth: Sequence[int] = (1, 2, 10), **fields: Any) -
     for stage, d in zip(model.cvt.encoder.stages, depth, strict=True):
         stage.layers = stage.layers[:d]
     model.config.depth = list(depth)
+    complete(model)
     randomise(model, seed)
     return model.eval()
+
+
+def complete(model: Oracle) -> None:
+    """Give "avg" and "linear" projections the part that transformers forgets to build.
+
+    Microsoft's code pools key and value, and passes the rest on.
+    """
+    for s, stage in enumerate(model.cvt.encoder.stages):
+        method = model.config.qkv_projection_method[s]
+        for attention in (layer.attention.attention for layer in stage.layers):
+            for name in ("query", "key", "value"):
+                projection = getattr(attention, f"convolution_projection_{name}")
+                if method == "avg" and name != "query":
+                    projection.convolution_projection = nn.AvgPool2d(3, 2, 1, ceil_mode=True)
+                elif method != "dw_bn":
+                    projection.convolution_projection = nn.Identity()
+
+
+def use_quick_gelu(model: Oracle) -> Oracle:
+    """The same model under Microsoft's convention."""
+    for stage in model.cvt.encoder.stages:
+        for layer in stage.layers:
+            layer.intermediate.activation = QuickGELUActivation()
+    return model
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from cvt import CvtConfig, CvtForImageClassification, CvtModel
 from cvt.model import Attention
@@ -139,9 +140,30 @@ def test_scale_is_of_the_stage_width_not_the_head_width(small: Oracle, small_dir
 def test_parameter_counts_are_the_published_models(
     preset: str, whole: int, backbone: int, buffers: int
 ) -> None:
-    """shared facts: counted on both reference implementations."""
+    """Counted on both reference implementations."""
     with torch.device("meta"):
         model = CvtForImageClassification(CvtConfig.from_preset(preset))
     assert sum(p.numel() for p in model.parameters()) == whole
     assert sum(p.numel() for p in model.backbone.parameters()) == backbone
     assert sum(b.numel() for b in model.buffers()) == buffers
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "flops"),
+    [
+        ("cvt-13", 224, 9.132e9),
+        ("cvt-13", 384, 32.539e9),
+        ("cvt-21", 224, 14.356e9),
+        ("cvt-21", 384, 49.698e9),
+        ("cvt-w24", 224, 121.835e9),
+        ("cvt-w24", 384, 388.443e9),
+    ],
+)
+@torch.inference_mode()
+def test_flops_are_the_published_models(preset: str, size: int, flops: float) -> None:
+    """Two per multiplication, counted on both reference implementations; the paper counts one."""
+    with torch.device("meta"):
+        model = CvtForImageClassification(CvtConfig.from_preset(preset)).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, size, size))
+    assert counter.get_total_flops() == pytest.approx(flops, rel=1e-4)

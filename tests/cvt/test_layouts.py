@@ -1,0 +1,211 @@
+"""Every published layout, written here by its description and read back: equal logits."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import safetensors.torch
+import torch
+
+from cvt import CvtForImageClassification, CvtModel
+from cvt.layouts import translate
+from tests.oracle import Oracle, difference, images, oracle, use_quick_gelu
+
+X = images(2, 64, 45)
+
+# Microsoft's names for transformers' modules, by the order in which the replacements apply.
+TO_MICROSOFT = {
+    r"cvt\.encoder\.stages\.(\d)\.": r"stage\1.",
+    r"embedding\.convolution_embeddings\.projection": "patch_embed.proj",
+    r"embedding\.convolution_embeddings\.normalization": "patch_embed.norm",
+    r"\.layers\.": ".blocks.",
+    r"layernorm_before": "norm1",
+    r"layernorm_after": "norm2",
+    r"attention\.attention\.convolution_projection_(.)\w*": r"attn.conv_proj_\1",
+    r"(conv_proj_.)\.convolution_projection\.convolution": r"\1.conv",
+    r"(conv_proj_.)\.convolution_projection\.normalization": r"\1.bn",
+    r"attention\.attention\.projection_(.)\w*": r"attn.proj_\1",
+    r"attention\.output\.dense": "attn.proj",
+    r"intermediate\.dense": "mlp.fc1",
+    r"output\.dense": "mlp.fc2",
+    r"^layernorm": "norm",
+    r"^classifier": "head",
+}
+
+
+def microsoft_state(model: Oracle) -> dict[str, torch.Tensor]:
+    def rename(name: str) -> str:
+        for pattern, replacement in TO_MICROSOFT.items():
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    return {rename(name): tensor for name, tensor in model.state_dict().items()}
+
+
+def training_checkpoint(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Microsoft's checkpoint.pth of a distributed run: its "model" is a name."""
+    weights = {f"module.{name}": tensor for name, tensor in state.items()}
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    return {
+        "epoch": 300,
+        "model": "cls_cvt",
+        "state_dict": weights,
+        "perf": 81.6,
+        "optimizer": optimizer.state_dict(),
+    }
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        result: torch.Tensor = model(X).logits
+    return result
+
+
+@pytest.fixture(scope="module")
+def quick_logits() -> torch.Tensor:
+    """CvT-13 under Microsoft's convention."""
+    return logits(use_quick_gelu(oracle(num_labels=1000)))
+
+
+@pytest.mark.parametrize("layout", ["zoo", "checkpoint", "model entry"])
+def test_microsoft_files_load_without_a_config_as_quick_gelu(
+    layout: str, cvt13: Oracle, quick_logits: torch.Tensor, tmp_path: Path
+) -> None:
+    state = microsoft_state(cvt13)
+    assert len(state) == 459
+    contents = {
+        "zoo": state,
+        "checkpoint": training_checkpoint(state),
+        "model entry": {"model": state},
+    }
+    torch.save(contents[layout], tmp_path / "model.pth")
+    model = CvtForImageClassification.from_pretrained(tmp_path / "model.pth")
+    assert model.config.activation == "quick_gelu"
+    assert difference(logits(model), quick_logits) < 2e-5
+
+
+def test_the_activation_can_be_chosen_for_any_layout(
+    cvt13: Oracle, cvt13_dir: Path, quick_logits: torch.Tensor, tmp_path: Path
+) -> None:
+    torch.save(microsoft_state(cvt13), tmp_path / "model.pth")
+    load = CvtForImageClassification.from_pretrained
+    exact = logits(cvt13)
+    assert difference(exact, quick_logits) > 0.01
+    assert difference(logits(load(tmp_path / "model.pth", activation="gelu")), exact) < 2e-5
+    assert difference(logits(load(cvt13_dir, activation="quick_gelu")), quick_logits) < 2e-5
+
+
+def test_a_single_safetensors_file_needs_no_config(cvt13: Oracle, cvt13_dir: Path) -> None:
+    model = CvtForImageClassification.from_pretrained(cvt13_dir / "model.safetensors")
+    assert model.config.activation == "gelu"
+    assert difference(logits(model), logits(cvt13)) < 2e-5
+
+
+def tensorflow_datasets(model: Oracle, scope: str) -> dict[str, Any]:
+    """Names and arrays of a tf_model.h5, as TFCvt of transformers 4.37 writes it."""
+    leaves = {"running_mean": "moving_mean", "running_var": "moving_variance"}
+    datasets = {}
+    for name, tensor in model.state_dict().items():
+        *modules, leaf = name.split(".")
+        group = modules[0]
+        if leaf == "num_batches_tracked":
+            continue
+        if leaf == "cls_token":
+            datasets[f"{group}/{name}:0"] = tensor.numpy()
+            continue
+        if leaf == "weight":
+            leaf = "kernel" if tensor.ndim > 1 else "gamma"
+        elif leaf == "bias" and ("norm" in modules[-1]):
+            leaf = "beta"
+        path = re.sub(r"(stages|layers)/(\d)", r"\1.\2", "/".join(modules))
+        axes = {2: (1, 0), 4: (2, 3, 1, 0)}.get(tensor.ndim, tuple(range(tensor.ndim)))
+        datasets[f"{group}/{scope}/{path}/{leaves.get(leaf, leaf)}:0"] = tensor.permute(
+            axes
+        ).numpy()
+    return datasets
+
+
+def write_hdf5(path: Path, datasets: Mapping[str, Any]) -> None:
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = ["cvt", "layernorm", "classifier"]
+        file.create_group("top_level_model_weights")
+        for name, array in datasets.items():
+            file[name] = array
+        names = [name.encode() for name in datasets if name.startswith("cvt/")]
+        file["cvt"].attrs["weight_names0"] = names[: len(names) // 2]
+        file["cvt"].attrs["weight_names1"] = names[len(names) // 2 :]
+
+
+@pytest.mark.parametrize("scope", ["tf_cvt_for_image_classification", "tf_cvt_model_1"])
+def test_tensorflow_files_load(scope: str, small: Oracle, small_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((small_dir / "config.json").read_bytes())
+    write_hdf5(tmp_path / "tf_model.h5", tensorflow_datasets(small, scope))
+    model = CvtForImageClassification.from_pretrained(tmp_path)
+    assert difference(logits(model), logits(small)) < 1e-5
+
+
+def test_a_tensorflow_file_of_cvt13_has_the_published_number_of_datasets(
+    cvt13: Oracle, tmp_path: Path
+) -> None:
+    datasets = tensorflow_datasets(cvt13, "tf_cvt_for_image_classification")
+    assert len(datasets) == 420
+    write_hdf5(tmp_path / "weights.h5", datasets)
+    model = CvtForImageClassification.from_pretrained(tmp_path / "weights.h5")
+    assert difference(logits(model), logits(cvt13)) < 2e-5
+
+
+def test_base_models_of_all_layouts_load(small: Oracle, small_dir: Path, tmp_path: Path) -> None:
+    full = CvtForImageClassification.from_pretrained(small_dir)
+    states = {
+        "hugging_face": small.cvt.state_dict(),
+        "microsoft": {
+            name: tensor
+            for name, tensor in microsoft_state(small).items()
+            if name.startswith("stage")
+        },
+        "ours": full.backbone.state_dict(),
+    }
+    for name, state in states.items():
+        torch.save(state, tmp_path / f"{name}.bin")
+        base = CvtModel.from_pretrained(
+            tmp_path / f"{name}.bin", config=full.config, activation="gelu"
+        )
+        with torch.inference_mode():
+            expected = small.cvt(X).cls_token_value
+            assert difference(base(X).cls_token_value, expected) < 1e-5
+
+
+def test_our_own_state_dict_loads(small_dir: Path, tmp_path: Path) -> None:
+    model = CvtForImageClassification.from_pretrained(small_dir)
+    torch.save(model.state_dict(), tmp_path / "ours.pt")
+    again = CvtForImageClassification.from_pretrained(tmp_path / "ours.pt", config=model.config)
+    assert torch.equal(logits(again), logits(model))
+
+
+def test_names_translate_there_and_back(cvt13: Oracle) -> None:
+    """Against the list above, which is not ours; and no two names fall together."""
+    state = dict.fromkeys(cvt13.state_dict())
+    microsoft = translate(state, "hugging_face", "microsoft")
+    assert list(microsoft) == list(microsoft_state(cvt13))
+    assert list(translate(microsoft, "microsoft", "hugging_face")) == list(state)
+    ours = translate(state, "hugging_face", "ours")
+    assert len(ours) == 459
+    assert list(translate(ours, "ours", "microsoft")) == list(microsoft)
+
+
+def test_half_precision_files_become_float32(small: Oracle, tmp_path: Path) -> None:
+    small.config.save_pretrained(tmp_path)
+    state = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in small.state_dict().items()
+    }
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    model = CvtForImageClassification.from_pretrained(tmp_path)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert difference(logits(model), logits(small)) < 0.05

@@ -1,0 +1,138 @@
+"""Training mode: gradients and statistics as the reference, drop path, checkpointing, freezing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cvt import CvtConfig, CvtForImageClassification
+from cvt.layouts import translate
+from cvt.model import Block, DropPath
+from tests.oracle import SMALL, difference, images, oracle
+
+X = images(6, 48, 40)
+LABELS = torch.arange(6)
+
+
+def small_model(**fields: Any) -> CvtForImageClassification:
+    return CvtForImageClassification(CvtConfig.from_dict(SMALL | fields))
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    model.train()
+    model(X, labels=LABELS).loss.backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_a_step_equals_transformers(tmp_path: Path) -> None:
+    """Without drop path, whose second use transformers misplaces."""
+    reference = oracle(**SMALL, drop_path_rate=[0.0] * 3)
+    reference.save_pretrained(tmp_path)
+    model = CvtForImageClassification.from_pretrained(tmp_path)
+    expected = translate(gradients(reference), "hugging_face", "ours")
+    found = gradients(model)
+    assert found.keys() == expected.keys()
+    assert max(difference(found[name], expected[name]) for name in expected) < 1e-4
+    statistics = translate(reference.state_dict(), "hugging_face", "ours")
+    for name, buffer in model.named_buffers():
+        assert difference(buffer, statistics[name]) < 1e-4
+
+
+def test_drop_path_keeps_the_mean_and_drops_whole_samples() -> None:
+    torch.manual_seed(0)
+    layer = DropPath(0.25)
+    x = torch.ones(4000, 3, 2)
+    y = layer.train()(x)
+    assert y.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert torch.equal(y.amax(dim=(1, 2)), y.amin(dim=(1, 2)))
+    assert y.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_drop_path_ramps_up_within_each_stage() -> None:
+    model = small_model(depth=[1, 2, 5], drop_path_rate=[0.2, 0.2, 0.4])
+    rates = [m.rate for m in model.modules() if isinstance(m, DropPath)]
+    assert rates == pytest.approx([0.0, 0.0, 0.2, 0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_each_branch_is_dropped_on_its_own() -> None:
+    """At rate 0.5 a sample keeps both, either or none of the two, and the residual always."""
+    torch.manual_seed(0)
+    block = Block(CvtConfig.from_dict(SMALL), 0, 0.5).eval()
+    x = torch.randn(1, 16, 16).expand(400, -1, -1)
+    attention = 2 * block.attn(block.norm1(x[:1]), (4, 4))[0]
+    kinds = [x[0] + mask * attention[0] for mask in (0, 1)]
+    kinds += [kind + 2 * block.mlp(block.norm2(kind)) for kind in kinds]
+    block.drop_path.train()
+    y, _ = block(x, (4, 4))
+    counts = [int((y - kind).abs().amax(dim=(1, 2)).lt(1e-4).sum()) for kind in kinds]
+    assert sum(counts) == 400
+    assert min(counts) > 60
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model = small_model(drop_rate=[0.3] * 3, attention_drop_rate=[0.3] * 3)
+    with torch.no_grad():
+        assert not torch.equal(model.train()(X).logits, model(X).logits)
+        assert torch.equal(model.eval()(X).logits, model(X).logits)
+
+
+def test_checkpointing_changes_neither_gradients_nor_statistics() -> None:
+    """Recomputing must draw the same drops and must not count a batch twice."""
+    torch.manual_seed(0)
+    fields = {"drop_path_rate": [0.1, 0.3, 0.3], "drop_rate": [0.1] * 3}
+    plain, saving = small_model(**fields), small_model(**fields)
+    saving.load_state_dict(plain.state_dict())
+    saving.backbone.gradient_checkpointing_enable()
+    torch.manual_seed(1)
+    expected = gradients(plain)
+    torch.manual_seed(1)
+    found = gradients(saving)
+    assert max(difference(found[name], expected[name]) for name in expected) < 1e-6
+    for (name, a), (_, b) in zip(plain.named_buffers(), saving.named_buffers(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_checkpointing_saves_memory() -> None:
+    def saved_bytes(model: CvtForImageClassification) -> int:
+        total = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            total += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(X, labels=LABELS)
+        return total
+
+    model = small_model().train()
+    plain = saved_bytes(model)
+    model.backbone.gradient_checkpointing_enable()
+    assert saved_bytes(model) < plain / 3
+
+
+def test_frozen_stages_neither_learn_nor_count() -> None:
+    model = small_model()
+    model.backbone.freeze(2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = gradients(model)
+    assert {name.split(".")[2] for name in found if name.startswith("backbone")} == {"2"}
+    changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed
+    assert all(name.startswith("backbone.stages.2.") for name in changed)
+
+
+def test_initial_weights_are_as_published() -> None:
+    torch.manual_seed(0)
+    model = CvtForImageClassification(CvtConfig())
+    linear = model.get_parameter("backbone.stages.2.blocks.3.mlp.fc1.weight")
+    assert linear.std().item() == pytest.approx(0.02, rel=0.01)
+    assert model.get_parameter("backbone.stages.2.blocks.3.mlp.fc1.bias").abs().max() == 0
+    assert model.get_parameter("head.weight").std().item() == pytest.approx(0.02, rel=0.01)
+    cls_token = model.get_parameter("backbone.stages.2.cls_token")
+    assert cls_token.std().item() == pytest.approx(0.02, rel=0.2)
+    # PyTorch's default for a convolution: uniform within 1 / sqrt(fan in).
+    conv = model.get_parameter("backbone.stages.0.embed.conv.weight")
+    assert conv.abs().max().item() == pytest.approx((3 * 7 * 7) ** -0.5, rel=0.01)
