@@ -1,14 +1,14 @@
 """What earlier runs did: an index over the rows that they committed.
 
-The published files are the only record. The index keeps two 64-bit hashes and an error code per
-row, about 17 bytes, so that the ledger of tens of millions of images fits on a driver.
+The published files are the only record. The index keeps some 50 bytes a row (hashes, not names),
+so that the ledger of tens of millions of images fits on a driver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +18,22 @@ import pyarrow.compute as pc
 
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.intp]
 
 LEDGER_COLUMNS = ("uri", "source_version", "status", "error_code")
 
 _EMPTY = pa.schema([(name, pa.string()) for name in LEDGER_COLUMNS]).empty_table()
-_SHARD_URI = r"^(?P<shard>.*\.(?:tar|tar\.gz|tgz))(?:#.*)?$"
+_SHARD_URI = r"(?is)^(?P<shard>.*\.(?:tar|tar\.gz|tgz))(?:#.*)?$"
 
 
-def hash_strings(column: pa.ChunkedArray | pa.Array) -> Hashes:
+def hash_strings(column: pa.ChunkedArray) -> Hashes:
     """64-bit hashes of a string column, equal strings to equal hashes within one process."""
-    values = pc.fill_null(column, "").to_numpy(zero_copy_only=False)
-    hashes: Hashes = pd.util.hash_array(values.astype(object, copy=False), categorize=False)
-    return hashes
+    hashes: list[Hashes] = [np.array([], np.uint64)]
+    for chunk in column.chunks:  # one by one, for Python's strings take much memory
+        values = pc.fill_null(chunk, "").to_numpy(zero_copy_only=False)
+        hashes.append(pd.util.hash_array(values.astype(object, copy=False), categorize=False))
+    return np.concatenate(hashes)
 
 
 def shard_of(uris: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -57,105 +60,146 @@ class Matches:
     """How listed objects compare with the ledger, one element per object."""
 
     known: Mask
-    """The uri has a row."""
+    """The object has rows."""
     same: Mask
     """... of the same source_version."""
-    rows: npt.NDArray[np.int64]
+    rows: Numbers
     """How many rows the ledger has of the object: 1 for an image, the members of a shard."""
-    failed: npt.NDArray[np.int16]
-    """Index into ``Ledger.codes`` of the row's error, -1 for none."""
+    failures: Numbers
+    """(objects, codes): how many of these rows failed, by the codes of the ledger."""
 
 
-@dataclass
-class Ledger:
-    """Rows of earlier runs, the newest row of each uri, and the same summed up by shard."""
+@dataclass(frozen=True)
+class Objects:
+    """Images, or shards, by the hash of their uri: what their newest version has come to."""
 
     index: HashIndex
     versions: Hashes
+    rows: Numbers
+    failures: Numbers
+    """(slots, codes): rows by error code, for the objects that have any; the last slot is empty."""
+    slots: npt.NDArray[np.int32]
+    """The row of ``failures`` that belongs to each object."""
+    seen: Mask
+    """Objects that the current listing has met; the others have vanished."""
+    current: Mask
+    """Objects that the current listing has met in the same version."""
+
+    @classmethod
+    def group(
+        cls, keys: Hashes, versions: Hashes, codes: Numbers, num_codes: int
+    ) -> tuple[Self, Positions]:
+        """Sum up rows, newest first, by key; also the position of each row's object.
+
+        ``codes`` holds the position of each row's error code, -1 for none.
+        """
+        unique, newest, at = np.unique(keys, return_index=True, return_inverse=True)
+        current = versions == versions[newest][at]
+        failed = current & (codes >= 0)
+        failing = np.unique(at[failed])
+        slots = np.full(len(unique), -1, np.int32)
+        slots[failing] = np.arange(len(failing))
+        failures = np.zeros((len(failing) + 1, num_codes), np.int64)
+        np.add.at(failures, (slots[at[failed]], codes[failed]), 1)
+        objects = cls(
+            index=HashIndex(unique),
+            versions=versions[newest],
+            rows=np.bincount(at[current], minlength=len(unique)),
+            failures=failures,
+            slots=slots,
+            seen=np.zeros(len(unique), bool),
+            current=np.zeros(len(unique), bool),
+        )
+        return objects, at
+
+    def match(self, uris: pa.ChunkedArray, versions: pa.ChunkedArray) -> Matches:
+        """Compare listed objects with these, and remember which ones were met."""
+        known, at = self.index.find(hash_strings(uris))
+        same = known.copy()
+        same[known] = self.versions[at[known]] == hash_strings(versions)[known]
+        self.seen[at[known]] = True
+        self.current[at[same]] = True
+        rows = np.zeros(len(known), np.int64)
+        rows[known] = self.rows[at[known]]
+        slots = np.full(len(known), -1)
+        slots[known] = self.slots[at[known]]
+        return Matches(known, same, rows, self.failures[slots])
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Rows of earlier runs: the newest row of each uri, and the same summed up by shard."""
+
     codes: list[str]
-    code_index: npt.NDArray[np.int16]
-    shards: HashIndex
-    shard_versions: Hashes
-    shard_rows: npt.NDArray[np.int64]
-    row_shards: Hashes = field(repr=False)
-    """Hash of the shard that each row came from, 0 for none."""
-    seen: Mask = field(repr=False)
-    """Rows whose object the current listing has met; the others have vanished."""
-    current: Mask = field(repr=False)
-    """Rows whose object the current listing has met in the same version."""
+    images: Objects
+    """Every row by its own uri."""
+    shards: Objects
+    shard_at: Positions
+    """Of each row, in the order of ``images``: the position of its shard, -1 for none."""
 
     @classmethod
     def from_tables(cls, newest_first: Iterable[pa.Table]) -> Ledger:
         """Build from tables with ``LEDGER_COLUMNS``, the newest run first."""
-        columns = [_hash_columns(table) for table in newest_first]
-        columns = columns or [_hash_columns(_EMPTY)]
-        uris, versions, shards, errors = (
-            np.concatenate([part[i] for part in columns]) for i in range(4)
-        )
-        # np.unique returns first occurrences, which are the newest rows.
-        keys, first = np.unique(uris, return_index=True)
-        codes, code_index = np.unique(errors[first].astype(str), return_inverse=True)
-        offset = 1 if len(codes) and codes[0] == "" else 0
-        shard_keys, shard_versions, shard_rows = _sum_shards(shards[first], versions[first], first)
-        return cls(
-            index=HashIndex(keys),
-            versions=versions[first],
-            codes=[str(code) for code in codes[offset:]],
-            code_index=(code_index - offset).astype(np.int16),
-            shards=HashIndex(shard_keys),
-            shard_versions=shard_versions,
-            shard_rows=shard_rows,
-            row_shards=shards[first],
-            seen=np.zeros(len(keys), bool),
-            current=np.zeros(len(keys), bool),
-        )
+        codes: dict[str, int] = {}
+        parts = [_Rows.of(_EMPTY, codes), *(_Rows.of(table, codes) for table in newest_first)]
+        rows = _Rows.concatenate(parts)
+        # np.unique returns first occurrences, which are the newest rows of their uris.
+        rows = rows.take(np.sort(np.unique(rows.uris, return_index=True)[1]))
+        images, at = Objects.group(rows.uris, rows.versions, rows.codes, len(codes))
+        is_member = rows.shards != 0
+        members = rows.take(np.flatnonzero(is_member))
+        shards, of = Objects.group(members.shards, members.versions, members.codes, len(codes))
+        shard_at = np.full(len(images.seen), -1)
+        shard_at[at[is_member]] = of
+        return cls(list(codes), images, shards, shard_at)
 
     def __len__(self) -> int:
-        return len(self.index.keys)
+        return len(self.images.index.keys)
 
-    def match_images(self, uris: pa.ChunkedArray, versions: pa.ChunkedArray) -> Matches:
-        """Compare listed images with the rows of the same uri."""
-        known, at = self.index.find(hash_strings(uris))
-        same = known & (self.versions[at] == hash_strings(versions)) if len(self) else known
-        self.seen[at[known]] = True
-        self.current[at[same]] = True
-        failed = np.full(len(known), -1, np.int16)
-        failed[known] = self.code_index[at[known]]
-        return Matches(known, same, known.astype(np.int64), failed)
+    def vanished(self) -> int:
+        """How many rows are of objects that the current listing has not met."""
+        return int((~self.images.seen & ~self._of_shards(self.shards.seen)).sum())
 
-    def match_shards(self, uris: pa.ChunkedArray, versions: pa.ChunkedArray) -> Matches:
-        """Compare listed shards with the rows of their members."""
-        keys = hash_strings(uris)
-        known, at = self.shards.find(keys)
-        same = known.copy()
-        same[known] = self.shard_versions[at[known]] == hash_strings(versions)[known]
-        self.seen |= np.isin(self.row_shards, keys[known])
-        self.current |= np.isin(self.row_shards, keys[same])
-        rows = np.zeros(len(known), np.int64)
-        rows[known] = self.shard_rows[at[known]]
-        return Matches(known, same, rows, np.full(len(known), -1, np.int16))
+    def current(self) -> HashIndex:
+        """The uris of the rows whose object the current listing has met in the same version."""
+        newest = self._of_shards(self.shards.versions) == self.images.versions
+        members = self._of_shards(self.shards.current) & newest
+        return HashIndex(self.images.index.keys[self.images.current | members])
 
-    def is_current(self, uris: pa.ChunkedArray) -> Mask:
-        """Which of these rows stand for an object that the listing met in the same version."""
-        known, at = self.index.find(hash_strings(uris))
-        return known & self.current[at] if len(self) else known
+    def _of_shards(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What is said of its shard, for every row; 0 for images of their own."""
+        return np.append(values, values.dtype.type(0))[self.shard_at]
 
 
-def _hash_columns(table: pa.Table) -> tuple[Hashes, Hashes, Hashes, npt.NDArray[Any]]:
-    """Hashes of uri, version and shard (0 for none), and the error codes ("" for none)."""
-    shards = shard_of(table["uri"])
-    shard_hashes = np.where(shards.is_valid().to_numpy(), hash_strings(shards), np.uint64(0))
-    errors = pc.fill_null(table["error_code"], "").to_numpy(zero_copy_only=False)
-    return hash_strings(table["uri"]), hash_strings(table["source_version"]), shard_hashes, errors
+@dataclass(frozen=True)
+class _Rows:
+    """Columns of rows, hashed."""
 
+    uris: Hashes
+    versions: Hashes
+    shards: Hashes
+    """0 for images of their own."""
+    codes: Numbers
+    """Positions of the error codes, -1 for none."""
 
-def _sum_shards(
-    shards: Hashes, versions: Hashes, age: Positions
-) -> tuple[Hashes, Hashes, npt.NDArray[np.int64]]:
-    """Per shard: its hash, its newest version, and the rows that it has of that version."""
-    members = np.flatnonzero(shards)
-    members = members[np.argsort(age[members], kind="stable")]
-    keys, first, inverse = np.unique(shards[members], return_index=True, return_inverse=True)
-    newest = versions[members][first]
-    current = versions[members] == newest[inverse]
-    return keys, newest, np.bincount(inverse[current], minlength=len(keys)).astype(np.int64)
+    @classmethod
+    def of(cls, table: pa.Table, codes: dict[str, int]) -> Self:
+        """Hash a table; codes that it is the first to name are added to ``codes``."""
+        for code in pc.unique(table["error_code"]).drop_null().to_pylist():
+            codes.setdefault(code, len(codes))
+        positions = pc.index_in(table["error_code"], pa.array(codes, pa.string()))
+        shards = shard_of(table["uri"])
+        return cls(
+            hash_strings(table["uri"]),
+            hash_strings(table["source_version"]),
+            np.where(shards.is_valid(), hash_strings(shards), np.uint64(0)),
+            pc.fill_null(positions, -1).to_numpy().astype(np.int64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list[Self]) -> Self:
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+    def take(self, positions: Positions) -> Self:
+        return type(self)(*(column[positions] for column in vars(self).values()))

@@ -103,7 +103,7 @@ def make_plan(
         images.append(planner.images(table.filter(is_image)))
         shards.append(planner.shards(table.filter(pc.invert(is_image))))
     open_run.drop_stale(planner.staged)
-    planner.counts.vanished = int((~ledger.seen).sum())
+    planner.counts.vanished = ledger.vanished()
     return Plan([t for t in images if t.num_rows], pa.concat_tables(shards), planner.counts)
 
 
@@ -112,42 +112,41 @@ class _Planner:
 
     def __init__(self, ledger: Ledger, open_run: OpenRun, retry_codes: frozenset[str]) -> None:
         self.ledger = ledger
+        self.open_run = open_run
         self.staged = open_run.ledger()
         self.closed_shards = open_run.closed_shards()
-        self.members_done = open_run.members_done()
-        self.retry = np.array([code in retry_codes for code in ledger.codes] + [False])
+        self.retry = np.array([code in retry_codes for code in ledger.codes], bool)
         self.counts = Counts()
 
     def images(self, table: pa.Table) -> pa.Table:
-        staged = self.staged.match_images(table["uri"], table["source_version"])
-        past = self.ledger.match_images(table["uri"], table["source_version"])
-        todo = self._sort(past, done=staged.same, retry=self.retry[past.failed])
-        self.counts.finished += int(staged.same.sum())
-        stands = past.failed[past.same & ~staged.same & ~todo]
-        codes = np.bincount(stands[stands >= 0], minlength=len(self.ledger.codes))
-        found = {c: int(n) for c, n in zip(self.ledger.codes, codes, strict=True) if n}
-        self.counts.failed_before.update(found)
+        staged = self.staged.images.match(table["uri"], table["source_version"])
+        past = self.ledger.images.match(table["uri"], table["source_version"])
+        todo = self._sort(past, staged, done=staged.same)
         return _work(table.filter(pa.array(todo)), {})
 
     def shards(self, table: pa.Table) -> pa.Table:
-        staged = self.staged.match_shards(table["uri"], table["source_version"])
-        past = self.ledger.match_shards(table["uri"], table["source_version"])
-        closed = np.array([uri in self.closed_shards for uri in table["uri"].to_pylist()], bool)
-        todo = self._sort(past, done=staged.same & closed, retry=np.zeros_like(closed))
-        self.counts.finished += int(staged.rows[staged.same].sum())
+        staged = self.staged.shards.match(table["uri"], table["source_version"])
+        past = self.ledger.shards.match(table["uri"], table["source_version"])
+        # The last row of a shard may have been committed before earlier ones.
+        whole = np.array([self.closed_shards.get(uri, -1) for uri in table["uri"].to_pylist()])
+        done = staged.same & (staged.rows == whole)
+        todo = self._sort(past, staged, done)
         self.counts.shards += int(todo.sum())
-        begun = table["uri"].filter(pa.array(staged.same)).to_pylist()
-        resumed = {uri: self.members_done[uri] for uri in begun if uri in self.members_done}
-        return _work(table.filter(pa.array(todo)), resumed)
+        begun = table["uri"].filter(pa.array(staged.same & todo)).to_pylist()
+        return _work(table.filter(pa.array(todo)), self.open_run.members_done(set(begun)))
 
-    def _sort(self, past: Matches, done: Mask, retry: Mask) -> Mask:
-        """Count new, changed, retried and unchanged objects; true where there is work."""
-        stands = past.same & ~retry
-        todo: Mask = ~done & ~stands
+    def _sort(self, past: Matches, staged: Matches, done: Mask) -> Mask:
+        """Count what the listed objects are; true where there is work."""
+        retried = past.failures[:, self.retry].any(axis=1)
+        kept = past.same & ~retried & ~staged.same
+        todo: Mask = ~done & ~kept
         self.counts.new += int((todo & ~past.known).sum())
         self.counts.changed += int((todo & past.known & ~past.same).sum())
         self.counts.retried += int((todo & past.same).sum())
-        self.counts.unchanged += int(past.rows[~done & stands].sum())
+        self.counts.unchanged += int(past.rows[kept].sum())
+        self.counts.finished += int(staged.rows[staged.same].sum())
+        failed = zip(self.ledger.codes, past.failures[kept].sum(axis=0), strict=True)
+        self.counts.failed_before.update({code: int(number) for code, number in failed if number})
         return todo
 
 

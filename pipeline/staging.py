@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.ledger import LEDGER_COLUMNS, Ledger, shard_of
+from pipeline.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings, shard_of
 from pipeline.storage import Store
 
 OPEN = "_open"
@@ -43,6 +43,17 @@ class PartFooter:
     def attach(self, table: pa.Table) -> pa.Table:
         metadata = {**(table.schema.metadata or {}), _FOOTER: json.dumps(vars(self)).encode()}
         return table.replace_schema_metadata(metadata)
+
+    def keep(self, uris: pa.ChunkedArray) -> PartFooter:
+        """What is left to say when only the rows of these uris stay.
+
+        A shard is stale as a whole: with any row of it, its last one stays too.
+        """
+        rows, shards = set(uris.to_pylist()), set(shard_of(uris).to_pylist())
+        return PartFooter(
+            {uri: number for uri, number in self.shards.items() if uri in shards},
+            [shot for shot in self.thumbnails if shot["uri"] in rows],
+        )
 
     @classmethod
     def of(cls, schema: pa.Schema) -> PartFooter:
@@ -123,33 +134,35 @@ class OpenRun:
         """Shards that are done to their last row."""
         return {uri: rows for part in self.parts for uri, rows in part.footer.shards.items()}
 
-    def members_done(self) -> dict[str, list[str]]:
-        """For every shard that was begun but not closed: the uris of its rows."""
-        closed = self.closed_shards()
-        members: dict[str, list[str]] = {}
-        for table in read_columns(self.store, [part.name for part in self.parts], ["uri"]):
+    def members_done(self, shards: Set[str]) -> dict[str, list[str]]:
+        """The uris of the rows that this run has of each of these shards."""
+        members: dict[str, list[str]] = {uri: [] for uri in shards}
+        names = [part.name for part in self.parts] if shards else []
+        for table in read_columns(self.store, names, ["uri"]):
             pairs = zip(shard_of(table["uri"]).to_pylist(), table["uri"].to_pylist(), strict=True)
             for shard, uri in pairs:
-                if shard is not None and shard not in closed:
-                    members.setdefault(shard, []).append(uri)
+                if shard in members:
+                    members[shard].append(uri)
         return members
 
     def drop_stale(self, ledger: Ledger) -> None:
         """Forget rows whose object has changed or gone since an earlier attempt wrote them."""
-        if not ledger.current.all():
-            self.parts = [part for old in self.parts if (part := self._rewrite(old, ledger))]
+        current = ledger.current()
+        if len(current.keys) < len(ledger):
+            self.parts = [part for old in self.parts if (part := self._rewrite(old, current))]
 
-    def _rewrite(self, part: Part, ledger: Ledger) -> Part | None:
+    def _rewrite(self, part: Part, current: HashIndex) -> Part | None:
         table = read_table(self.store, part.name)
-        keep = ledger.is_current(table["uri"])
+        keep, _ = current.find(hash_strings(table["uri"]))
         if keep.all():
             return part
         kept = table.filter(pa.array(keep))
         if not kept.num_rows:
             self.store.remove(part.name)
             return None
-        write_table(self.store, part.name, kept)
-        return Part(part.name, kept.num_rows, part.footer)
+        footer = part.footer.keep(kept["uri"])
+        write_table(self.store, part.name, footer.attach(kept))
+        return Part(part.name, kept.num_rows, footer)
 
 
 def read_table(store: Store, name: str, columns: Iterable[str] | None = None) -> pa.Table:

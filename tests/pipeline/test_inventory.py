@@ -223,7 +223,7 @@ def test_what_vanishes_while_the_listing_runs_is_left_out(
             (tmp_path / "c").rmdir()
         return nullcontext(children)
 
-    monkeypatch.setattr(pipeline.inventory.os, "scandir", scan_and_lose)
+    monkeypatch.setattr("pipeline.inventory.os.scandir", scan_and_lose)
     assert uris(tmp_path) == wanted
 
 
