@@ -49,6 +49,8 @@ class LoadedModel:
         """
         model, processor = _read(spec.model)
         _check(model.config, spec.output)
+        if not processor.do_resize:
+            raise UsageError("the preprocessing does not resize; a batch needs images of one size")
         provenance = Provenance(
             model=spec.model.source,
             weights_sha256=weights_hash(model),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -115,6 +116,11 @@ def filesystem(protocol: str) -> AbstractFileSystem:
         raise UsageError(f"cannot open {protocol}:// URIs: {one_line(error)}") from error
 
 
+def _temporary(target: Path) -> Path:
+    """A name beside the target that nobody else uses and that ``Store.list`` leaves out."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+
+
 @dataclass(frozen=True)
 class Store:
     """The output root. Names are relative to it, with forward slashes.
@@ -178,7 +184,7 @@ class Store:
             return
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = _temporary(target)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
@@ -186,7 +192,38 @@ class Store:
         temporary.replace(target)
 
     def write_json(self, name: str, value: Any) -> None:
-        self.write_bytes(name, json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+        self.write_bytes(name, self.json_bytes(value))
+
+    @staticmethod
+    def json_bytes(value: Any) -> bytes:
+        return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write a file that does not exist yet, or leave the one that does. Some object stores
+        overwrite all the same: read back who won."""
+        if self.is_local:
+            self._link(Path(self.path(name)), data)
+            return
+        try:
+            self.fs.pipe_file(self.path(name), data, mode="create")
+        except FileExistsError:
+            return
+        except OSError as error:  # s3fs knows only some spellings of 412 Precondition Failed
+            response = getattr(error.__cause__, "response", {})
+            if response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (409, 412):
+                raise
+
+    @staticmethod
+    def _link(target: Path, data: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(target)
+        temporary.write_bytes(data)
+        try:
+            target.hardlink_to(temporary)
+        except FileExistsError:
+            return
+        finally:
+            temporary.unlink()
 
     def move(self, source: str, target: str) -> None:
         """Move a file or a directory. A local directory moves in one step; objects one by one,
