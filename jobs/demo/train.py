@@ -138,7 +138,7 @@ def train(
             logits = model(pixels).logits
             loss = cross_entropy(logits, labels[batch], label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             optimizer.step()
             schedule.step()
