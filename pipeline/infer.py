@@ -23,6 +23,7 @@ from cvt import (
     to_scores,
 )
 from pipeline.errors import InferenceError
+from pipeline.golden import GoldenBatch
 from pipeline.progress import Reporter
 from pipeline.schema import INTERNAL, SOURCE
 from pipeline.spec import Dtype, EmbeddingDtype, Pooling
@@ -42,11 +43,12 @@ class ModelBundle:
     config: CvtConfig
     arrays: dict[str, npt.NDArray[Any]]
     processor: CvtImageProcessor
+    golden: GoldenBatch
 
     @classmethod
     def of(cls, model: CvtForImageClassification, processor: CvtImageProcessor) -> ModelBundle:
         arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        return cls(model.config, arrays, processor)
+        return cls(model.config, arrays, processor, GoldenBatch.compute(model, processor))
 
     def build(self) -> CvtForImageClassification:
         """The network in float32 on the CPU, over the bundle's own memory."""
@@ -105,6 +107,7 @@ class Predictor:
             self.model = model.optimize(dtype=self.dtype, device=self.device)
         else:
             self.model = model.to(self.device, self.dtype)
+        self._check(shared.golden)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
@@ -119,14 +122,24 @@ class Predictor:
         )
         return table
 
+    def _check(self, golden: GoldenBatch) -> None:
+        with torch.inference_mode():
+            out = self.model(self._normalize(golden.pixels))
+        embedding = out.embedding.float().cpu().numpy()
+        where = torch.cuda.get_device_name(self.device) if self.settings.on_gpu else "the CPU"
+        golden.check(embedding, self.settings.dtype, where)
+
+    def _normalize(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        """(B, 3, S, S) in the run's dtype on the actor's device."""
+        host = torch.from_numpy(pixels)
+        if self.settings.on_gpu:
+            host = host.pin_memory()
+        return self.processor.normalize(host.to(self.device, non_blocking=True)).to(self.dtype)
+
     def predict(self, pixels: npt.NDArray[np.uint8]) -> Predictions:
         """Run the network on uint8 pixels (B, S, S, 3)."""
         with torch.inference_mode():
-            host = torch.from_numpy(pixels)
-            if self.settings.on_gpu:
-                host = host.pin_memory()
-            values = self.processor.normalize(host.to(self.device, non_blocking=True))
-            logits, embedding = self._forward(values.to(self.dtype))
+            logits, embedding = self._forward(self._normalize(pixels))
             if self.settings.normalize:
                 embedding = functional.normalize(embedding.float(), dim=1)
             return Predictions(logits.float().cpu(), embedding.float().cpu())

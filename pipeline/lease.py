@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline.errors import RunError, one_line
+from pipeline.errors import RunError, UsageError, one_line
 from pipeline.inventory import STORAGE_ERRORS
 from pipeline.storage import Store
 
@@ -41,6 +41,7 @@ class Lease:
     """Context manager; holds the lease of an output from enter to exit.
 
     Raises:
+        UsageError: on enter, the output cannot be read or written.
         RunError: on enter, another run is at work; from ``check``, the lease was lost.
     """
 
@@ -53,7 +54,10 @@ class Lease:
         self._lost = threading.Event()
         self._ended = threading.Event()
         self._beat = 0
-        self._take()
+        try:
+            self._take()
+        except STORAGE_ERRORS as error:  # the lease is the first thing that a run writes
+            raise UsageError(f"cannot use --output {self.store.uri}: {one_line(error)}") from error
         self._heart = threading.Thread(target=self._keep, daemon=True)
         self._heart.start()
         return self
@@ -160,4 +164,4 @@ def _is_dead_neighbour(holder: dict[str, Any]) -> bool:
     ours, theirs = _process_identity(os.getpid()), holder.get("process")
     if ours is None or theirs is None or ours.split()[:2] != theirs.split()[:2]:
         return False
-    return _process_identity(holder["pid"]) != theirs
+    return bool(_process_identity(holder["pid"]) != theirs)

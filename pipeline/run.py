@@ -6,22 +6,24 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 
 from pipeline.cluster import ray_session
 from pipeline.decode import DecodeSettings
-from pipeline.errors import ExitCode, RunError, UsageError, one_line
+from pipeline.errors import ExitCode, RunError, one_line
 from pipeline.graph import execute
 from pipeline.history import History, check_open_run
 from pipeline.inventory import STORAGE_ERRORS, inventory
+from pipeline.lease import Lease
 from pipeline.ledger import Ledger
 from pipeline.model import LoadedModel
 from pipeline.plan import Plan, make_plan
@@ -101,34 +103,32 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     store = Store(join_uri(*split_uri(spec.output.uri)))
     with clock.phase("model"):
         model = LoadedModel.load(spec)
-    with clock.phase("plan"):
-        open_run, plan = _plan(spec, store, model.identity)
+    with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
+        listing = list(inventory(spec.inputs, exclude=store.uri))
     totals: dict[str, float] = {}
-    if not plan.is_empty:
-        with clock.phase("execute"), _run_errors():
-            totals = _execute(spec, model, open_run, plan, debug=debug)
-    with clock.phase("close"), _run_errors():
-        manifest = _close(spec, model, open_run, plan, clock, totals)
+    with Lease(store) as lease, _run_errors():
+        with clock.phase("plan"):
+            open_run, plan = _plan(spec, store, model.identity, listing)
+        if not plan.is_empty:
+            with clock.phase("execute"):
+                totals = _execute(spec, model, open_run, plan, debug=debug)
+        lease.check()
+        with clock.phase("close"):
+            manifest = _close(spec, model, open_run, plan, clock, totals)
     return RunResult(store, manifest, spec.policy.max_failure_rate)
 
 
-def _plan(spec: RunSpec, store: Store, identity: dict[str, Any]) -> tuple[OpenRun, Plan]:
+def _plan(
+    spec: RunSpec, store: Store, identity: dict[str, Any], listing: Iterable[pa.Table]
+) -> tuple[OpenRun, Plan]:
     """Find out what is done, in closed runs and in the open one, and what is left."""
-    try:
-        open_run = _reopen(spec, store, identity)
-        history = History.load(store)
-        if not (spec.policy.full or spec.policy.allow_mixed):
-            history.check(identity)
-        # Listing starts before the run is begun, so that a wrong INPUT leaves nothing behind.
-        listing = iter(inventory(spec.inputs, exclude=store.uri))
-        tables = [next(listing)]
-        open_run = open_run or _begin(spec, store, identity)
-    except STORAGE_ERRORS as error:
-        raise UsageError(f"cannot use --output {store.uri}: {one_line(error)}") from error
-    full = open_run.record["full"]
-    ledger = Ledger.from_tables([]) if full else history.ledger()
-    tables.extend(listing)
-    plan = make_plan(tables, ledger, open_run, frozenset(spec.policy.retry_failed))
+    open_run = _reopen(spec, store, identity)
+    history = History.load(store)
+    if not (spec.policy.full or spec.policy.allow_mixed):
+        history.check(identity)
+    open_run = open_run or _begin(spec, store, identity)
+    ledger = Ledger.from_tables([]) if open_run.record["full"] else history.ledger()
+    plan = make_plan(listing, ledger, open_run, frozenset(spec.policy.retry_failed))
     log.info("%s", describe(plan))
     return open_run, plan
 
