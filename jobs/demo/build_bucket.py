@@ -252,7 +252,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DEFAULT_ROOT, help="Fashion-MNIST's directory")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "bucket")
     arguments = parser.parse_args()
-    build(arguments.data, arguments.output)
+    try:
+        build(arguments.data, arguments.output)
+    except (FileNotFoundError, FileExistsError) as error:
+        parser.error(str(error))
     files = [path for path in arguments.output.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     print(f"{arguments.output}: {len(files)} files, {size:,} bytes")

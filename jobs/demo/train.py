@@ -195,7 +195,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # so that the rounding does not depend on the machine's cores
     torch.use_deterministic_algorithms(True)
-    record = run(arguments.data, arguments.output, Recipe(epochs=arguments.epochs))
+    try:
+        record = run(arguments.data, arguments.output, Recipe(epochs=arguments.epochs))
+    except FileNotFoundError as error:
+        parser.error(str(error))
     text = json.dumps(record, indent=2) + "\n"
     (arguments.output / "training.json").write_text(text, encoding="utf-8")
     print(f"{arguments.output}: {record['test_accuracy']:.2%} of the 10,000 test images")
