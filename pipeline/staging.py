@@ -5,30 +5,38 @@
 
 Exactly-once rests on three rules. A part is written under a name made of the attempt and the
 number of Ray's write task, so that a retried task overwrites its own file. An attempt takes over
-the parts that it finds when it starts, and no later ones: what a worker of a killed driver still
-writes afterwards belongs to no attempt and is never published. And the parts of a run are the
-ones that its closing attempt names, not whatever lies in the directory.
+the parts that it finds when it starts, and no later ones, and writes their names into the run's
+record: what a worker of a killed driver still commits afterwards belongs to no attempt, neither
+this one nor the next. And the parts of a run are the ones that its closing attempt names, not
+whatever lies in the directory.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import secrets
-from collections.abc import Iterable, Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.errors import one_line
 from pipeline.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings, shard_of
 from pipeline.storage import Store
 
 OPEN = "_open"
 _FOOTER = b"cvt.part"
 _READERS = 16
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,33 +106,54 @@ class OpenRun:
 
     @classmethod
     def find(cls, store: Store) -> OpenRun | None:
-        """The run that an earlier attempt left open, with the parts that it committed."""
+        """The run that an earlier attempt left open, with the parts that it committed.
+
+        What is left of runs that are open no more is removed.
+        """
         for run_id in store.children(OPEN):
             record = store.read_json(f"{OPEN}/{run_id}/open.json")
             if record is not None:
                 run = cls(store, run_id, record)
                 run.parts = list(run._committed())
                 return run
+            store.remove(f"{OPEN}/{run_id}")
         return None
 
     def save(self) -> None:
-        self.store.write_json(f"{self.directory}/open.json", self.record)
+        """Write the record; from here on the run is this attempt's, with the parts it took over."""
+        self.record |= {"attempt": self.attempt, "parts": [part.name for part in self.parts]}
+        self.store.write_json(self._record_name, self.record)
 
     def discard(self) -> None:
+        """Remove the run, its record first: without one there is no open run, however much of it
+        is left by an interruption."""
+        self.store.remove(self._record_name)
         self.store.remove(self.directory)
+
+    @property
+    def _record_name(self) -> str:
+        return f"{self.directory}/open.json"
 
     def part_name(self, task: int) -> str:
         return f"{self.directory}/parts/{self.attempt}-{task:06d}.parquet"
 
     def _committed(self) -> Iterator[Part]:
-        names = [n for n in self.store.list(f"{self.directory}/parts") if n.endswith(".parquet")]
-        with ThreadPoolExecutor(_READERS) as readers:
-            yield from readers.map(self._describe, names)
+        """The parts that the last attempt took over, and its own."""
+        taken, own = set(self.record["parts"]), f"{self.directory}/parts/{self.record['attempt']}-"
+        found = self.store.list(f"{self.directory}/parts")
+        names = [name for name in found if name in taken or name.startswith(own)]
+        for part in _map_ahead(self._describe, names):
+            if part is not None:
+                yield part
 
-    def _describe(self, name: str) -> Part:
-        with self.store.fs.open(self.store.path(name)) as file:
-            parquet = pq.ParquetFile(file)
-            return Part(name, parquet.metadata.num_rows, PartFooter.of(parquet.schema_arrow))
+    def _describe(self, name: str) -> Part | None:
+        try:
+            with self.store.fs.open(self.store.path(name)) as file:
+                parquet = pq.ParquetFile(file)
+                return Part(name, parquet.metadata.num_rows, PartFooter.of(parquet.schema_arrow))
+        except pa.ArrowInvalid as error:  # a disk that lost power may have lied about fsync
+            log.warning("doing the rows of %s again: %s", name, one_line(error))
+            return None
 
     def ledger(self) -> Ledger:
         """An index over the rows that this run has already."""
@@ -174,9 +203,20 @@ def read_table(store: Store, name: str, columns: Iterable[str] | None = None) ->
 def read_columns(
     store: Store, names: Iterable[str], columns: Iterable[str] = LEDGER_COLUMNS
 ) -> Iterator[pa.Table]:
-    """Some columns of many files, read ahead in threads, in the order of ``names``."""
+    """Some columns of many files, in the order of ``names``."""
+    return _map_ahead(lambda name: read_table(store, name, columns), names)
+
+
+def _map_ahead(function: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+    """Results in order, computed by threads that run no further ahead than their number."""
+    waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(_READERS) as readers:
-        yield from readers.map(lambda name: read_table(store, name, columns), names)
+        for name in names:
+            waiting.append(readers.submit(function, name))
+            if len(waiting) > _READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def write_table(store: Store, name: str, table: pa.Table, **options: Any) -> None:

@@ -164,7 +164,9 @@ class Store:
         except FileNotFoundError:
             return {}
         start = len(self.path()) + 1
-        sizes = {path[start:]: int(info["size"] or 0) for path, info in found.items()}
+        # Some object stores show a prefix for a moment after the last delete below it.
+        files = {path: info for path, info in found.items() if info["type"] == "file"}
+        sizes = {path[start:]: int(info["size"] or 0) for path, info in files.items()}
         return {name: sizes[name] for name in sorted(sizes) if not name.endswith((".tmp", "/"))}
 
     def read_bytes(self, name: str) -> bytes:
