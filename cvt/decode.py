@@ -75,7 +75,7 @@ _GUESSED = frozenset({"IM", "IMT", "IPTC", "PCD", "SPIDER", "TGA"})
 _WEAK = frozenset({"CUR", "DIB", "FLI", "GBR", "PCX", "PPM", "SGI", "XBM"})
 _LATER = _GUESSED | _REFUSED
 # Formats whose decoders do not tell a missing end from a broken middle.
-_VAGUE = frozenset({"AVIF", "ICO", "JPEG2000", "TIFF", "WEBP"})
+_VAGUE = frozenset({"AVIF", "ICO", "JPEG2000", "QOI", "TIFF", "WEBP"})
 
 _TRUNCATED = ("truncated", "not enough", "incomplete", "premature", "only got", "requires a buffer")
 _UNSUPPORTED = ("support", "cannot handle", "unimplemented", "unknown pixel", "unknown data org")

@@ -16,8 +16,7 @@ import PIL
 from PIL import Image
 
 _PRECISION_BITS = 32 - 8 - 2
-# Since this version Pillow runs the vertical pass first where that is cheaper.
-_CHOOSES_ORDER = int(PIL.__version__.split(".")[0]) >= 13
+_PILLOW = tuple(int(part) for part in PIL.__version__.split(".")[:2])
 
 # Outputs beyond which Pillow's running sum for the nearest filter is not followed: Pillow itself
 # cannot build so large an image.
@@ -131,8 +130,13 @@ def _across(pixels: _Pixels, axis: _Axis) -> _Pixels:
 
 
 def _vertical_first(in_size: tuple[int, int], out_size: tuple[int, int]) -> bool:
+    """Whether this Pillow shrinks the height before the width; the roundings fall differently."""
+    if _PILLOW < (12, 2):
+        return False
+    if _PILLOW < (13, 0):
+        return in_size[1] > in_size[0] * 100 and out_size[1] < in_size[1]
     width, height = (i - o for i, o in zip(in_size, out_size, strict=True))
-    return _CHOOSES_ORDER and height > 0 and height > width * 2
+    return height > 0 and height > width * 2
 
 
 def _nearest(in_size: int, out_size: int, window: tuple[int, int]) -> npt.NDArray[np.int64]:

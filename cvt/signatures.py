@@ -64,6 +64,8 @@ def ends_early(data: bytes) -> bool:
         return b"IEND" not in data[-1024:]
     if data.startswith(b"GIF8"):
         return not data.rstrip(b"\x00").endswith(b";")
+    if data.startswith(b"qoif"):
+        return not data.endswith(bytes(7) + b"\x01")
     if data.startswith(b"RIFF"):
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     if data.startswith(b"BM"):
