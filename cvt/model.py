@@ -2,65 +2,24 @@
 
 Shapes in comments: B images, C channels of a stage, H x W its map, T tokens (H W, plus 1 where the
 stage has a class token). Tokens are (B, T, C), row-major, the class token first; a map is
-(B, C, H, W), a view of the tokens in channels-last memory.
+(B, C, H, W), a view of them in channels-last memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from cvt.checkpoint import Pretrained
 from cvt.config import CvtConfig
 from cvt.heads import classification_loss
+from cvt.layers import DropPath, Grid, activation_layer, recomputed, to_map, to_tokens
 from cvt.outputs import CvtModelOutput, CvtOutput
 
 LAYER_NORM_EPS = 1e-5  # the published weights' value; config.json's layer_norm_eps is dead
-Grid = tuple[int, int]
-
-
-def to_map(tokens: Tensor, grid: Grid) -> Tensor:
-    """(B, H W, C) -> (B, C, H, W)."""
-    return tokens.reshape(tokens.shape[0], *grid, -1).permute(0, 3, 1, 2)
-
-
-def to_tokens(maps: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H W, C)."""
-    return maps.flatten(2).transpose(1, 2)
-
-
-class QuickGELU(nn.Module):
-    """x sigmoid(1.702 x): the activation of Microsoft's code."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Elementwise."""
-        return x * torch.sigmoid(1.702 * x)
-
-
-def activation_layer(name: str | None) -> nn.Module:
-    """The MLP's activation by its name in the config."""
-    return QuickGELU() if name == "quick_gelu" else nn.GELU()
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: drops whole samples of a branch, and scales up those that it keeps."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (B, ...), some samples zero in training."""
-        if not self.training or self.rate == 0.0:
-            return x
-        keep = 1.0 - self.rate
-        mask = x.new_empty(x.shape[0], *(1 for _ in x.shape[1:])).bernoulli_(keep)
-        return x * mask / keep
 
 
 class TokenEmbedding(nn.Module):
@@ -223,24 +182,16 @@ class Stage(nn.Module):
         if self.cls_token is not None:
             tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         tokens = self.dropout(tokens)
+        saving = self.gradient_checkpointing and torch.is_grad_enabled()
         blocks, attentions = [], []
         for block in self.blocks:
-            tokens, weights = self.run(block, tokens, grid, need_weights)
+            run = partial(recomputed, block) if saving else block
+            tokens, weights = run(tokens, grid, need_weights)
             if need_blocks:
                 blocks.append(self.split(tokens, grid)[0])
             if weights is not None:
                 attentions.append(weights)
         return StageOutput(*self.split(tokens, grid), blocks, attentions)
-
-    def run(
-        self, block: nn.Module, tokens: Tensor, grid: Grid, need_weights: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """One block, its activations recomputed in the backward pass under checkpointing."""
-        run: Callable[..., tuple[Tensor, Tensor | None]] = block
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            contexts = lambda: (nullcontext(), statistics_untouched(block))  # noqa: E731
-            run = partial(checkpoint, block, use_reentrant=False, context_fn=contexts)
-        return run(tokens, grid, need_weights)
 
     def split(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> the map (B, C, H, W), the class token (B, 1, C) if there is one."""
@@ -251,20 +202,6 @@ class Stage(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As in nn.Module; a frozen stage stays in eval mode, BatchNorm statistics included."""
         return super().train(mode and not self.frozen)
-
-
-@contextmanager
-def statistics_untouched(module: nn.Module) -> Iterator[None]:
-    """Batch statistics as in training, without counting the batch a second time."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, counter) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 class CvtModel(Pretrained):
@@ -406,6 +343,7 @@ class CvtForImageClassification(Pretrained):
         else:
             choices = "cls_norm, cls, mean" if self.config.cls_token[-1] else "cls_norm, mean"
             raise ValueError(f"pooling must be one of {choices} for this model, not {pooling!r}")
+        vectors = vectors.float()
         return F.normalize(vectors, dim=1) if normalize else vectors
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from cvt import CvtConfig, CvtForImageClassification
+from cvt.layers import DropPath
 from cvt.layouts import translate
-from cvt.model import Block, DropPath
+from cvt.model import Block
 from tests.oracle import SMALL, difference, images, oracle
 
 X = images(6, 48, 40)
