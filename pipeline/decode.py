@@ -15,14 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import ray
 from PIL import Image
 
 from cvt import CvtImageProcessor, ImageDecodeError
 from cvt.decode import decode_image
 from pipeline.errors import one_line
 from pipeline.fetch import Item, fetch_items
+from pipeline.inventory import Kind
+from pipeline.ledger import HashIndex, hash_strings
 from pipeline.progress import Reporter
-from pipeline.schema import DECODED
+from pipeline.schema import DECODED, Status
 from pipeline.storage import WorkerEnvironment
 
 THUMBNAIL_PIXELS = 128
@@ -37,6 +41,10 @@ class DecodeSettings:
     max_pixels: int
     max_bytes: int
     block_size: int
+    stop_at: float | None = None
+    """Seconds since the epoch from which on no work is begun any more."""
+    known_contents: ray.ObjectRef[HashIndex] | None = None
+    """Hashes of the sha256 of images whose numbers are copied, if any are."""
     thumbnail_rate: float = 0.0
     """Share of the images, chosen by their uri, that also yield a thumbnail."""
     reporter: Reporter = field(default_factory=Reporter)
@@ -48,7 +56,12 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     Never raises for what is wrong with an image, its bytes or its shard: that becomes the row.
     """
     settings.environment.apply()
-    rows = (_decode_item(item, settings) for item in fetch_items(work, settings.max_bytes))
+    if _is_late(work, settings.stop_at):
+        yield _deferred(work)
+        return
+    known = ray.get(settings.known_contents) if settings.known_contents else None
+    items = fetch_items(work, settings.max_bytes)
+    rows = (_decode_item(item, settings, known) for item in items)
     while True:
         started = time.perf_counter()
         chunk = list(islice(rows, settings.block_size))
@@ -58,7 +71,24 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
         yield pa.Table.from_pylist(chunk, schema=DECODED)
 
 
-def _decode_item(item: Item, settings: DecodeSettings) -> dict[str, Any]:
+def _is_late(work: pa.Table, stop_at: float | None) -> bool:
+    """Whether to leave the work to the next run; a shard that was begun is always finished."""
+    begun = work["_done"].null_count < len(work)
+    return stop_at is not None and time.time() >= stop_at and not begun
+
+
+def _deferred(work: pa.Table) -> pa.Table:
+    """Rows that say only that their image, or shard, was not begun."""
+    is_shard = pc.not_equal(work["kind"], Kind.IMAGE.value)
+    columns = {
+        "uri": work["uri"],
+        "status": pa.array([Status.DEFERRED.value] * len(work)),
+        "_shard": pc.if_else(is_shard, work["uri"], None),
+    }
+    return pa.table([columns.get(f.name, pa.nulls(len(work), f.type)) for f in DECODED], DECODED)
+
+
+def _decode_item(item: Item, settings: DecodeSettings, known: HashIndex | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "uri": item.uri,
         "status": "failed",
@@ -71,6 +101,8 @@ def _decode_item(item: Item, settings: DecodeSettings) -> dict[str, Any]:
         return row | {"error_code": item.error.code, "error_message": one_line(item.error)}
     data = item.data or b""
     row["sha256"] = hashlib.sha256(data).hexdigest()
+    if known is not None and known.find(hash_strings(pa.chunked_array([[row["sha256"]]])))[0][0]:
+        return row | {"status": Status.COPIED.value}
     try:
         image = decode_image(data, max_pixels=settings.max_pixels)
     except ImageDecodeError as error:

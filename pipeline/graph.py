@@ -16,7 +16,7 @@ from ray.util.annotations import RayDeprecationWarning
 from pipeline.cluster import Allocation
 from pipeline.decode import DecodeSettings, decode_block
 from pipeline.infer import InferSettings, ModelBundle, Predictor
-from pipeline.staging import Part
+from pipeline.staging import Committed
 from pipeline.write import PartSink
 
 NO_PROGRESS_TIMEOUT_SECONDS = 600
@@ -33,14 +33,14 @@ def execute(
     infer: InferSettings,
     sink: PartSink,
     allocation: Allocation,
-) -> list[Part]:
-    """Stream the blocks through decode and inference into the sink; the parts that it wrote."""
+) -> Committed:
+    """Stream the blocks through decode and inference into the sink; what it committed."""
     _configure()
     work = ray.data.from_arrow(blocks)
     decoded = _decode(work, decode, allocation)
     results = _infer(decoded, bundle, infer, allocation)
     results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
-    return sink.parts
+    return sink.committed
 
 
 def _decode(work: Dataset, settings: DecodeSettings, allocation: Allocation) -> Dataset:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import UsageError
-from pipeline.ledger import Ledger
+from pipeline.ledger import HashIndex, Ledger, hash_strings
 from pipeline.provenance import differences
 from pipeline.staging import OpenRun, read_columns
 from pipeline.storage import Store
@@ -55,6 +55,17 @@ class History:
 
     def _tables(self, run: ClosedRun) -> Iterator[pa.Table]:
         return read_columns(self.store, run.files)
+
+    def names(self, index: HashIndex, below: Iterable[str]) -> list[str]:
+        """The uris of live rows that are in the index and start with one of ``below``."""
+        names: set[str] = set()
+        roots = tuple(below)
+        for run in self.runs if len(index.keys) else ():
+            for table in read_columns(self.store, run.files, ["uri"]):
+                found, _ = index.find(hash_strings(table["uri"]))
+                uris = table["uri"].filter(pa.array(found)).to_pylist()
+                names.update(uri for uri in uris if uri.startswith(roots))
+        return sorted(names)
 
     def check(self, identity: dict[str, Any]) -> None:
         """Refuse to mix numbers of different models, or rows of different columns.

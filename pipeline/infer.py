@@ -25,7 +25,7 @@ from cvt import (
 from pipeline.errors import InferenceError
 from pipeline.golden import GoldenBatch
 from pipeline.progress import Reporter
-from pipeline.schema import INTERNAL, SOURCE
+from pipeline.schema import INTERNAL, SOURCE, Status
 from pipeline.spec import Dtype, EmbeddingDtype, Pooling
 
 DTYPES: dict[Dtype, torch.dtype] = {
@@ -116,8 +116,8 @@ class Predictor:
         predictions = self.predict(pixels) if len(pixels) else None
         table = _assemble(rows, predictions, self.labels, self.settings)
         self.settings.reporter.report(
-            inferred=table.num_rows,
-            failed=pc.sum(pc.equal(table["status"], "failed")).as_py() or 0,
+            inferred=table.num_rows - _count(table, Status.DEFERRED),
+            failed=_count(table, Status.FAILED),
             infer_seconds=time.perf_counter() - started,
         )
         return table
@@ -154,6 +154,11 @@ class Predictor:
         if self.settings.pooling == "cls":
             return logits, out.cls_token_value.squeeze(1)
         return logits, out.hidden_states[-2].mean(dim=(2, 3))
+
+
+def _count(table: pa.Table, status: Status) -> int:
+    number: int = pc.sum(pc.equal(table["status"], status.value)).as_py() or 0
+    return number
 
 
 def _pixels(column: pa.ChunkedArray, size: int) -> npt.NDArray[np.uint8]:

@@ -156,9 +156,10 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.images.index.keys)
 
-    def vanished(self) -> int:
-        """How many rows are of objects that the current listing has not met."""
-        return int((~self.images.seen & ~self._of_shards(self.shards.seen)).sum())
+    def vanished(self) -> HashIndex:
+        """The uris of the rows whose object the current listing has not met."""
+        gone = ~self.images.seen & ~self._of_shards(self.shards.seen)
+        return HashIndex(self.images.index.keys[gone])
 
     def current(self) -> HashIndex:
         """The uris of the rows whose object the current listing has met in the same version."""

@@ -15,7 +15,7 @@ from pipeline.errors import RunError
 from pipeline.inventory import Kind
 from pipeline.ledger import Ledger, Mask, Matches
 from pipeline.schema import WORK
-from pipeline.staging import OpenRun
+from pipeline.staging import Deferred, OpenRun
 
 
 @dataclass
@@ -46,6 +46,10 @@ class Plan:
     images: list[pa.Table]
     shards: pa.Table
     counts: Counts
+    ledger: Ledger
+    """Rows of closed runs, which know now which of them the listing met."""
+    staged: Ledger
+    """Rows of the open run, likewise."""
 
     @property
     def num_images(self) -> int:
@@ -55,13 +59,13 @@ class Plan:
     def is_empty(self) -> bool:
         return not self.num_images and not self.shards.num_rows
 
-    def expected_rows(self, closed_shards: dict[str, int]) -> int:
-        """How many rows the run must have in the end.
+    def expected_rows(self, closed_shards: dict[str, int], deferred: Deferred) -> int:
+        """How many rows the run must have in the end, but for those that it left to the next.
 
         Raises:
             RunError: a shard was not read to its end.
         """
-        shards = self.shards["uri"].to_pylist()
+        shards = [u for u in self.shards["uri"].to_pylist() if u not in deferred.shards]
         left = [uri for uri in shards if uri not in closed_shards]
         if left:
             raise RunError(
@@ -70,7 +74,7 @@ class Plan:
             )
         begun = len(pc.list_flatten(self.shards["_done"]))
         members = sum(closed_shards[uri] for uri in shards)
-        return self.counts.finished - begun + self.num_images + members
+        return self.counts.finished - begun + self.num_images - deferred.images + members
 
     def blocks(self, block_size: int) -> Iterator[pa.Table]:
         """Blocks of the data flow: shards one by one and first, since they take longest."""
@@ -93,7 +97,7 @@ def make_plan(
     Args:
         listing: LISTING tables.
         ledger: rows of closed runs; empty when everything is to be done again.
-        open_run: its committed rows are not done twice, its stale rows are dropped.
+        open_run: its committed rows are not done twice.
         retry_codes: failures with these codes count as not done.
     """
     planner = _Planner(ledger, open_run, retry_codes)
@@ -102,9 +106,14 @@ def make_plan(
         is_image = pc.equal(table["kind"], Kind.IMAGE.value)
         images.append(planner.images(table.filter(is_image)))
         shards.append(planner.shards(table.filter(pc.invert(is_image))))
-    open_run.drop_stale(planner.staged)
-    planner.counts.vanished = ledger.vanished()
-    return Plan([t for t in images if t.num_rows], pa.concat_tables(shards), planner.counts)
+    planner.counts.vanished = len(ledger.vanished().keys)
+    return Plan(
+        images=[table for table in images if table.num_rows],
+        shards=pa.concat_tables(shards),
+        counts=planner.counts,
+        ledger=ledger,
+        staged=planner.staged,
+    )
 
 
 class _Planner:

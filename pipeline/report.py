@@ -31,7 +31,7 @@ figure { margin: 0 } figure img { width: 100%; border-radius: .3rem; image-rende
          background: var(--line); display: block }
 figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere }
 figcaption b { color: var(--ink); font-weight: 600 }
-code { font-size: .85em }
+code { font-size: .85em; white-space: nowrap }
 """
 
 

@@ -8,7 +8,19 @@ never reach a published file.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import pyarrow as pa
+
+
+class Status(StrEnum):
+    """What became of an image. Only the first two reach a published file."""
+
+    OK = "ok"
+    FAILED = "failed"
+    DEFERRED = "deferred"  # the deadline came first; no row, the next run finds it undone
+    COPIED = "copied"  # content that an earlier row has; the run's end fills in its numbers
+
 
 LISTING = pa.schema(
     [

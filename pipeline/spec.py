@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 from pipeline.errors import ERROR_CODES, UsageError
@@ -18,6 +20,8 @@ Pooling = Literal["cls_norm", "cls", "mean"]
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
 """Extensions that make a listed object an image."""
+
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):[0-5]\d")
 
 PILLOW_PIXEL_LIMIT = 89_478_485
 """Pillow's own limit for a decompression bomb: 1 GiB / 4 / 3 pixels."""
@@ -164,6 +168,12 @@ class PolicySpec:
     """Error codes of earlier rows that are tried again."""
     discard_open_run: bool = False
     """Throw away what an unfinished run has done."""
+    reuse_content: bool = False
+    """Copy the numbers of an earlier image with the same bytes instead of computing them again."""
+    max_seconds: float | None = None
+    """Stop feeding after this time, commit what is done, and leave the rest to the next run."""
+    deadline: str | None = None
+    """The same at the next HH:MM of the local clock."""
 
     def __post_init__(self) -> None:
         if unknown := set(self.retry_failed) - ERROR_CODES:
@@ -171,10 +181,25 @@ class PolicySpec:
                 f"--retry-failed names no error code: {', '.join(sorted(unknown))}; "
                 f"accepted: {', '.join(sorted(ERROR_CODES))}"
             )
+        _at_least("--max-seconds", self.max_seconds, 0)
+        if self.deadline is not None and not _CLOCK.fullmatch(self.deadline):
+            raise UsageError(f"--deadline is {self.deadline!r}; it is a time of day, HH:MM")
         if not 0 <= self.max_failure_rate <= 1:
             raise UsageError(
                 f"--max-failure-rate is {self.max_failure_rate}; it is a share, 0 to 1"
             )
+
+    def stop_at(self, now: float) -> float | None:
+        """When to stop feeding, in seconds since the epoch like ``now``; None for never."""
+        limits = []
+        if self.max_seconds is not None:
+            limits.append(now + self.max_seconds)
+        if self.deadline is not None:
+            hour, minute = map(int, self.deadline.split(":"))
+            start = datetime.fromtimestamp(now)
+            end = start.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            limits.append((end if end > start else end + timedelta(days=1)).timestamp())
+        return min(limits, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,28 @@ class Part:
     footer: PartFooter
 
 
+@dataclass(frozen=True)
+class Deferred:
+    """Work that the deadline left to the next run."""
+
+    images: int = 0
+    shards: frozenset[str] = frozenset()
+
+    def __add__(self, other: Deferred) -> Deferred:
+        return Deferred(self.images + other.images, self.shards | other.shards)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a write task, or a whole execution, has come to."""
+
+    parts: tuple[Part, ...] = ()
+    deferred: Deferred = Deferred()
+
+    def __add__(self, other: Committed) -> Committed:
+        return Committed(self.parts + other.parts, self.deferred + other.deferred)
+
+
 def new_run_id() -> str:
     """Sorts by time; the random tail keeps two runs of one second apart."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

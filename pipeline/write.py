@@ -11,40 +11,50 @@ from ray.data import Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.datasource.datasink import WriteResult
 
-from pipeline.schema import published
-from pipeline.staging import OpenRun, Part, PartFooter, write_table
+from pipeline.schema import Status, published
+from pipeline.staging import Committed, Deferred, OpenRun, Part, PartFooter, write_table
 from pipeline.storage import WorkerEnvironment
 
 
-class PartSink(Datasink[list[Part]]):
+class PartSink(Datasink[Committed]):
     """Writes one part per write task and tells the driver what it committed."""
 
     def __init__(self, run: OpenRun, rows_per_part: int, environment: WorkerEnvironment) -> None:
         self.run = run
         self.rows_per_part = rows_per_part
         self.environment = environment
-        self.parts: list[Part] = []
+        self.committed = Committed()
 
     @property
     def min_rows_per_write(self) -> int:
         """Rows that a crash can cost, for every part being filled."""
         return self.rows_per_part
 
-    def write(self, blocks: Iterable[pa.Table], ctx: TaskContext) -> list[Part]:
+    def write(self, blocks: Iterable[pa.Table], ctx: TaskContext) -> Committed:
         """Commit the blocks as one part; Ray's ``task_idx`` is the same in every retry."""
         self.environment.apply()
         tables = [block for block in blocks if block.num_rows]
         if not tables:
-            return []
-        table = pa.concat_tables(tables)
+            return Committed()
+        rows = pa.concat_tables(tables)
+        is_deferred = pc.equal(rows["status"], Status.DEFERRED.value)
+        deferred = _deferred(rows.filter(is_deferred))
+        table = rows.filter(pc.invert(is_deferred))
+        if not table.num_rows:
+            return Committed(deferred=deferred)
         footer = _footer(table)
         name = self.run.part_name(ctx.task_idx)
         write_table(self.run.store, name, footer.attach(published(table)))
-        return [Part(name, table.num_rows, footer)]
+        return Committed((Part(name, table.num_rows, footer),), deferred)
 
-    def on_write_complete(self, write_result: WriteResult[list[Part]]) -> None:
-        """On the driver: keep the names of the parts, which are the run from now on."""
-        self.parts = [part for parts in write_result.write_returns for part in parts]
+    def on_write_complete(self, write_result: WriteResult[Committed]) -> None:
+        """On the driver: keep what was committed, which is the run from now on."""
+        self.committed = sum(write_result.write_returns, Committed())
+
+
+def _deferred(rows: pa.Table) -> Deferred:
+    shards = rows["_shard"].drop_null().to_pylist()
+    return Deferred(rows.num_rows - len(shards), frozenset(shards))
 
 
 def _footer(table: pa.Table) -> PartFooter:
