@@ -91,6 +91,17 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
 
     Raises ImageDecodeError, and nothing else.
     """
+    with opened(data, max_pixels) as image:
+        image.load()
+        return upright_rgb(image)
+
+
+@contextlib.contextmanager
+def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """Yield the image with its header read and its size checked, but its pixels not decoded.
+
+    What goes wrong within the context is raised as an ImageDecodeError, too.
+    """
     if not data:
         raise EmptyFileError("the file is empty")
     with _quiet_pillow():
@@ -102,8 +113,7 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
                 f"more than the limit of {max_pixels}"
             )
         try:
-            image.load()
-            return upright_rgb(image)
+            yield image
         except Exception as error:
             raise _failure(data, error, name, is_open=True) from error
 

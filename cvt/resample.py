@@ -129,8 +129,8 @@ def _across(pixels: _Pixels, axis: _Axis) -> _Pixels:
     return np.ascontiguousarray(_pass(pixels.swapaxes(0, 1), axis).swapaxes(0, 1))
 
 
-def _vertical_first(in_size: tuple[int, int], out_size: tuple[int, int]) -> bool:
-    """Whether this Pillow shrinks the height before the width; the roundings fall differently."""
+def vertical_first(in_size: tuple[int, int], out_size: tuple[int, int]) -> bool:
+    """Tell whether this Pillow resizes the height before the width: it matters for the rounding."""
     if _PILLOW < (12, 2):
         return False
     if _PILLOW < (13, 0):
@@ -181,6 +181,6 @@ def resize_window(
     vertical = _axis(image.height, size[1], (top, bottom), resample)
     source = image.crop((horizontal.first, vertical.first, horizontal.stop, vertical.stop))
     pixels = np.asarray(source)
-    if _vertical_first(image.size, size):
+    if vertical_first(image.size, size):
         return _across(_pass(pixels, vertical), horizontal)
     return _pass(_across(pixels, horizontal), vertical)

@@ -32,23 +32,25 @@ _TRANSPOSE = {
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Return ``image`` as RGB, turned as its EXIF orientation says; may be ``image`` itself."""
-    orientation = _orientation(image)
-    rgb = _to_rgb(image)
-    if orientation in _TRANSPOSE:
-        rgb = rgb.transpose(_TRANSPOSE[orientation])
+    turn = _TRANSPOSE.get(orientation(image))
+    rgb = to_rgb(image)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
     if rgb is not image:
         rgb.info = {}  # the EXIF data in it would turn the image a second time
     return rgb
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8 if the file is sound; 1 (upright) where there is none."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - broken EXIF data fails in countless ways, none matters
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB as the module says, without turning; may be ``image`` itself."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _grey_to_8_bit(image)
     if not image.has_transparency_data:
