@@ -16,7 +16,7 @@ from typing import Any, NoReturn, get_args
 
 from pipeline.errors import ExitCode, JobError, one_line
 from pipeline.report import images_per_second
-from pipeline.run import RunResult
+from pipeline.run import RunResult, forecast, run
 from pipeline.spec import (
     PILLOW_PIXEL_LIMIT,
     Activation,
@@ -81,18 +81,24 @@ def _verdict(error: BaseException, *, terminated: bool) -> tuple[ExitCode, str]:
     return ExitCode.RUN_FAILED, message
 
 
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 could not finish (start again to continue), 2 wrong usage, "
+    "3 too many images failed. Credentials come from the environment alone."
+)
+
+
 def run_parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the flags that every run takes."""
     parser = argparse.ArgumentParser(
         prog=f"python -m jobs.{name}",
         description=description,
-        epilog="Exit codes: 0 done, 1 could not finish (start again to continue), 2 wrong usage, "
-        "3 too many images failed. Credentials come from the environment alone.",
+        epilog=EXIT_CODES,
     )
     _add_io(parser)
     _add_compute(parser)
     _add_policy(parser)
-    parser.add_argument("--debug", action="store_true", help="tracebacks and Ray's own log")
+    add_increments(parser)
+    add_control(parser)
     return parser
 
 
@@ -154,11 +160,38 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         help="larger images, by their header, are not decoded (default %(default)s)")  # fmt: skip
     add("--max-bytes", type=int, default=InputSpec.max_bytes, metavar="N",
         help="larger files are not fetched (default %(default)s)")  # fmt: skip
+
+
+INCREMENT_FLAGS = (
+    "retry_failed",
+    "reuse_content",
+    "max_seconds",
+    "deadline",
+    "full",
+    "allow_mixed",
+    "discard_open_run",
+)
+
+
+def add_increments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say what counts as done, and how long to go on."""
+    add = parser.add_argument_group("increments").add_argument
     add("--retry-failed", type=_codes, default=(), metavar="CODES",
         help="error codes, comma separated, of earlier failures to try again")  # fmt: skip
+    add("--reuse-content", action="store_true",
+        help="copy the numbers of an earlier image with the same bytes")  # fmt: skip
+    add("--max-seconds", type=float, metavar="S",
+        help="stop feeding after this time and leave the rest to the next run")  # fmt: skip
+    add("--deadline", metavar="HH:MM", help="the same at a time of day")
     add("--full", action="store_true", help="do everything again")
     add("--allow-mixed", action="store_true", help="let earlier runs of another model stand")
     add("--discard-open-run", action="store_true", help="throw away an unfinished run")
+
+
+def add_control(parser: argparse.ArgumentParser) -> None:
+    """Flags about the command itself."""
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--debug", action="store_true", help="tracebacks and Ray's own log")
 
 
 def _codes(text: str) -> tuple[str, ...]:
@@ -202,17 +235,23 @@ def run_spec(arguments: argparse.Namespace, *, top_k: int | None, embeddings: bo
         compute=ComputeSpec(
             **pick("num_gpus", "num_actors", "num_cpus_per_actor", "batch_size", "block_size")
         ),
-        policy=PolicySpec(
-            **pick("max_failure_rate", "full", "allow_mixed", "retry_failed", "discard_open_run")
-        ),
+        policy=PolicySpec(**pick("max_failure_rate", *INCREMENT_FLAGS)),
     )
+
+
+def carry_out(spec: RunSpec, arguments: argparse.Namespace) -> ExitCode:
+    """Do what the spec says, or, with ``--dry-run``, say what that would be."""
+    if not arguments.dry_run:
+        return summarize(run(spec, debug=arguments.debug))
+    print("\n".join(forecast(spec).lines()))
+    return ExitCode.OK
 
 
 def summarize(result: RunResult) -> ExitCode:
     """Print the closing summary to stdout; the exit code of the job."""
     counts, manifest = result.counts, result.manifest
     computed = counts["ok"] + counts["failed"]
-    if not computed:
+    if not computed and not any(manifest["deferred"].values()):
         print(f"nothing new: {counts['skipped']} images unchanged")
     else:
         print(
@@ -223,6 +262,9 @@ def summarize(result: RunResult) -> ExitCode:
     print(f"report: {result.report_uri}")
     if rate := images_per_second(manifest):
         print(f"speed:  {rate:.1f} images/s, start of Ray included")
+    if any(manifest["deferred"].values()):
+        left = ", ".join(f"{number} {what}" for what, number in manifest["deferred"].items())
+        print(f"time was up: {left} are left for the next run")
     for code, number in manifest["failures"].items():
         print(f"failed: {number} {code}")
     if result.exit_code is ExitCode.TOO_MANY_FAILURES:

@@ -7,7 +7,6 @@ import sys
 
 from jobs import _cli
 from pipeline.errors import ExitCode
-from pipeline.run import run
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Run and report."""
     spec = _cli.run_spec(arguments, top_k=arguments.top_k, embeddings=arguments.with_embeddings)
-    return _cli.summarize(run(spec, debug=arguments.debug))
+    return _cli.carry_out(spec, arguments)
 
 
 def main() -> int:

@@ -7,7 +7,6 @@ import sys
 
 from jobs import _cli
 from pipeline.errors import ExitCode
-from pipeline.run import run
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,8 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Run and report."""
     top_k = arguments.top_k if arguments.with_labels else None
-    return _cli.summarize(run(_cli.run_spec(arguments, top_k=top_k, embeddings=True),
-                              debug=arguments.debug))  # fmt: skip
+    spec = _cli.run_spec(arguments, top_k=top_k, embeddings=True)
+    return _cli.carry_out(spec, arguments)
 
 
 def main() -> int:

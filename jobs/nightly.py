@@ -1,0 +1,46 @@
+"""The run that a team schedules: a YAML file says what, and only what is new or changed is done."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from jobs import _cli
+from pipeline.config import read_config, spec_from_config
+from pipeline.errors import ExitCode
+from pipeline.spec import RunSpec
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of this job; its flags override the file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.nightly", description=__doc__, epilog=_cli.EXIT_CODES
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    _cli.add_increments(parser)
+    _cli.add_control(parser)
+    return parser
+
+
+def spec(arguments: argparse.Namespace) -> RunSpec:
+    """What the file says, but for what a flag says."""
+    described = spec_from_config(read_config(arguments.config), str(arguments.config))
+    flags = {name: vars(arguments)[name] for name in _cli.INCREMENT_FLAGS}
+    given = {name: value for name, value in flags.items() if value}
+    return replace(described, policy=replace(described.policy, **given))
+
+
+def job(arguments: argparse.Namespace) -> ExitCode:
+    """Run and report."""
+    return _cli.carry_out(spec(arguments), arguments)
+
+
+def main() -> int:
+    """Entry point of ``cvt-nightly``."""
+    return _cli.main(job, build_parser())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
