@@ -9,26 +9,28 @@ from __future__ import annotations
 import os
 import tarfile
 import time
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import IO, Any
+from itertools import islice
+from typing import IO, Any, Self, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from pipeline.errors import FetchError, ItemError, ShardError, one_line
-from pipeline.inventory import STORAGE_ERRORS, Kind
+from pipeline.inventory import Kind
 from pipeline.spec import IMAGE_EXTENSIONS
-from pipeline.storage import filesystem, local_path, s3_endpoint, split_uri
+from pipeline.storage import filesystem, local_path, printable, s3_endpoint, split_uri
 
 WINDOW_IMAGES = 32
 WINDOW_BYTES = 64 * 2**20
+TAR_BUFFER_BYTES = 4 * 2**20
+"""One request to an object store; each of tarfile's own reads is of 10 KiB."""
 RETRY_PAUSES_SECONDS = (0.2, 1.0)
 
 _IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
@@ -66,14 +68,17 @@ def read_bytes(uri: str) -> bytes:
     while True:
         try:
             with _open(uri) as stream:
-                data: bytes = stream.read()
-                return data
-        except STORAGE_ERRORS as error:
-            failure = _classify(error)
-            pause = next(pauses, None)
-            if pause is None or failure.code in ("not_found", "access_denied"):
-                raise failure from error
-            time.sleep(pause)
+                return stream.read()
+        except FetchError as error:
+            _pause(error, pauses)
+
+
+def _pause(error: FetchError, pauses: Iterator[float]) -> None:
+    """Wait before another try; raise the error where there is none left, or none makes sense."""
+    pause = next(pauses, None)
+    if pause is None or error.code in ("not_found", "access_denied"):
+        raise error
+    time.sleep(pause)
 
 
 def _classify(error: Exception) -> FetchError:
@@ -96,20 +101,42 @@ def _s3(endpoint: str | None, region: str | None) -> pafs.S3FileSystem:
     return pafs.S3FileSystem(connect_timeout=10, request_timeout=60, **given)
 
 
+@dataclass(frozen=True)
+class _Stream:
+    """The bytes of an object. Every filesystem raises classes of its own; here all become one."""
+
+    file: Any
+
+    def read(self, size: int | None = None) -> bytes:
+        try:
+            data: bytes = self.file.read(size)
+        except Exception as error:
+            raise _classify(error) from error
+        return data
+
+
 @contextmanager
-def _open(uri: str) -> Iterator[IO[bytes]]:
-    """A readable binary stream over the object."""
-    protocol, path = split_uri(uri)
+def _open(uri: str, buffer_size: int | None = None) -> Iterator[_Stream]:
+    """The object as a stream; FetchError, here and when reading, says why it cannot be read."""
+    try:
+        file = _open_file(*split_uri(uri), buffer_size)
+    except Exception as error:
+        raise _classify(error) from error
+    with file:
+        yield _Stream(file)
+
+
+def _open_file(protocol: str, path: str, buffer_size: int | None) -> Any:
+    """An open binary file over the object; without a buffer every read is a request."""
     if protocol == "file":
-        with open(local_path(path), "rb") as file:
-            yield file
-    elif protocol == "s3":
+        return open(local_path(path), "rb")
+    if protocol == "s3" and "//" not in path:  # in pyarrow's eyes no key has empty components
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        with _s3(s3_endpoint(), region).open_input_stream(path) as stream:
-            yield stream
-    else:
-        with filesystem(protocol).open(path, "rb") as file:
-            yield file
+        s3 = _s3(s3_endpoint(), region)
+        if buffer_size is None:
+            return s3.open_input_file(path)  # knows its size, and reads it with one request
+        return s3.open_input_stream(path, buffer_size=buffer_size)
+    return filesystem(protocol).open(path, "rb")
 
 
 def _fetch(row: dict[str, Any], max_bytes: int) -> Item:
@@ -117,6 +144,7 @@ def _fetch(row: dict[str, Any], max_bytes: int) -> Item:
     try:
         _check_size(row["size_bytes"], max_bytes)
         data = read_bytes(row["uri"])
+        _check_size(len(data), max_bytes)
     except ItemError as error:
         return replace(item, error=error)
     return replace(item, data=data, size_bytes=len(data))
@@ -163,35 +191,64 @@ def _shard_items(row: dict[str, Any], max_bytes: int) -> Iterator[Item]:
         uri=row["uri"], source_version=row["source_version"], size_bytes=None, shard=row["uri"]
     )
     done = set(row["_done"] or ())
+    try:
+        for item in _shard_members(base, max_bytes):
+            if item.uri not in done:
+                yield item
+    except ItemError as error:
+        if base.uri not in done:
+            yield replace(base, error=error, size_bytes=row["size_bytes"])
+
+
+def _shard_members(base: Item, max_bytes: int) -> Iterator[Item]:
+    """Every image once; when the storage fails, the tar is read anew up to where it broke off."""
+    pauses = iter(RETRY_PAUSES_SECONDS)
+    found = 0
+    while True:
+        try:
+            with _open(base.uri, TAR_BUFFER_BYTES) as stream:
+                for item in islice(_tar_members(stream, base, max_bytes), found, None):
+                    found += 1
+                    yield item
+            break
+        except FetchError as error:
+            _pause(error, pauses)
+    if not found:
+        raise ShardError("shard_empty", "the tar holds no image")
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar. To tarfile the first one that is missing or damaged is the end; here that
+    is what the end mark is for, a block of zeros."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if len(buf) < tarfile.BLOCKSIZE:
+            raise ShardError("shard_truncated", "the tar ends without its end mark")
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if any(buf):
+                raise ShardError("shard_corrupt", f"no header of a tar: {error}") from error
+            raise
+
+
+def _tar_members(stream: _Stream, base: Item, max_bytes: int) -> Iterator[Item]:
+    """Image members in the order of the tar; a name that comes again gets a number."""
     seen: set[str] = set()
     try:
-        with _open(row["uri"]) as stream:
-            for item in _tar_members(stream, base, max_bytes, seen):
-                if item.uri not in done:
-                    yield item
-        if not seen:
-            raise ShardError("shard_empty", "the tar holds no image")
-    except ItemError as error:
-        yield replace(base, error=error, size_bytes=row["size_bytes"])
-    except STORAGE_ERRORS as error:
-        yield replace(base, error=_classify(error), size_bytes=row["size_bytes"])
-
-
-def _tar_members(stream: IO[bytes], base: Item, max_bytes: int, seen: set[str]) -> Iterator[Item]:
-    """Image members in the order of the tar; a name that comes again gets a number."""
-    try:
-        with tarfile.open(fileobj=stream, mode="r|*") as tar:
+        file = cast(IO[bytes], stream)  # of which a stream mode only reads
+        with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
             for member in tar:
                 if member.isfile() and member.name.lower().endswith(_IMAGE_SUFFIXES):
-                    uri = _unused(f"{base.uri}#{member.name}", seen)
+                    uri = _unused(f"{base.uri}#{printable(member.name)}", seen)
                     yield _read_member(tar, member, replace(base, uri=uri), max_bytes)
-    except tarfile.ReadError as error:
-        code = "shard_truncated" if "unexpected end" in str(error) else "shard_corrupt"
+    except ItemError:
+        raise
+    except Exception as error:  # of damaged headers tarfile raises whatever it trips over
+        ends = isinstance(error, EOFError) or "unexpected end" in str(error)
+        code = "shard_truncated" if ends else "shard_corrupt"
         raise ShardError(code, f"the tar ends early or is damaged: {one_line(error)}") from error
-    except EOFError as error:
-        raise ShardError("shard_truncated", one_line(error)) from error
-    except (tarfile.TarError, zlib.error) as error:
-        raise ShardError("shard_corrupt", one_line(error)) from error
 
 
 def _unused(uri: str, seen: set[str]) -> str:
