@@ -83,7 +83,7 @@ def _verdict(error: BaseException, *, terminated: bool) -> tuple[ExitCode, str]:
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 could not finish (start again to continue), 2 wrong usage, "
-    "3 too many images failed. Credentials come from the environment alone."
+    "3 too many images failed, or the run drifted. Credentials come from the environment alone."
 )
 
 
@@ -134,6 +134,8 @@ def _add_io(parser: argparse.ArgumentParser) -> None:
         help="score from which on a class stands in `labels`: a number, or a JSON file of label to "
         'number ("*" for the rest)')  # fmt: skip
     add("--rows-per-file", type=int, metavar="N", help="by default files of about 256 MiB")
+    add("--review", type=int, default=OutputSpec.review, metavar="K",
+        help="uncertain images to list, and images unlike earlier ones (%(default)s)")  # fmt: skip
 
 
 def _add_compute(parser: argparse.ArgumentParser) -> None:
@@ -156,6 +158,8 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("policy").add_argument
     add("--max-failure-rate", type=float, default=PolicySpec.max_failure_rate, metavar="R",
         help="share of images that may fail before the exit code is 3 (%(default)s)")  # fmt: skip
+    add("--fail-on-drift", action="store_true",
+        help="exit code 3 also when the run differs much from earlier ones")  # fmt: skip
     add("--max-pixels", type=int, default=PILLOW_PIXEL_LIMIT, metavar="N",
         help="larger images, by their header, are not decoded (default %(default)s)")  # fmt: skip
     add("--max-bytes", type=int, default=InputSpec.max_bytes, metavar="N",
@@ -229,13 +233,19 @@ def run_spec(arguments: argparse.Namespace, *, top_k: int | None, embeddings: bo
             top_k=top_k,
             embeddings=embeddings,
             **pick(
-                "scores", "thresholds", "pooling", "normalize", "embedding_dtype", "rows_per_file"
+                "scores",
+                "thresholds",
+                "pooling",
+                "normalize",
+                "embedding_dtype",
+                "rows_per_file",
+                "review",
             ),
         ),
         compute=ComputeSpec(
             **pick("num_gpus", "num_actors", "num_cpus_per_actor", "batch_size", "block_size")
         ),
-        policy=PolicySpec(**pick("max_failure_rate", *INCREMENT_FLAGS)),
+        policy=PolicySpec(**pick("max_failure_rate", "fail_on_drift", *INCREMENT_FLAGS)),
     )
 
 
@@ -267,15 +277,8 @@ def summarize(result: RunResult) -> ExitCode:
         print(f"time was up: {left} are left for the next run")
     for code, number in manifest["failures"].items():
         print(f"failed: {number} {code}")
-    if result.exit_code is ExitCode.TOO_MANY_FAILURES:
-        raise_rate(result)
+    for alarm in result.alarms:
+        print(f"changed: {alarm}")
+    if complaint := result.complaint:
+        print(f"error: {complaint}", file=sys.stderr)
     return result.exit_code
-
-
-def raise_rate(result: RunResult) -> None:
-    """Say on stderr why a closed run still counts as a failure."""
-    print(
-        f"error: {result.failure_rate:.1%} of the images failed, more than --max-failure-rate "
-        f"{result.max_failure_rate:.1%}; the failed rows of the table name the reasons",
-        file=sys.stderr,
-    )

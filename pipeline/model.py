@@ -73,16 +73,20 @@ class LoadedModel:
         return self.output.scores or default_scores(self.config)
 
     @property
+    def classes(self) -> list[str]:
+        """Names by ``label_id``."""
+        return [label for _, label in sorted(self.config.id2label.items())]
+
+    @property
     def thresholds(self) -> tuple[float, ...]:
         """Of every class; empty when the run writes no ``labels`` column."""
         wanted = self.output.thresholds
         if self.output.top_k is None or (wanted is None and self.scores != "sigmoid"):
             return ()
-        names = [label for _, label in sorted(self.config.id2label.items())]
         if isinstance(wanted, dict):
             rest = wanted.get("*", DEFAULT_THRESHOLD)
-            return tuple(wanted.get(name, rest) for name in names)
-        return (DEFAULT_THRESHOLD if wanted is None else wanted,) * len(names)
+            return tuple(wanted.get(name, rest) for name in self.classes)
+        return (DEFAULT_THRESHOLD if wanted is None else wanted,) * len(self.classes)
 
     @property
     def schema(self) -> pa.Schema:
@@ -100,7 +104,7 @@ class LoadedModel:
     @property
     def identity(self) -> dict[str, Any]:
         """What must agree between rows of one table: the numbers' origin and the columns."""
-        names = "\n".join(label for _, label in sorted(self.config.id2label.items()))
+        names = "\n".join(self.classes)
         comparable = self.provenance.to_dict()
         del comparable["model"]
         return comparable | {

@@ -2,6 +2,7 @@
 
     _open/<id>/parts/*                 what the attempts committed
     _open/<id>/publish/data/part-*     merged, sorted by uri, sized for scans
+    _open/<id>/publish/*               the report and the tables beside it
     _open/<id>/publish/manifest.json   from here on the run is closed; what follows is only moving
     data/run=<id>/, runs/<id>/, latest.json, in this order
 
@@ -11,7 +12,7 @@ Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ from pipeline.storage import Store
 TARGET_FILE_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 65_536
 FAILURES_SHOWN = 50
+CLASSES_FILE = "classes.json"
+"""Beside the manifest: the names of the classes, by ``label_id``."""
 _DICTIONARY_COLUMNS = ("status", "error_code", "error_message", "label", "label_id")
 
 
@@ -79,10 +82,12 @@ def merge(
     metadata: dict[str, str],
     rows_per_file: int | None,
     complete: Callable[[pa.Table], pa.Table] = lambda table: table,
+    watch: Callable[[pa.Table], object] = lambda table: None,
 ) -> Tally:
     """Merge the parts of a run into files of even size, each sorted by uri.
 
-    ``complete`` sees every table before it is written, to fill in what was left for the end.
+    ``complete`` sees every table before it is written, to fill in what was left for the end;
+    ``watch`` sees it as it is written.
     """
     tally = Tally()
     run.store.remove(f"{run.directory}/publish")
@@ -91,6 +96,7 @@ def merge(
         name = f"part-{number:05d}.parquet"
         ordered = complete(table).sort_by("uri").replace_schema_metadata(metadata)
         tally.add(ordered)
+        watch(ordered)
         staged = f"{run.directory}/publish/data/{name}"
         write_table(run.store, staged, ordered, **_parquet_options(ordered.schema))
         tally.files.append({"name": f"{DATA}/run={run.run_id}/{name}", "rows": ordered.num_rows})
@@ -156,10 +162,22 @@ def balance(
     }
 
 
-def close(run: OpenRun, manifest: dict[str, Any], report: str) -> None:
-    """Write manifest and report beside the merged files, then publish."""
-    run.store.write_bytes(f"{run.directory}/publish/report.html", report.encode())
-    run.store.write_json(f"{run.directory}/publish/manifest.json", manifest)
+def close(
+    run: OpenRun,
+    manifest: dict[str, Any],
+    report: str,
+    beside: Mapping[str, pa.Table | list[str]] | None = None,
+) -> None:
+    """Write the manifest, the report and whatever goes ``beside`` them, by name (a table as
+    Parquet, a list as JSON), next to the merged files; then publish."""
+    staged = f"{run.directory}/publish"
+    for name, value in (beside or {}).items():
+        if isinstance(value, pa.Table):
+            write_table(run.store, f"{staged}/{name}", value)
+        else:
+            run.store.write_json(f"{staged}/{name}", value)
+    run.store.write_bytes(f"{staged}/report.html", report.encode())
+    run.store.write_json(f"{staged}/manifest.json", manifest)
     publish(run)
 
 
@@ -174,7 +192,10 @@ def publish(run: OpenRun) -> None:
     manifest = store.read_json(f"{staged}/manifest.json")
     if manifest["files"]:
         store.move(f"{staged}/data", f"{DATA}/run={run.run_id}")
-    store.write_bytes(f"{target}/report.html", store.read_bytes(f"{staged}/report.html"))
+    for path in store.list(staged):
+        name = path.removeprefix(f"{staged}/")
+        if "/" not in name and name != "manifest.json":
+            store.write_bytes(f"{target}/{name}", store.read_bytes(path))
     store.write_json(f"{target}/manifest.json", manifest)
     latest = {"run_id": run.run_id, "manifest": f"{target}/manifest.json"}
     store.write_json(LATEST, latest | {"counts": manifest["counts"]})

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 LABELS_SHOWN = 30
+CHANGES_SHOWN = 10
+REVIEW_SHOWN = 10
 
 _STYLE = """
 :root { --ink: #1c2430; --soft: #667085; --line: #e4e7ec; --bar: #3b6fd4; --bad: #c2410c; }
@@ -31,6 +37,7 @@ figure { margin: 0 } figure img { width: 100%; border-radius: .3rem; image-rende
          background: var(--line); display: block }
 figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere }
 figcaption b { color: var(--ink); font-weight: 600 }
+tr.alarm td { color: var(--bad); font-weight: 600 }
 code { font-size: .85em; white-space: nowrap }
 """
 
@@ -39,6 +46,7 @@ def render(
     manifest: Mapping[str, Any],
     failures: Sequence[Mapping[str, str]],
     thumbnails: Sequence[Mapping[str, Any]],
+    tables: Mapping[str, pa.Table] = MappingProxyType({}),
 ) -> str:
     """The whole page.
 
@@ -46,12 +54,15 @@ def render(
         manifest: as it stands beside the page.
         failures: uri, error_code and error_message of some failed images.
         thumbnails: uri, label and base64 JPEG of some images.
+        tables: what stands beside the page: changes.parquet, review.parquet.
     """
     sections = [
         _tiles(manifest),
+        _changes(manifest.get("drift", {}), tables.get("changes.parquet")),
         _bars("Labels", manifest["labels"]),
         _bars("Failures by code", manifest["failures"], "bad"),
         _failures(failures, manifest["counts"]["failed"]),
+        _review(tables.get("review.parquet")),
         _sheet(thumbnails),
         _facts("Model", manifest["model"]),
         _facts("Plan", manifest["plan"]),
@@ -115,6 +126,58 @@ def _failures(failures: Sequence[Mapping[str, str]], total: int) -> str:
     )
     head = "<tr><th>code<th>image<th>reason"
     return f"<h2>Failed images{some}</h2><table>{head}{rows}</table>"
+
+
+def _changes(drift: Mapping[str, Any], changes: pa.Table | None) -> str:
+    """Every statistic with its threshold, then the labels and bins that moved most."""
+    if not drift.get("runs"):
+        return ""
+    compared = (
+        f'<p class="soft">{drift["images_now"]:,} images, compared with {drift["images_before"]:,} '
+        f"of the last {len(drift['runs'])} runs"
+    )
+    if changes is None:
+        return f"<h2>What changed</h2>{compared}: too few to tell</p>"
+    is_term = pc.is_null(changes["threshold"])
+    terms = changes.filter(is_term).sort_by([("value", "descending")])
+    statistics = "".join(map(_change, changes.filter(pc.invert(is_term)).to_pylist()))
+    moved = "".join(map(_change, terms.slice(0, CHANGES_SHOWN).to_pylist()))
+    head = "<tr><th>what<th>before<th>now<th>statistic<th>value<th>threshold"
+    return f"<h2>What changed</h2>{compared}</p><table>{head}{statistics}{moved}</table>"
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    what = row["what"] if row["label"] is None else f"{row['what']}: {row['label']}"
+    shares = _number(row["before"], ".2%") + _number(row["now"], ".2%")
+    name = row["statistic"] + (", a term" if row["threshold"] is None else "")
+    values = _number(row["value"], ".3f") + _number(row["threshold"], ".3f")
+    bad = ' class="alarm"' if row["alarm"] else ""
+    return f"<tr{bad}><td>{escape(what)}{shares}<td>{escape(name)}{values}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return f'<td class="number">{"" if value is None else format(value, form)}'
+
+
+def _review(queue: pa.Table | None) -> str:
+    """The first images of each reason in the review queue."""
+    if queue is None:
+        return ""
+    sections = []
+    for reason in pc.unique(queue["reason"]).to_pylist():
+        rows = queue.filter(pc.equal(queue["reason"], reason))
+        shown = rows.slice(0, REVIEW_SHOWN).to_pylist()
+        lines = "".join(
+            f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'] or '')}"
+            f"{_number(row['score'], '.3f')}{_number(row['value'], '.3f')}"
+            for row in shown
+        )
+        kind = "margin to the second label" if reason == "uncertain" else "distance"
+        sections.append(
+            f"<h2>To review: {reason} ({len(shown)} of {len(rows)} in review.parquet)</h2>"
+            f"<table><tr><th>image<th>label<th>score<th>{kind}{lines}</table>"
+        )
+    return "".join(sections)
 
 
 def _sheet(thumbnails: Sequence[Mapping[str, Any]]) -> str:

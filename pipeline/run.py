@@ -21,6 +21,7 @@ from pipeline.ledger import Ledger
 from pipeline.model import LoadedModel
 from pipeline.plan import Plan, make_plan
 from pipeline.publish import is_closed, publish
+from pipeline.retrospect import alarms
 from pipeline.spec import RunSpec
 from pipeline.staging import OpenRun
 from pipeline.storage import Store, join_uri, split_uri
@@ -36,6 +37,7 @@ class RunResult:
     store: Store
     manifest: dict[str, Any]
     max_failure_rate: float
+    fail_on_drift: bool = False
 
     @property
     def run_id(self) -> str:
@@ -55,8 +57,24 @@ class RunResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        too_many = self.failure_rate > self.max_failure_rate
-        return ExitCode.TOO_MANY_FAILURES if too_many else ExitCode.OK
+        return ExitCode.TOO_MANY_FAILURES if self.complaint else ExitCode.OK
+
+    @property
+    def complaint(self) -> str | None:
+        """Why a run that closed still counts as a failure, in one line."""
+        if self.failure_rate > self.max_failure_rate:
+            return (
+                f"{self.failure_rate:.1%} of the images failed, more than --max-failure-rate "
+                f"{self.max_failure_rate:.1%}; the failed rows of the table name the reasons"
+            )
+        if self.fail_on_drift and self.alarms:
+            return f"the run differs from earlier ones ({'; '.join(self.alarms)}); see its report"
+        return None
+
+    @property
+    def alarms(self) -> list[str]:
+        """What differs from earlier runs by more than its threshold, a line for each."""
+        return alarms(self.manifest)
 
     @property
     def data_uri(self) -> str:
@@ -91,7 +109,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         lease.check()
         with clock.phase("close"):
             manifest = task.close(clock)
-    return RunResult(store, manifest, spec.policy.max_failure_rate)
+    return RunResult(store, manifest, spec.policy.max_failure_rate, spec.policy.fail_on_drift)
 
 
 def forecast(spec: RunSpec) -> Forecast:

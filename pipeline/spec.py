@@ -105,6 +105,8 @@ class OutputSpec:
     embedding_dtype: EmbeddingDtype = "float32"
     rows_per_file: int | None = None
     """Rows of a published file; None sizes files to about 256 MiB."""
+    review: int = 50
+    """How many of the most uncertain images, and of those most unlike earlier ones, to list."""
 
     def __post_init__(self) -> None:
         if not self.uri:
@@ -114,6 +116,7 @@ class OutputSpec:
         self._check_thresholds()
         _at_least("--top-k", self.top_k, 1)
         _at_least("--rows-per-file", self.rows_per_file, 1)
+        _at_least("--review", self.review, 0)
         if self.scores is not None:
             _one_of("--scores", self.scores, Scores)
         _one_of("--pooling", self.pooling, Pooling)
@@ -160,6 +163,8 @@ class PolicySpec:
 
     max_failure_rate: float = 0.1
     """Share of this run's images that may fail before the exit code is 3."""
+    fail_on_drift: bool = False
+    """Exit with code 3 when the run differs from earlier ones by more than a threshold."""
     full: bool = False
     """Do everything again; this run replaces all earlier ones."""
     allow_mixed: bool = False

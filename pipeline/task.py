@@ -23,8 +23,9 @@ from pipeline.history import History
 from pipeline.model import LoadedModel
 from pipeline.plan import Plan
 from pipeline.progress import Progress, Reporter
-from pipeline.publish import Tally, balance, close, merge
+from pipeline.publish import CLASSES_FILE, Tally, balance, close, merge
 from pipeline.report import render
+from pipeline.retrospect import Retrospect
 from pipeline.reuse import Contents
 from pipeline.spec import InputSpec, RunSpec
 from pipeline.staging import Committed, Deferred, OpenRun
@@ -123,11 +124,19 @@ class Task:
             "cvt.fingerprint": provenance.fingerprint,
         }
         rows_per_file = self.spec.output.rows_per_file
-        tally = merge(self.open_run, metadata, rows_per_file, self.contents.fill)
+        retrospect = Retrospect.of(
+            self.history.runs if self.open_run.parts else (),
+            self.model.identity,
+            self.spec.output.review,
+        )
+        tally = merge(self.open_run, metadata, rows_per_file, self.contents.fill, retrospect.add)
         manifest = self._manifest(tally, clock)
+        beside = retrospect.close(manifest)
         thumbnails = [shot for part in self.open_run.parts for shot in part.footer.thumbnails]
-        page = render(manifest, tally.failure_examples, thumbnails[:THUMBNAILS])
-        close(self.open_run, manifest, page)
+        page = render(manifest, tally.failure_examples, thumbnails[:THUMBNAILS], beside)
+        if tally.labels:
+            beside |= {CLASSES_FILE: self.model.classes}
+        close(self.open_run, manifest, page, beside)
         return manifest
 
     def _manifest(self, tally: Tally, clock: Clock) -> dict[str, Any]:
