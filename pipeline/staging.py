@@ -121,24 +121,22 @@ class OpenRun:
 
     @classmethod
     def begin(cls, store: Store, record: dict[str, Any]) -> OpenRun:
-        """Start a run; writing its record also proves that the output can be written."""
+        """Start a run, after what is left of discarded ones is removed; writing its record also
+        proves that the output can be written."""
+        store.remove(OPEN)
         run = cls(store, new_run_id(), record)
         run.save()
         return run
 
     @classmethod
     def find(cls, store: Store) -> OpenRun | None:
-        """The run that an earlier attempt left open, with the parts that it committed.
-
-        What is left of runs that are open no more is removed.
-        """
+        """The run that an earlier attempt left open, with the parts that it committed."""
         for run_id in store.children(OPEN):
             record = store.read_json(f"{OPEN}/{run_id}/open.json")
             if record is not None:
                 run = cls(store, run_id, record)
                 run.parts = list(run._committed())
                 return run
-            store.remove(f"{OPEN}/{run_id}")
         return None
 
     def save(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import RunError
 from pipeline.plan import Plan, make_plan
 from pipeline.schema import WORK
-from pipeline.staging import OpenRun, read_table
+from pipeline.staging import Deferred, OpenRun, read_table
 from pipeline.storage import Store
 from tests.pipeline.world import Row, World, is_shard, listing_of, random_world
 
@@ -17,7 +17,9 @@ SEEDS = range(40)
 def plan_of(world: World, store: Store, *retry: str) -> tuple[Plan, OpenRun]:
     open_run = world.open_run(store)
     listing = listing_of(world.listing)
-    return make_plan(listing, world.ledger(), open_run, frozenset(retry)), open_run
+    plan = make_plan(listing, world.ledger(), open_run, frozenset(retry))
+    open_run.drop_stale(plan.staged)
+    return plan, open_run
 
 
 def staged_rows(run: OpenRun) -> Counter[tuple[str, str]]:
@@ -65,17 +67,24 @@ def test_expected_rows_count_what_the_run_will_hold(seed: int, local_store: Stor
     sizes = {uri: len(world.done(uri)) + seed % 5 + 1 for uri in todo if is_shard(uri)}
     finished = sum(len(world.done(uri)) for uri in world.listing if uri not in todo)
     images = len(todo) - len(sizes)
+    closed = {**run.closed_shards(), **sizes}
 
-    assert plan.expected_rows({**run.closed_shards(), **sizes}) == (
-        finished + images + sum(sizes.values())
-    )
+    everything = finished + images + sum(sizes.values())
+    assert plan.expected_rows(closed, Deferred()) == everything
+    # The deadline leaves some work undone: no shard that was begun.
+    later = {uri: size for uri, size in sizes.items() if not world.done(uri) and size % 2}
+    for uri in later:
+        del closed[uri]
+    deferred = Deferred(images=images // 2, shards=frozenset(later))
+    left = images // 2 + sum(later.values())
+    assert plan.expected_rows(closed, deferred) == everything - left
 
 
 def test_expected_rows_need_every_shard_closed(local_store: Store) -> None:
     world = World(listing={"a.tar": "A", "b.tar": "A"})
     plan, _ = plan_of(world, local_store)
     with pytest.raises(RunError, match=r"1 shards.*b\.tar.*start the same command again"):
-        plan.expected_rows({"a.tar": 3})
+        plan.expected_rows({"a.tar": 3}, Deferred())
 
 
 MEMBERS = [Row(f"s.tar#{n}.jpg", "A", None, "s.tar") for n in range(4)]

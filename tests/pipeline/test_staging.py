@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline.staging
-from pipeline.plan import make_plan
+from pipeline.plan import Plan, make_plan
 from pipeline.staging import OpenRun, Part, PartFooter, read_columns, read_table, write_table
 from pipeline.storage import Store
 from tests.pipeline.world import Row, World, listing_of, table_of
@@ -35,6 +35,12 @@ def attempt(store: Store) -> OpenRun:
         return OpenRun.begin(store, {})
     run.save()
     return run
+
+
+def plan_of(listing: dict[str, str], run: OpenRun) -> Plan:
+    plan = make_plan(listing_of(listing), World().ledger(), run)
+    run.drop_stale(plan.staged)
+    return plan
 
 
 def uris(run: OpenRun) -> list[str]:
@@ -90,7 +96,7 @@ def test_half_written_files_are_ignored(local_store: Store) -> None:
         local_store.write_bytes(run.part_name(task), whole[:size])
     again = attempt(local_store)
     assert [part.name for part in again.parts] == [good.name]
-    plan = make_plan(listing_of(IMAGES), World().ledger(), again)
+    plan = plan_of(IMAGES, again)
     assert (plan.counts.finished, plan.counts.new) == (1, 5)
 
 
@@ -100,12 +106,12 @@ def test_rows_of_files_that_changed_between_attempts_are_dropped(store: Store) -
     commit(first, 1, rows("2.jpg"))
     second = attempt(store)
     listing = IMAGES | {"1.jpg": "B", "2.jpg": "B"}
-    plan = make_plan(listing_of(listing), World().ledger(), second)
+    plan = plan_of(listing, second)
     assert (plan.counts.finished, plan.counts.new) == (1, 5)
     assert uris(second) == ["0.jpg"]
     commit(second, 0, rows("1.jpg", version="B"))
     third = attempt(store)
-    plan = make_plan(listing_of(listing), World().ledger(), third)
+    plan = plan_of(listing, third)
     assert (plan.counts.finished, plan.counts.new) == (2, 4)
     assert uris(third) == ["0.jpg", "1.jpg"]
 
@@ -114,7 +120,7 @@ def test_thumbnails_of_dropped_rows_go_with_them(local_store: Store) -> None:
     shots = [{"uri": name, "label": "x", "jpeg": ""} for name in ("0.jpg", "1.jpg")]
     commit(attempt(local_store), 0, rows("0.jpg", "1.jpg"), PartFooter(thumbnails=shots))
     second = attempt(local_store)
-    make_plan(listing_of({"0.jpg": "A", "1.jpg": "B"}), World().ledger(), second)
+    plan_of({"0.jpg": "A", "1.jpg": "B"}, second)
     for run in (second, attempt(local_store)):
         assert [part.footer.thumbnails for part in run.parts] == [shots[:1]]
 
@@ -155,7 +161,9 @@ class TestDiscard:
                 run.discard()
         assert store.list("")
         assert OpenRun.find(store) is None
-        assert store.list("") == {}  # whoever looks next, cleans up
+        assert store.list("")  # whoever only looks changes nothing
+        new = OpenRun.begin(store, {})
+        assert list(store.list("")) == [f"{new.directory}/open.json"]
 
 
 def test_two_runs_are_told_apart_by_time(local_store: Store) -> None:
