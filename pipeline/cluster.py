@@ -9,6 +9,8 @@ their sum always leaves room:
     CPU     an actor computes with ``num_cpus_per_actor`` threads and reserves nine tenths of
             them; the tenths that are left carry the decode tasks, which the operating system
             lets run beside the actors on the same cores
+
+A task has to fit into what one node has left: the sum over a hundred small nodes is no use to it.
 """
 
 from __future__ import annotations
@@ -63,8 +65,14 @@ class Allocation:
         )
 
 
-def allocate(compute: ComputeSpec, *, cpus: float, gpus: float) -> Allocation:
+def allocate(compute: ComputeSpec, *, cpus: float, gpus: float, nodes: int = 1) -> Allocation:
     """Divide a cluster's CPUs and GPUs between model actors and decode tasks.
+
+    Args:
+        compute: what the run asks for.
+        cpus: CPUs of the whole cluster.
+        gpus: GPUs of the whole cluster.
+        nodes: how many nodes the CPUs are spread over.
 
     Raises:
         UsageError: what is asked for is more than there is.
@@ -73,11 +81,11 @@ def allocate(compute: ComputeSpec, *, cpus: float, gpus: float) -> Allocation:
     if wanted > gpus:
         raise UsageError(f"--num-gpus {wanted:g} asks for more than the {gpus:g} of the cluster")
     if wanted:
-        return _on_gpus(compute, cpus, wanted)
-    return _on_cpus(compute, cpus)
+        return _on_gpus(compute, cpus, wanted, nodes)
+    return _on_cpus(compute, cpus, nodes)
 
 
-def _on_gpus(compute: ComputeSpec, cpus: float, gpus: float) -> Allocation:
+def _on_gpus(compute: ComputeSpec, cpus: float, gpus: float, nodes: int) -> Allocation:
     actors = compute.num_actors or max(int(gpus), 1)
     share = gpus / actors
     # Ray places an actor on whole GPUs or on a part of one.
@@ -88,12 +96,12 @@ def _on_gpus(compute: ComputeSpec, cpus: float, gpus: float) -> Allocation:
         actor_cpus=round(actor_cpus, 3),
         actor_gpus=round(actor_gpus, 4),
         actor_threads=1,
-        decode_cpus=_decode_cpus(cpus - actors * actor_cpus),
+        decode_cpus=_decode_cpus((cpus - actors * actor_cpus) / nodes),
         batch_size=compute.batch_size or 64,
     )
 
 
-def _on_cpus(compute: ComputeSpec, cpus: float) -> Allocation:
+def _on_cpus(compute: ComputeSpec, cpus: float, nodes: int) -> Allocation:
     threads = compute.num_cpus_per_actor
     actor_cpus = ACTOR_SHARE * threads
     most = int(cpus // threads)
@@ -108,13 +116,14 @@ def _on_cpus(compute: ComputeSpec, cpus: float) -> Allocation:
         actor_cpus=actor_cpus,
         actor_gpus=0.0,
         actor_threads=threads,
-        decode_cpus=_decode_cpus(cpus - actors * actor_cpus),
+        decode_cpus=_decode_cpus((cpus - actors * actor_cpus) / nodes),
         batch_size=compute.batch_size or 8,
     )
 
 
 def _decode_cpus(free: float) -> float:
-    """At least two decode tasks at a time, of one CPU each where there is room."""
+    """At least two decode tasks at a time on a node with the mean of what is left (so that there
+    is one that carries them), of one CPU each where there is room."""
     return round(min(1.0, (free - WRITERS_SHARE) / 2), 3)
 
 
@@ -129,10 +138,21 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
         _connect(debug)
     try:
         resources: dict[str, float] = ray.cluster_resources()
-        yield allocate(compute, cpus=resources.get("CPU", 0), gpus=resources.get("GPU", 0))
+        yield allocate(
+            compute,
+            cpus=resources.get("CPU", 0),
+            gpus=resources.get("GPU", 0),
+            nodes=_nodes_with_cpus(),
+        )
     finally:
         if started:
             ray.shutdown()
+
+
+def _nodes_with_cpus() -> int:
+    """A head is often given none, so that it only keeps the cluster's books."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return max(len(nodes), 1)
 
 
 def _connect(debug: bool) -> None:
