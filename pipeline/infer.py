@@ -19,9 +19,9 @@ from cvt import (
     CvtConfig,
     CvtForImageClassification,
     CvtImageProcessor,
-    labels_above,
     to_scores,
 )
+from pipeline.columns import label_columns
 from pipeline.errors import InferenceError
 from pipeline.golden import GoldenBatch
 from pipeline.progress import Reporter
@@ -210,26 +210,7 @@ def _columns(
 ) -> dict[str, pa.Array]:
     """Everything that a row can say about its predictions, one element per decoded image."""
     scores = to_scores(predictions.logits, settings.scores)
-    top = scores.topk(min(settings.top_k, scores.shape[1]), dim=1)
-    ids, best = top.indices.int().numpy(), top.values.numpy()
     embedding = predictions.embedding.numpy().astype(settings.embedding_dtype)
-    columns = {
-        "label_id": pa.array(ids[:, 0]),
-        "label": labels.take(pa.array(ids[:, 0])),
-        "score": pa.array(best[:, 0]),
-        "topk_ids": _lists(pa.array(ids.ravel()), ids.shape[1]),
-        "topk_labels": _lists(labels.take(pa.array(ids.ravel())), ids.shape[1]),
-        "topk_scores": _lists(pa.array(best.ravel()), ids.shape[1]),
-        "embedding": pa.FixedSizeListArray.from_arrays(
-            pa.array(embedding.ravel()), embedding.shape[1]
-        ),
-    }
-    if settings.thresholds:
-        columns["labels"] = pa.array(labels_above(scores, settings.thresholds, labels.to_pylist()))
-    return columns
-
-
-def _lists(values: pa.Array, length: int) -> pa.Array:
-    """Lists of equal length as Arrow's variable lists, which every reader knows."""
-    offsets = pa.array(np.arange(0, len(values) + 1, length, dtype=np.int32))
-    return pa.ListArray.from_arrays(offsets, values)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), embedding.shape[1])
+    columns = label_columns(scores, labels, settings.top_k, settings.thresholds)
+    return columns | {"embedding": vectors}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +18,15 @@ from cvt import (
     weights_hash,
 )
 from cvt.image import size_mismatch
+from pipeline.columns import check_threshold_names, class_thresholds
 from pipeline.errors import UsageError, one_line
 from pipeline.infer import InferSettings, ModelBundle
-from pipeline.provenance import Provenance
+from pipeline.provenance import Provenance, short_hash
 from pipeline.schema import result_schema
 from pipeline.spec import Dtype, ModelSpec, OutputSpec, RunSpec
 
 log = logging.getLogger(__name__)
 
-DEFAULT_THRESHOLD = 0.5
 _ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -80,13 +79,9 @@ class LoadedModel:
     @property
     def thresholds(self) -> tuple[float, ...]:
         """Of every class; empty when the run writes no ``labels`` column."""
-        wanted = self.output.thresholds
-        if self.output.top_k is None or (wanted is None and self.scores != "sigmoid"):
+        if self.output.top_k is None:
             return ()
-        if isinstance(wanted, dict):
-            rest = wanted.get("*", DEFAULT_THRESHOLD)
-            return tuple(wanted.get(name, rest) for name in self.classes)
-        return (DEFAULT_THRESHOLD if wanted is None else wanted,) * len(self.classes)
+        return class_thresholds(self.output.thresholds, self.scores, self.classes)
 
     @property
     def schema(self) -> pa.Schema:
@@ -104,11 +99,10 @@ class LoadedModel:
     @property
     def identity(self) -> dict[str, Any]:
         """What must agree between rows of one table: the numbers' origin and the columns."""
-        names = "\n".join(self.classes)
         comparable = self.provenance.to_dict()
         del comparable["model"]
         return comparable | {
-            "classes_sha256": hashlib.sha256(names.encode()).hexdigest()[:16],
+            "classes_sha256": short_hash("\n".join(self.classes)),
             "scores": self.scores if self.output.top_k is not None else None,
             "top_k": self.output.top_k,
             "thresholds": list(self.thresholds),
@@ -154,12 +148,7 @@ def _check(config: CvtConfig, output: OutputSpec) -> None:
         )
     if output.pooling == "mean" and config.num_stages < 2:
         raise UsageError("--pooling mean is over the last stage but one; this model has one stage")
-    if isinstance(output.thresholds, dict):
-        unknown = output.thresholds.keys() - set(config.id2label.values()) - {"*"}
-        if unknown:
-            raise UsageError(
-                f"--thresholds names no class of the model: {', '.join(sorted(unknown))}"
-            )
+    check_threshold_names(output.thresholds, list(config.id2label.values()))
 
 
 def _embedding_width(config: CvtConfig, output: OutputSpec) -> int:

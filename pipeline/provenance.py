@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def short_hash(text: str | bytes) -> str:
+    """16 hex digits of SHA-256."""
+    data = text.encode() if isinstance(text, str) else text
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where the numbers of a run come from. Two runs whose numbers may stand in one table have
@@ -27,8 +33,7 @@ class Provenance:
         """Short SHA-256 over everything that changes the numbers."""
         fields = dataclasses.asdict(self)
         del fields["model"]
-        canonical = json.dumps(fields, sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return short_hash(json.dumps(fields, sort_keys=True))
 
     def to_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "fingerprint": self.fingerprint}

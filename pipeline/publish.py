@@ -147,13 +147,17 @@ def balance(
         RunError: a row is missing or stands twice; the run stays open.
     """
     expected = plan.expected_rows(run.closed_shards(), deferred)
+    return books(run, tally, expected, skipped=plan.counts.unchanged)
+
+
+def books(run: OpenRun, tally: Tally, expected: int, *, skipped: int) -> dict[str, int]:
+    """The books of a run that must have ``expected`` rows; raises as ``balance`` does."""
     if tally.rows != expected or tally.repeated():
         raise RunError(
             f"the books of run {run.run_id} do not balance: {expected} rows expected, "
             f"{tally.rows} found, {tally.repeated()} of them repeated; the run stays open, "
             "start the same command again"
         )
-    skipped = plan.counts.unchanged
     return {
         "listed": expected + skipped,
         "ok": tally.ok,

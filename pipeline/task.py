@@ -159,7 +159,7 @@ class Task:
             "identity": self.model.identity,
             "spec": replace(self.spec, policy=policy).to_dict(),
             "timings": clock.seconds | {f"stage_{k}": round(v, 3) for k, v in self.totals.items()},
-            "versions": _versions(),
+            "versions": versions(),
         }
 
 
@@ -184,11 +184,12 @@ def utc_now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "platform": sys.platform}
+def versions() -> dict[str, str]:
+    """Of everything that the numbers depend on."""
+    found = {"python": platform.python_version(), "platform": sys.platform}
     for package in _PACKAGES:
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:  # running from a checkout that was not installed
-            versions[package] = "not installed"
-    return versions
+            found[package] = "not installed"
+    return found
