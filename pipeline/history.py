@@ -78,7 +78,7 @@ class History:
 
 
 _CLOSED_ADVICE = "--full redoes everything with the new settings, --allow-mixed keeps both"
-_OPEN_ADVICE = "finish it with its own settings, or start over with --discard-open-run (or --full)"
+_OPEN_ADVICE = "finish it with its own settings, or start over with --discard-open-run"
 
 
 def _live_runs(store: Store) -> Iterator[ClosedRun]:
