@@ -21,6 +21,7 @@ from pipeline.spec import (
     PILLOW_PIXEL_LIMIT,
     Activation,
     ComputeSpec,
+    DecodeMode,
     Dtype,
     EmbeddingDtype,
     InputFormat,
@@ -120,6 +121,9 @@ def _add_io(parser: argparse.ArgumentParser) -> None:
     add("--input-format", choices=get_args(InputFormat), default="auto")
     add("--activation", choices=get_args(Activation), help="override the checkpoint's convention")
     add("--image-size", type=int, metavar="S", help="override the preprocessing's size")
+    add("--decode", choices=get_args(DecodeMode), default="exact",
+        help="exact: bit-equal to the reference; fast: within 2 grey levels, twice as fast; "
+        "draft: the same, and large JPEGs at reduced scale")  # fmt: skip
     add("--dtype", choices=get_args(Dtype), default="float32", help="arithmetic of the model")
     add("--embedding-dtype", choices=get_args(EmbeddingDtype), default="float32")
     add("--pooling", choices=get_args(Pooling), default="cls_norm", help="what the embedding is")
@@ -227,7 +231,7 @@ def run_spec(arguments: argparse.Namespace, *, top_k: int | None, embeddings: bo
         inputs=InputSpec(
             uris=tuple(a["inputs"]), format=a["input_format"], **pick("max_pixels", "max_bytes")
         ),
-        model=ModelSpec(source=a["model"], **pick("activation", "image_size", "dtype")),
+        model=ModelSpec(source=a["model"], **pick("activation", "image_size", "dtype", "decode")),
         output=OutputSpec(
             uri=a["output"],
             top_k=top_k,

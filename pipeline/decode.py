@@ -20,13 +20,13 @@ import ray
 from PIL import Image
 
 from cvt import CvtImageProcessor, ImageDecodeError
-from cvt.decode import decode_image
 from pipeline.errors import one_line
 from pipeline.fetch import Item, fetch_items
 from pipeline.inventory import Kind
 from pipeline.ledger import HashIndex, hash_strings
 from pipeline.progress import Reporter
 from pipeline.schema import DECODED, Status
+from pipeline.spec import DecodeMode
 from pipeline.storage import WorkerEnvironment
 
 THUMBNAIL_PIXELS = 128
@@ -37,6 +37,7 @@ class DecodeSettings:
     """What a decode task needs to know; travels with it to the worker."""
 
     processor: CvtImageProcessor
+    mode: DecodeMode = "exact"
     environment: WorkerEnvironment
     max_pixels: int
     max_bytes: int
@@ -91,7 +92,7 @@ def _deferred(work: pa.Table) -> pa.Table:
 def _decode_item(item: Item, settings: DecodeSettings, known: HashIndex | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "uri": item.uri,
-        "status": "failed",
+        "status": Status.FAILED.value,
         "size_bytes": item.size_bytes,
         "source_version": item.source_version,
         "_shard": item.shard,
@@ -104,14 +105,15 @@ def _decode_item(item: Item, settings: DecodeSettings, known: HashIndex | None) 
     if known is not None and known.find(hash_strings(pa.chunked_array([[row["sha256"]]])))[0][0]:
         return row | {"status": Status.COPIED.value}
     try:
-        image = decode_image(data, max_pixels=settings.max_pixels)
+        image = settings.processor.pixels_from_bytes(
+            data, mode=settings.mode, max_pixels=settings.max_pixels
+        )
     except ImageDecodeError as error:
         return row | {"error_code": error.code, "error_message": one_line(error)}
-    pixels = settings.processor.pixels(image)
-    row |= {"status": "ok", "width": image.width, "height": image.height}
+    row |= {"status": Status.OK.value, "width": image.width, "height": image.height}
     if _is_sampled(item.uri, settings.thumbnail_rate):
-        row["_thumbnail"] = _thumbnail(pixels)
-    return row | {"_pixels": pixels.tobytes()}
+        row["_thumbnail"] = _thumbnail(image.pixels)
+    return row | {"_pixels": image.pixels.tobytes()}
 
 
 def _is_sampled(uri: str, rate: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,10 @@ DTYPES: dict[Dtype, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+Forward = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Normalised images (B, 3, S, S) to logits (B, N), the head's input (B, C), embeddings (B, D)."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,7 @@ class Predictor:
         self.dtype = DTYPES[settings.dtype]
         if not settings.on_gpu:
             torch.set_num_threads(settings.threads)
-        model = shared.build()
-        if settings.pooling == "cls_norm":
-            self.model = model.optimize(dtype=self.dtype, device=self.device)
-        else:
-            self.model = model.to(self.device, self.dtype)
+        self.forward = _forward(shared.build(), settings.pooling, self.dtype, self.device)
         self._check(shared.golden)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -124,10 +125,9 @@ class Predictor:
 
     def _check(self, golden: GoldenBatch) -> None:
         with torch.inference_mode():
-            out = self.model(self._normalize(golden.pixels))
-        embedding = out.embedding.float().cpu().numpy()
+            _, head_input, _ = self.forward(self._normalize(golden.pixels))
         where = torch.cuda.get_device_name(self.device) if self.settings.on_gpu else "the CPU"
-        golden.check(embedding, self.settings.dtype, where)
+        golden.check(head_input.float().cpu().numpy(), self.settings.dtype, where)
 
     def _normalize(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """(B, 3, S, S) in the run's dtype on the actor's device."""
@@ -139,21 +139,34 @@ class Predictor:
     def predict(self, pixels: npt.NDArray[np.uint8]) -> Predictions:
         """Run the network on uint8 pixels (B, S, S, 3)."""
         with torch.inference_mode():
-            logits, embedding = self._forward(self._normalize(pixels))
+            logits, _, embedding = self.forward(self._normalize(pixels))
             if self.settings.normalize:
                 embedding = functional.normalize(embedding.float(), dim=1)
             return Predictions(logits.float().cpu(), embedding.float().cpu())
 
-    def _forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, N) and embedding (B, C) in one pass, whatever the pooling."""
-        if self.settings.pooling == "cls_norm":
-            out = self.model(values)
-            return out.logits, out.embedding
-        out = self.model.backbone(values, output_hidden_states=True)
-        logits = self.model.head(self.model.pool(out))
-        if self.settings.pooling == "cls":
-            return logits, out.cls_token_value.squeeze(1)
-        return logits, out.hidden_states[-2].mean(dim=(2, 3))
+
+def _forward(
+    model: CvtForImageClassification, pooling: Pooling, dtype: torch.dtype, device: torch.device
+) -> Forward:
+    """The network on its device; in the form that runs fast where that has what is asked for."""
+    if pooling == "cls_norm":
+        fast = model.optimize(dtype=dtype, device=device)
+
+        def head(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            out = fast(values)
+            return out.logits, out.embedding, out.embedding
+
+        return head
+    model = model.to(device, dtype)
+
+    def pooled(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out = model.backbone(values, output_hidden_states=True)
+        head_input = model.pool(out)
+        if pooling == "cls":
+            return model.head(head_input), head_input, out.cls_token_value.squeeze(1)
+        return model.head(head_input), head_input, out.hidden_states[-2].mean(dim=(2, 3))
+
+    return pooled
 
 
 def _count(table: pa.Table, status: Status) -> int:

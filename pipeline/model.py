@@ -54,7 +54,7 @@ class LoadedModel:
             model=spec.model.source,
             weights_sha256=weights_hash(model),
             activation=model.config.activation or "gelu",
-            preprocessing=processor.to_dict(),
+            preprocessing=processor.to_dict() | {"decode": spec.model.decode},
             pooling=spec.output.pooling,
             normalize=spec.output.normalize,
             dtype=spec.model.dtype,

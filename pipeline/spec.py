@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pipeline.errors import ERROR_CODES, UsageError
 
 InputFormat = Literal["auto", "images", "webdataset"]
+DecodeMode = Literal["exact", "fast", "draft"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 EmbeddingDtype = Literal["float32", "float16"]
 Activation = Literal["gelu", "quick_gelu"]
@@ -76,11 +77,14 @@ class ModelSpec:
     image_size: int | None = None
     """Overrides the size in preprocessor_config.json."""
     dtype: Dtype = "float32"
+    decode: DecodeMode = "exact"
+    """Bit-equal to the reference, within two grey levels of it, or large JPEGs at reduced scale."""
 
     def __post_init__(self) -> None:
         if not self.source:
             raise UsageError("--model is empty: name a checkpoint directory, file, URI or hub name")
         _one_of("--dtype", self.dtype, Dtype)
+        _one_of("--decode", self.decode, DecodeMode)
         if self.activation is not None:
             _one_of("--activation", self.activation, Activation)
         _at_least("--image-size", self.image_size, 3)

@@ -91,6 +91,7 @@ class Task:
         compute, inputs = self.spec.compute, self.spec.inputs
         decode = DecodeSettings(
             processor=self.model.bundle.processor,
+            mode=self.spec.model.decode,
             environment=environment,
             max_pixels=inputs.max_pixels,
             max_bytes=inputs.max_bytes,

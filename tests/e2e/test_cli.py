@@ -14,6 +14,7 @@ RUN_FLAGS = {
     "--batch-size",
     "--block-size",
     "--deadline",
+    "--decode",
     "--debug",
     "--discard-open-run",
     "--dry-run",
