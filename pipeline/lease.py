@@ -70,8 +70,11 @@ class Lease:
     ) -> None:
         self._ended.set()
         self._heart.join()
-        if self._is_ours(self._read()):
-            self.store.remove(LEASE)
+        try:
+            if self._is_ours(self._read()):
+                self.store.remove(LEASE)
+        except STORAGE_ERRORS as failure:  # no reason to hide the error that ends the run
+            log.warning("cannot give back the lease, it runs out: %s", one_line(failure))
 
     def check(self) -> None:
         """Before a step that two runs must not take at once."""
@@ -96,9 +99,9 @@ class Lease:
 
     def _wait_until_stale(self, holder: dict[str, Any]) -> None:
         """Return when the holder may be replaced; raise as soon as it shows life."""
-        if _is_dead_neighbour(holder):
+        if not holder or _is_dead_neighbour(holder):
             return
-        log.info("%s; waiting for a sign of life", _occupied(self.store, holder))
+        log.info("waiting for a sign of life: %s", _occupied(self.store, holder))
         give_up = time.monotonic() + self.stale_seconds
         while time.monotonic() < give_up:
             time.sleep(min(1.0, self.stale_seconds / 10))
@@ -134,17 +137,23 @@ class Lease:
         self.store.write_json(LEASE, self._content())
 
     def _read(self) -> dict[str, Any] | None:
-        content: dict[str, Any] | None = self.store.read_json(LEASE)
+        """The lease as it stands, None when there is none; empty when the machine lost power
+        before its disk had it, for what is written otherwise is whole."""
+        try:
+            content: dict[str, Any] | None = self.store.read_json(LEASE)
+        except ValueError:
+            return {}
         return content
 
     def _is_ours(self, content: dict[str, Any] | None) -> bool:
-        return content is not None and content["owner"] == self.owner
+        return content is not None and content.get("owner") == self.owner
 
 
 def _occupied(store: Store, holder: dict[str, Any]) -> str:
     return (
         f"another run is at work on {store.uri} (host {holder.get('host')}, process "
-        f"{holder.get('pid')}, last sign of life {holder.get('renewed')})"
+        f"{holder.get('pid')}, last sign of life {holder.get('renewed')}); let it finish, or stop "
+        "it and start again"
     )
 
 

@@ -121,6 +121,15 @@ def _temporary(target: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
 
 
+def _write_through(path: Path, data: bytes) -> None:
+    """Return when the disk has it: a name that is given afterwards survives a power failure only
+    together with the content."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @dataclass(frozen=True)
 class Store:
     """The output root. Names are relative to it, with forward slashes.
@@ -187,10 +196,7 @@ class Store:
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(target)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_through(temporary, data)
         temporary.replace(target)
 
     def write_json(self, name: str, value: Any) -> None:
@@ -219,7 +225,7 @@ class Store:
     def _link(target: Path, data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(target)
-        temporary.write_bytes(data)
+        _write_through(temporary, data)
         try:
             target.hardlink_to(temporary)
         except FileExistsError:

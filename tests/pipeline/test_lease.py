@@ -91,3 +91,26 @@ def race(store: Store, contenders: int) -> int:
     for thread in threads:
         thread.join()
     return len(won)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"owner": "x", "be'])
+def test_a_lease_that_a_power_failure_left_torn_is_none(tmp_path: Path, torn: bytes) -> None:
+    (tmp_path / LEASE).write_bytes(torn)
+    with Lease(Store(str(tmp_path)), stale_seconds=1000) as lease:
+        lease.check()
+
+
+def test_storage_that_is_gone_at_the_end_hides_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(store: Store, name: str) -> None:
+        raise OSError("no route to host")
+
+    def work() -> None:
+        with Lease(Store(str(tmp_path))):
+            monkeypatch.setattr(Store, "read_json", gone)
+            raise RunError("the run stopped")
+
+    with pytest.raises(RunError, match="the run stopped"):
+        work()
+    assert "no route to host" in caplog.text
