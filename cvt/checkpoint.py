@@ -17,7 +17,6 @@ from torch import nn
 
 from cvt.config import PRESETS, CvtConfig, default_labels
 from cvt.errors import CheckpointError, ConfigError
-from cvt.inference import optimize
 from cvt.layouts import Layout, detect, translate, with_prefix
 from cvt.mismatch import Anatomy, explain_mismatch
 from cvt.sources import Fetch, Source, display, open_source
@@ -112,15 +111,6 @@ class Pretrained(nn.Module):
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """The float32 weights as arrays that share their memory, for `from_state`."""
         return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
-
-    def optimize(
-        self,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
-        compile: bool = False,
-    ) -> Self:
-        """A copy that runs fast and only infers; see `cvt.inference.optimize`."""
-        return optimize(self, dtype, device, compile)
 
 
 def read_config(fetch: Fetch, name: str = "config.json") -> CvtConfig | None:

@@ -139,6 +139,11 @@ class CvtConfig:
         return len(self.depth)
 
     @property
+    def mean_stage(self) -> int:
+        """The stage whose map the pooling "mean" takes by default: the last but one."""
+        return max(self.num_stages - 2, 0)
+
+    @property
     def num_labels(self) -> int:
         """How many classes the head tells apart; 0 means that there is no head."""
         return len(self.labels)

@@ -1,7 +1,7 @@
 """The classifier as a graph for other runtimes: torch.export and ONNX.
 
-The batch, the height and the width stay free. Exporting `model.optimize()` gives the smaller
-graph, in which BatchNorm is folded away.
+The graph is that of `cvt.inference`: BatchNorm is folded away, and the last block computes the
+class token alone. The batch, the height and the width stay free.
 """
 
 import os
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from cvt.inference import InferenceCvt
 from cvt.model import CvtForImageClassification
 
 OUTPUTS: Final = ("logits", "embedding")
@@ -26,7 +27,7 @@ def export(model: CvtForImageClassification, outputs: Sequence[str] = OUTPUTS) -
     The graph refuses images below 35 pixels, where the last stage's keys are a single row.
 
     Args:
-        model: Also one from `optimize`.
+        model: In float32; it stays as it is.
         outputs: What the graph returns, a tuple in this order, of OUTPUTS.
 
     Raises:
@@ -70,7 +71,7 @@ class _Outputs(nn.Module):
         super().__init__()
         if not outputs or not set(outputs) <= set(OUTPUTS):
             raise ValueError(f"outputs must be of {', '.join(OUTPUTS)}, not {list(outputs)}")
-        self.model = model
+        self.model = InferenceCvt(model)
         self.outputs = outputs
         self.eval()
 

@@ -1,4 +1,4 @@
-"""What a classifier's logits mean: the loss in training, the scores in inference."""
+"""What comes after the network: the loss in training, scores and pooling in inference."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,6 +10,7 @@ from torch import Tensor
 from cvt.config import CvtConfig
 
 SCORES: Final = ("softmax", "sigmoid", "logits")
+POOLINGS: Final = ("cls_norm", "cls", "mean")
 
 
 def classification_loss(config: CvtConfig, logits: Tensor, labels: Tensor) -> Tensor:
@@ -28,6 +29,15 @@ def classification_loss(config: CvtConfig, logits: Tensor, labels: Tensor) -> Te
     if kind == "multi_label_classification":
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
     return F.mse_loss(logits, labels.view_as(logits).to(logits.dtype))
+
+
+def check_pooling(config: CvtConfig, pooling: str) -> None:
+    """Raise ValueError unless the model has this way to make one vector of an image."""
+    choices = POOLINGS if config.cls_token[-1] else ("cls_norm", "mean")
+    if pooling not in choices:
+        raise ValueError(
+            f"pooling must be one of {', '.join(choices)} for this model, not {pooling!r}"
+        )
 
 
 def default_scores(config: CvtConfig) -> str:

@@ -21,6 +21,16 @@ def to_tokens(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)
 
 
+def check_images(pixel_values: Tensor, channels: int) -> Tensor:
+    """The argument, if it is (B, channels, H, W) with H and W of 3 or more; else ValueError."""
+    shape = tuple(pixel_values.shape)
+    if len(shape) != 4 or shape[1] != channels or shape[2] < 3 or shape[3] < 3:
+        raise ValueError(
+            f"pixel_values must be (B, {channels}, H, W) with H and W of 3 or more, not {shape}"
+        )
+    return pixel_values
+
+
 class QuickGELU(nn.Module):
     """x sigmoid(1.702 x): the activation of Microsoft's code."""
 

@@ -7,7 +7,7 @@ stage has a class token). Tokens are (B, T, C), row-major, the class token first
 
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
@@ -15,9 +15,20 @@ from torch import Tensor, nn
 
 from cvt.checkpoint import Pretrained
 from cvt.config import CvtConfig
-from cvt.heads import classification_loss
-from cvt.layers import DropPath, Grid, activation_layer, recomputed, to_map, to_tokens
+from cvt.heads import check_pooling, classification_loss
+from cvt.layers import (
+    DropPath,
+    Grid,
+    activation_layer,
+    check_images,
+    recomputed,
+    to_map,
+    to_tokens,
+)
 from cvt.outputs import CvtModelOutput, CvtOutput
+
+if TYPE_CHECKING:
+    from cvt.inference import InferenceCvt
 
 LAYER_NORM_EPS = 1e-5  # the published weights' value; config.json's layer_norm_eps is dead
 
@@ -256,12 +267,8 @@ class CvtModel(Pretrained):
 
     def check(self, pixel_values: Tensor) -> Tensor:
         """The images in the weights' dtype. Raises ValueError if they are no such images."""
-        shape, channels = tuple(pixel_values.shape), self.config.num_channels
-        if len(shape) != 4 or shape[1] != channels or shape[2] < 3 or shape[3] < 3:
-            raise ValueError(
-                f"pixel_values must be (B, {channels}, H, W) with H and W of 3 or more, not {shape}"
-            )
-        return pixel_values.to(next(self.parameters()).dtype)
+        dtype = next(self.parameters()).dtype
+        return check_images(pixel_values, self.config.num_channels).to(dtype)
 
     def freeze(self, stages: int | None = None) -> None:
         """Exclude the first `stages` stages (default: all) from training, BatchNorm included."""
@@ -331,20 +338,30 @@ class CvtForImageClassification(Pretrained):
 
         Raises ValueError for any other pooling, and for "cls" without a class token.
         """
-        if pooling == "mean":
-            name = stage or f"stages.{max(self.config.num_stages - 2, 0)}"
-            vectors = self.backbone.features(pixel_values, [name])[name].mean(dim=(2, 3))
-        elif stage is not None:
+        check_pooling(self.config, pooling)
+        if stage is not None and pooling != "mean":
             raise ValueError(f'stage={stage!r} needs pooling="mean", not {pooling!r}')
-        elif pooling == "cls_norm":
-            vectors = self.pool(self.backbone(pixel_values))
-        elif pooling == "cls" and self.config.cls_token[-1]:
-            vectors = self.backbone(pixel_values).cls_token_value.squeeze(1)
+        if pooling == "mean":
+            name = stage or f"stages.{self.config.mean_stage}"
+            vectors = self.backbone.features(pixel_values, [name])[name].mean(dim=(2, 3))
         else:
-            choices = "cls_norm, cls, mean" if self.config.cls_token[-1] else "cls_norm, mean"
-            raise ValueError(f"pooling must be one of {choices} for this model, not {pooling!r}")
+            out = self.backbone(pixel_values)
+            vectors = out.cls_token_value.squeeze(1) if pooling == "cls" else self.pool(out)
         vectors = vectors.float()
         return F.normalize(vectors, dim=1) if normalize else vectors
+
+    def optimize(
+        self,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        compile: bool = False,
+        *,
+        pooling: str = "cls_norm",
+    ) -> "InferenceCvt":
+        """A fast copy with the same call, for logits and embeddings; see `inference.optimize`."""
+        from cvt.inference import optimize
+
+        return optimize(self, dtype, device, compile, pooling=pooling)
 
 
 def init_weights(module: nn.Module, std: float) -> None:
