@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from ray.util.annotations import RayDeprecationWarning
 from pipeline.cluster import Allocation
 from pipeline.decode import DecodeSettings, decode_block
 from pipeline.infer import InferSettings, ModelBundle, Predictor
+from pipeline.progress import on_terminal
 from pipeline.staging import Committed
 from pipeline.write import PartSink
 
@@ -80,7 +80,8 @@ def _limits_are_deprecated() -> warnings.catch_warnings[None]:
 
 def _configure() -> None:
     context = DataContext.get_current()
-    context.enable_progress_bars = sys.stderr.isatty()
+    context.enable_progress_bars = on_terminal()
+    context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
     # A shard's images leave its task in small blocks, or none would be computed until all are
     # decoded.

@@ -22,6 +22,11 @@ INTERVAL_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
+def on_terminal() -> bool:
+    """Whether somebody watches; then Ray draws its bars, and no lines are logged."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
 @dataclass(frozen=True)
 class Reporter:
     """Sends numbers from a worker to the board; does nothing when there is no board."""
@@ -68,7 +73,7 @@ class Progress:
         return Reporter(self.board)
 
     def __enter__(self) -> Self:
-        if not sys.stderr.isatty():  # Ray draws its own bars on a terminal
+        if not on_terminal():
             self._thread.start()
         return self
 
