@@ -86,7 +86,7 @@ class Predictions:
     logits: Tensor
     """(B, N) float32."""
     embedding: Tensor
-    """(B, C) float32."""
+    """(B, C) as it is stored: what is too large for half precision is infinite."""
 
     def finite(self) -> npt.NDArray[np.bool_]:
         """(B,): which images have numbers only."""
@@ -140,9 +140,11 @@ class Predictor:
         """Run the network on uint8 pixels (B, S, S, 3)."""
         with torch.inference_mode():
             logits, _, embedding = self.forward(self._normalize(pixels))
+            embedding = embedding.float()
             if self.settings.normalize:
-                embedding = functional.normalize(embedding.float(), dim=1)
-            return Predictions(logits.float().cpu(), embedding.float().cpu())
+                embedding = functional.normalize(embedding, dim=1)
+            stored = embedding.to(DTYPES[self.settings.embedding_dtype])
+            return Predictions(logits.float().cpu(), stored.cpu())
 
 
 def _forward(
@@ -222,8 +224,11 @@ def _columns(
     predictions: Predictions, labels: pa.Array, settings: InferSettings
 ) -> dict[str, pa.Array]:
     """Everything that a row can say about its predictions, one element per decoded image."""
+    vectors = predictions.embedding.numpy()
+    flat = pa.array(vectors.ravel())
+    embedding = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    if not len(labels):  # a backbone without a head
+        return {"embedding": embedding}
     scores = to_scores(predictions.logits, settings.scores)
-    embedding = predictions.embedding.numpy().astype(settings.embedding_dtype)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), embedding.shape[1])
     columns = label_columns(scores, labels, settings.top_k, settings.thresholds)
-    return columns | {"embedding": vectors}
+    return columns | {"embedding": embedding}

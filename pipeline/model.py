@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from cvt import (
@@ -60,6 +61,8 @@ class LoadedModel:
             dtype=spec.model.dtype,
         )
         bundle = ModelBundle.of(model, processor)
+        if broken := [n for n, array in bundle.arrays.items() if not np.isfinite(array).all()]:
+            raise UsageError(f"the checkpoint's weights hold NaN or infinity, as in {broken[0]}")
         return cls(bundle, provenance, spec.model.dtype, spec.output)
 
     @property
