@@ -18,6 +18,7 @@ from pipeline.errors import ExitCode, JobError, one_line
 from pipeline.report import images_per_second
 from pipeline.run import RunResult, forecast, run
 from pipeline.spec import (
+    IMAGE_EXTENSIONS,
     PILLOW_PIXEL_LIMIT,
     Activation,
     ComputeSpec,
@@ -118,7 +119,10 @@ def _add_io(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="checkpoint: directory, file, URI or hub name",
     )
-    add("--input-format", choices=get_args(InputFormat), default="auto")
+    add("--input-format", choices=get_args(InputFormat), default="auto",
+        help="what an INPUT is, where its name does not tell")  # fmt: skip
+    add("--extensions", type=_names, default=IMAGE_EXTENSIONS, metavar="E,E,...",
+        help="of images, in directories and tars, instead of the usual ones")  # fmt: skip
     add("--activation", choices=get_args(Activation), help="override the checkpoint's convention")
     add("--image-size", type=int, metavar="S", help="override the preprocessing's size")
     add("--decode", choices=get_args(DecodeMode), default="exact",
@@ -134,7 +138,7 @@ def _add_io(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Scores),
         help="by default what the checkpoint's problem type means",
     )
-    add("--thresholds", type=_thresholds, metavar="T|FILE.json",
+    add("--thresholds", type=thresholds, metavar="T|FILE.json",
         help="score from which on a class stands in `labels`: a number, or a JSON file of label to "
         'number ("*" for the rest)')  # fmt: skip
     add("--rows-per-file", type=int, metavar="N", help="by default files of about 256 MiB")
@@ -170,6 +174,7 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         help="larger files are not fetched (default %(default)s)")  # fmt: skip
 
 
+INPUT_FLAGS = ("extensions", "max_pixels", "max_bytes")
 INCREMENT_FLAGS = (
     "retry_failed",
     "reuse_content",
@@ -184,7 +189,7 @@ INCREMENT_FLAGS = (
 def add_increments(parser: argparse.ArgumentParser) -> None:
     """Flags that say what counts as done, and how long to go on."""
     add = parser.add_argument_group("increments").add_argument
-    add("--retry-failed", type=_codes, default=(), metavar="CODES",
+    add("--retry-failed", type=_names, default=(), metavar="CODES",
         help="error codes, comma separated, of earlier failures to try again")  # fmt: skip
     add("--reuse-content", action="store_true",
         help="copy the numbers of an earlier image with the same bytes")  # fmt: skip
@@ -202,11 +207,12 @@ def add_control(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="tracebacks and Ray's own log")
 
 
-def _codes(text: str) -> tuple[str, ...]:
-    return tuple(code.strip() for code in text.split(",") if code.strip())
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _thresholds(text: str) -> float | dict[str, float]:
+def thresholds(text: str) -> float | dict[str, float]:
+    """A number, or a JSON file of label to number, as the argument of a flag."""
     try:
         return float(text)
     except ValueError:
@@ -228,9 +234,7 @@ def run_spec(arguments: argparse.Namespace, *, top_k: int | None, embeddings: bo
         return {name: a[name] for name in names}
 
     return RunSpec(
-        inputs=InputSpec(
-            uris=tuple(a["inputs"]), format=a["input_format"], **pick("max_pixels", "max_bytes")
-        ),
+        inputs=InputSpec(uris=tuple(a["inputs"]), format=a["input_format"], **pick(*INPUT_FLAGS)),
         model=ModelSpec(source=a["model"], **pick("activation", "image_size", "dtype", "decode")),
         output=OutputSpec(
             uri=a["output"],

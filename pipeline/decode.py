@@ -21,8 +21,9 @@ from PIL import Image
 
 from cvt import CvtImageProcessor, ImageDecodeError
 from pipeline.errors import one_line
-from pipeline.fetch import Item, fetch_items
+from pipeline.fetch import fetch_items
 from pipeline.inventory import Kind
+from pipeline.item import Item, ReadOptions
 from pipeline.ledger import HashIndex, hash_strings
 from pipeline.progress import Reporter
 from pipeline.schema import DECODED, Status
@@ -41,6 +42,7 @@ class DecodeSettings:
     environment: WorkerEnvironment
     max_pixels: int
     max_bytes: int
+    read: ReadOptions = field(default_factory=ReadOptions)
     block_size: int
     stop_at: float | None = None
     """Seconds since the epoch from which on no work is begun any more."""
@@ -61,7 +63,7 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
         yield _deferred(work)
         return
     known = ray.get(settings.known_contents) if settings.known_contents else None
-    items = fetch_items(work, settings.max_bytes)
+    items = fetch_items(work, settings.max_bytes, settings.read)
     rows = (_decode_item(item, settings, known) for item in items)
     while True:
         started = time.perf_counter()

@@ -7,7 +7,7 @@ work of the core; the window is bounded in images and in bytes.
 from __future__ import annotations
 
 import os
-import tarfile
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -15,47 +15,41 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
-from typing import IO, Any, Self, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from pipeline.errors import FetchError, ItemError, ShardError, one_line
+from pipeline.errors import FetchError, ItemError, one_line
 from pipeline.inventory import Kind
-from pipeline.spec import IMAGE_EXTENSIONS
-from pipeline.storage import filesystem, local_path, printable, s3_endpoint, split_uri
+from pipeline.item import Item, ReadOptions, check_size
+from pipeline.storage import filesystem, local_path, s3_endpoint, split_uri
+from pipeline.tar import tar_members
 
 WINDOW_IMAGES = 32
 WINDOW_BYTES = 64 * 2**20
 TAR_BUFFER_BYTES = 4 * 2**20
 """One request to an object store; each of tarfile's own reads is of 10 KiB."""
 RETRY_PAUSES_SECONDS = (0.2, 1.0)
+OUTAGE_SECONDS = 120.0
+"""How long a server that nobody answers for may be away before its images fail."""
+OUTAGE_PAUSE_SECONDS = 2.0
 
-_IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One image on its way to the decoder: its bytes, or why there are none."""
-
-    uri: str
-    source_version: str | None
-    size_bytes: int | None
-    data: bytes | None = None
-    error: ItemError | None = None
-    shard: str | None = None
-    shard_rows: int | None = None
-    """On the last item of a shard: how many rows the shard has in all."""
+_NO_CONNECTION = re.compile(r"(?i)curlCode: [67],|could ?n[o']t (connect|resolve)")
 
 
-def fetch_items(work: pa.Table, max_bytes: int) -> Iterator[Item]:
+def fetch_items(
+    work: pa.Table,
+    max_bytes: int,
+    options: ReadOptions = ReadOptions(),  # noqa: B008  # frozen
+) -> Iterator[Item]:
     """The items behind a WORK table; every listed image yields exactly one, whatever happens."""
-    for row in work.filter(pc.equal(work["kind"], Kind.WEBDATASET.value)).to_pylist():
-        yield from _mark_last(_shard_items(row, max_bytes), already=len(row["_done"] or ()))
-    images = work.filter(pc.equal(work["kind"], Kind.IMAGE.value)).to_pylist()
-    yield from _read_ahead(images, max_bytes)
+    is_image = pc.equal(work["kind"], Kind.IMAGE.value)
+    for row in work.filter(pc.invert(is_image)).to_pylist():
+        items = _shard_items(row, max_bytes, options)
+        yield from _mark_last(items, already=len(row["_done"] or ()))
+    yield from _read_ahead(work.filter(is_image).to_pylist(), max_bytes)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -64,21 +58,40 @@ def read_bytes(uri: str) -> bytes:
     Raises:
         FetchError: with the code that says whether another try makes sense.
     """
-    pauses = iter(RETRY_PAUSES_SECONDS)
+    patience = _Patience()
     while True:
         try:
             with _open(uri) as stream:
                 return stream.read()
         except FetchError as error:
-            _pause(error, pauses)
+            patience.pause(error)
 
 
-def _pause(error: FetchError, pauses: Iterator[float]) -> None:
-    """Wait before another try; raise the error where there is none left, or none makes sense."""
-    pause = next(pauses, None)
-    if pause is None or error.code in ("not_found", "access_denied"):
-        raise error
-    time.sleep(pause)
+class _Patience:
+    """How often and how long one object is tried again: some errors are the object's own, but a
+    server that is away (restarted, failed over) takes everything with it, and comes back."""
+
+    def __init__(self) -> None:
+        self.pauses = iter(RETRY_PAUSES_SECONDS)
+        self.give_up = time.monotonic() + OUTAGE_SECONDS
+
+    def pause(self, error: FetchError) -> None:
+        """Wait before another try; raise the error where there is none left, or none makes
+        sense."""
+        if _is_outage(error) and time.monotonic() < self.give_up:
+            time.sleep(OUTAGE_PAUSE_SECONDS)
+            return
+        pause = next(self.pauses, None)
+        if pause is None or error.code in ("not_found", "access_denied"):
+            raise error
+        time.sleep(pause)
+
+
+def _is_outage(error: FetchError) -> bool:
+    """Whether no connection came about: what curl (behind pyarrow), botocore and the operating
+    system call it."""
+    text = str(error)
+    return isinstance(error.__cause__, ConnectionRefusedError) or bool(_NO_CONNECTION.search(text))
 
 
 def _classify(error: Exception) -> FetchError:
@@ -142,17 +155,12 @@ def _open_file(protocol: str, path: str, buffer_size: int | None) -> Any:
 def _fetch(row: dict[str, Any], max_bytes: int) -> Item:
     item = Item(uri=row["uri"], source_version=row["source_version"], size_bytes=row["size_bytes"])
     try:
-        _check_size(row["size_bytes"], max_bytes)
+        check_size(row["size_bytes"], max_bytes)
         data = read_bytes(row["uri"])
-        _check_size(len(data), max_bytes)
+        check_size(len(data), max_bytes)
     except ItemError as error:
         return replace(item, error=error)
     return replace(item, data=data, size_bytes=len(data))
-
-
-def _check_size(size: int | None, max_bytes: int) -> None:
-    if size is not None and size > max_bytes:
-        raise FetchError("too_large", f"{size} bytes are more than --max-bytes {max_bytes}")
 
 
 def _read_ahead(rows: list[dict[str, Any]], max_bytes: int) -> Iterator[Item]:
@@ -185,89 +193,32 @@ def _mark_last(items: Iterator[Item], already: int) -> Iterator[Item]:
         yield replace(previous, shard_rows=count)
 
 
-def _shard_items(row: dict[str, Any], max_bytes: int) -> Iterator[Item]:
-    """The images of a tar, streamed; what makes the rest unreadable is one more, failed item."""
+def _shard_items(row: dict[str, Any], max_bytes: int, options: ReadOptions) -> Iterator[Item]:
+    """The images of a shard, streamed; what makes some unreadable is one more, failed item."""
     base = Item(
         uri=row["uri"], source_version=row["source_version"], size_bytes=None, shard=row["uri"]
     )
     done = set(row["_done"] or ())
+    is_done = base.uri in done
     try:
-        for item in _shard_members(base, max_bytes):
-            if item.uri not in done:
-                yield item
+        yield from _shard_members(base, done, max_bytes, options)
     except ItemError as error:
-        if base.uri not in done:
+        if not is_done:
             yield replace(base, error=error, size_bytes=row["size_bytes"])
 
 
-def _shard_members(base: Item, max_bytes: int) -> Iterator[Item]:
-    """Every image once; when the storage fails, the tar is read anew up to where it broke off."""
-    pauses = iter(RETRY_PAUSES_SECONDS)
-    found = 0
+def _shard_members(
+    base: Item, done: set[str], max_bytes: int, options: ReadOptions
+) -> Iterator[Item]:
+    """Every image that is not done yet; when the storage fails, the shard is opened anew."""
+    patience = _Patience()
     while True:
         try:
             with _open(base.uri, TAR_BUFFER_BYTES) as stream:
-                for item in islice(_tar_members(stream, base, max_bytes), found, None):
-                    found += 1
-                    yield item
-            break
+                for item in tar_members(stream, base, max_bytes, options):
+                    if item.uri not in done:
+                        done.add(item.uri)
+                        yield item
+            return
         except FetchError as error:
-            _pause(error, pauses)
-    if not found:
-        raise ShardError("shard_empty", "the tar holds no image")
-
-
-class _Header(tarfile.TarInfo):
-    """A header of a tar. To tarfile the first one that is missing or damaged is the end; here that
-    is what the end mark is for, a block of zeros."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        if len(buf) < tarfile.BLOCKSIZE:
-            raise ShardError("shard_truncated", "the tar ends without its end mark")
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if any(buf):
-                raise ShardError("shard_corrupt", f"no header of a tar: {error}") from error
-            raise
-
-
-def _tar_members(stream: _Stream, base: Item, max_bytes: int) -> Iterator[Item]:
-    """Image members in the order of the tar; a name that comes again gets a number."""
-    seen: set[str] = set()
-    try:
-        file = cast(IO[bytes], stream)  # of which a stream mode only reads
-        with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
-            for member in tar:
-                if member.isfile() and member.name.lower().endswith(_IMAGE_SUFFIXES):
-                    uri = _unused(f"{base.uri}#{printable(member.name)}", seen)
-                    yield _read_member(tar, member, replace(base, uri=uri), max_bytes)
-    except ItemError:
-        raise
-    except Exception as error:  # of damaged headers tarfile raises whatever it trips over
-        ends = isinstance(error, EOFError) or "unexpected end" in str(error)
-        code = "shard_truncated" if ends else "shard_corrupt"
-        raise ShardError(code, f"the tar ends early or is damaged: {one_line(error)}") from error
-
-
-def _unused(uri: str, seen: set[str]) -> str:
-    unused, number = uri, 1
-    while unused in seen:
-        number += 1
-        unused = f"{uri}#{number}"
-    seen.add(unused)
-    return unused
-
-
-def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, item: Item, max_bytes: int) -> Item:
-    item = replace(item, size_bytes=member.size)
-    try:
-        _check_size(member.size, max_bytes)
-    except FetchError as error:
-        return replace(item, error=error)
-    file = tar.extractfile(member)
-    data = file.read() if file else b""
-    if len(data) < member.size:
-        raise ShardError("shard_truncated", f"the tar ends inside {member.name}")
-    return replace(item, data=data)
+            patience.pause(error)

@@ -5,29 +5,24 @@ Listing reads names, sizes and versions only, never the bytes of an image.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 from botocore.exceptions import BotoCoreError
-from fsspec.utils import glob_translate
 
 from pipeline.errors import UsageError, one_line
 from pipeline.schema import LISTING
-from pipeline.spec import IMAGE_EXTENSIONS, InputFormat, InputSpec
-from pipeline.storage import filesystem, join_uri, printable, split_uri
+from pipeline.spec import InputSpec, suffixes
+from pipeline.storage import join_uri, printable, split_uri
+from pipeline.tar import TAR_SUFFIXES
+from pipeline.walk import Entry, single, split_glob, walk
 
 CHUNK_ROWS = 10_000
 STORAGE_ERRORS = (OSError, BotoCoreError)
-
-_SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
-_GLOB_CHARACTERS = re.compile(r"[*?\[]")
 
 
 class Kind(StrEnum):
@@ -37,21 +32,12 @@ class Kind(StrEnum):
     WEBDATASET = "webdataset"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One listed object. ``path`` is the filesystem's own name of it, without a scheme."""
-
-    path: str
-    size: int
-    version: str
-
-
-def kind_of(path: str, input_format: InputFormat) -> Kind | None:
+def kind_of(path: str, inputs: InputSpec) -> Kind | None:
     """What a listed object is by its extension, None if the run does not want it."""
     lowered = path.lower()
-    if input_format != "webdataset" and lowered.endswith(_IMAGE_SUFFIXES):
+    if inputs.format != "webdataset" and lowered.endswith(suffixes(inputs.extensions)):
         return Kind.IMAGE
-    if input_format != "images" and lowered.endswith(_SHARD_SUFFIXES):
+    if inputs.format != "images" and lowered.endswith(TAR_SUFFIXES):
         return Kind.WEBDATASET
     return None
 
@@ -66,7 +52,7 @@ def inventory(inputs: InputSpec, *, exclude: str = "") -> Iterator[pa.Table]:
     Raises:
         UsageError: an INPUT does not exist, holds no images, or may not be listed.
     """
-    entries = (entry for uri in inputs.uris for entry in _checked(uri, inputs.format))
+    entries = (entry for uri in inputs.uris for entry in _checked(uri, inputs))
     rows = _once(entries) if len(inputs.uris) > 1 else entries
     outside = exclude.rstrip("/") + "/"
     kept = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
@@ -91,11 +77,11 @@ def _once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _checked(uri: str, input_format: InputFormat) -> Iterator[dict[str, Any]]:
+def _checked(uri: str, inputs: InputSpec) -> Iterator[dict[str, Any]]:
     """The rows of one INPUT, its storage errors turned into usage errors."""
     found = False
     try:
-        for row in _rows(uri, input_format):
+        for row in _rows(uri, inputs):
             found = True
             yield row
     except PermissionError as error:
@@ -109,20 +95,20 @@ def _checked(uri: str, input_format: InputFormat) -> Iterator[dict[str, Any]]:
         raise UsageError(f"cannot list {uri}: {one_line(error)}") from error
     if not found:
         raise UsageError(
-            f"no images under {uri}; looked for .tar shards and {', '.join(IMAGE_EXTENSIONS)}"
+            f"no images under {uri}; looked for .tar shards and {', '.join(inputs.extensions)}"
         )
 
 
-def _rows(uri: str, input_format: InputFormat) -> Iterator[dict[str, Any]]:
+def _rows(uri: str, inputs: InputSpec) -> Iterator[dict[str, Any]]:
     protocol, path = split_uri(uri)
-    single = _single(protocol, path)
-    if single is not None:
+    named = single(protocol, path)
+    if named is not None:
         # A file that is named is taken as an image, whatever its extension.
-        yield _row(protocol, single, kind_of(path, "auto") or Kind.IMAGE)
+        yield _row(protocol, named, kind_of(path, replace(inputs, format="auto")) or Kind.IMAGE)
         return
-    root, pattern = _split_glob(protocol, path)
-    for entry in _walk(protocol, root.rstrip("/") or root):
-        kind = kind_of(entry.path, input_format)
+    root, pattern = split_glob(protocol, path)
+    for entry in walk(protocol, root.rstrip("/") or root):
+        kind = kind_of(entry.path, inputs)
         if kind is not None and (pattern is None or pattern.match(entry.path)):
             yield _row(protocol, entry, kind)
 
@@ -134,110 +120,3 @@ def _row(protocol: str, entry: Entry, kind: Kind) -> dict[str, Any]:
         "source_version": entry.version,
         "size_bytes": entry.size,
     }
-
-
-def _split_glob(protocol: str, path: str) -> tuple[str, re.Pattern[str] | None]:
-    """The directory above the first component with a wildcard, and the pattern of the whole path.
-
-    A local directory whose name reads like a pattern is still a directory.
-    """
-    wildcard = _GLOB_CHARACTERS.search(path)
-    if wildcard is None or (protocol == "file" and os.path.isdir(path)):
-        return path, None
-    try:
-        pattern = re.compile(glob_translate(path))
-    except (ValueError, re.error) as error:
-        raise UsageError(f"{path} is no glob pattern: {one_line(error)}") from error
-    return path[: path.rfind("/", 0, wildcard.start()) + 1], pattern
-
-
-def _single(protocol: str, path: str) -> Entry | None:
-    """The object that the path names, None when it names a directory or a prefix."""
-    if path.endswith("/"):
-        return None
-    if protocol == "file":
-        return _local_entry(path, os.stat(path)) if os.path.isfile(path) else None
-    if protocol == "s3":
-        return _s3_head(path)
-    fs = filesystem(protocol)
-    return _fsspec_entry(fs.info(path)) if fs.isfile(path) else None
-
-
-def _walk(protocol: str, root: str) -> Iterator[Entry]:
-    """Every object below a directory or prefix."""
-    if protocol == "file":
-        if not os.path.isdir(root):
-            raise FileNotFoundError(root)
-        return _walk_local(root, set())
-    if protocol == "s3":
-        return _walk_s3(root)
-    found: dict[str, dict[str, Any]] = filesystem(protocol).find(root, detail=True)
-    return (_fsspec_entry(info) for info in found.values())
-
-
-def _local_entry(path: str, status: os.stat_result) -> Entry:
-    return Entry(path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
-
-
-def _walk_local(directory: str, above: set[tuple[int, int]]) -> Iterator[Entry]:
-    """Depth first, in order of name; symbolic links are followed, but not in a circle."""
-    try:
-        status = os.stat(directory)
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
-            return
-        with os.scandir(directory) as scan:
-            children = sorted(scan, key=lambda child: child.name)
-    except FileNotFoundError:  # gone since its parent was read
-        return
-    for child in children:
-        if os.path.isdir(child.path) if child.is_symlink() else child.is_dir():
-            yield from _walk_local(child.path, above | {identity})
-        elif (entry := _local_child(child)) is not None:
-            yield entry
-
-
-def _local_child(child: os.DirEntry[str]) -> Entry | None:
-    """A file or a link to none; None for what is neither, or gone since its directory was read."""
-    if child.is_symlink() and not os.path.exists(child.path):
-        return Entry(child.path, 0, "dangling-link")
-    try:
-        return _local_entry(child.path, child.stat()) if child.is_file() else None
-    except FileNotFoundError:
-        return None
-
-
-def _s3_entry(bucket: str, key: str, size: int, etag: str) -> Entry:
-    return Entry(f"{bucket}/{key}", size, etag.strip('"'))
-
-
-def _s3_head(path: str) -> Entry | None:
-    bucket, _, key = path.partition("/")
-    if not key:
-        return None
-    try:
-        head = filesystem("s3").call_s3("head_object", Bucket=bucket, Key=key)
-    except FileNotFoundError:
-        return None
-    return _s3_entry(bucket, key, head["ContentLength"], head["ETag"])
-
-
-def _walk_s3(root: str) -> Iterator[Entry]:
-    """Page by page, so that a listing of any length streams; s3fs' own find holds it whole."""
-    bucket, _, prefix = root.partition("/")
-    request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
-    while True:
-        page = filesystem("s3").call_s3("list_objects_v2", **request)
-        for item in page.get("Contents", ()):
-            if not item["Key"].endswith("/"):  # zero-byte markers of directories
-                yield _s3_entry(bucket, item["Key"], item["Size"], item["ETag"])
-        if not page.get("IsTruncated"):
-            return
-        request["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def _fsspec_entry(info: dict[str, Any]) -> Entry:
-    size = int(info.get("size") or 0)
-    names = ("ETag", "etag", "md5Hash", "content_md5", "updated", "mtime", "last_modified")
-    stamp = next((info[name] for name in (*names, "created") if info.get(name)), "")
-    return Entry(info["name"], size, f"{size}-{stamp}".strip('-"'))

@@ -189,7 +189,12 @@ def _begin(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun:
 
 def _inputs(spec: RunSpec) -> dict[str, Any]:
     """What of the INPUT an unfinished run must agree on; JSON types, as they are read back."""
-    return {"uris": list(spec.inputs.uris), "format": spec.inputs.format}
+    inputs = spec.inputs
+    return {
+        "uris": list(inputs.uris),
+        "format": inputs.format,
+        "extensions": list(inputs.extensions),
+    }
 
 
 def describe(plan: Plan) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 from pipeline.errors import ERROR_CODES, UsageError
 
-InputFormat = Literal["auto", "images", "webdataset"]
+InputFormat = Literal["auto", "images", "webdataset", "parquet", "list", "inventory"]
 DecodeMode = Literal["exact", "fast", "draft"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 EmbeddingDtype = Literal["float32", "float16"]
@@ -22,10 +23,16 @@ Pooling = Literal["cls_norm", "cls", "mean"]
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
 """Extensions that make a listed object an image."""
 
+_EXTENSION = re.compile(r"[^\s./,]+(\.[^\s./,]+)*")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):[0-5]\d")
 
 PILLOW_PIXEL_LIMIT = 89_478_485
 """Pillow's own limit for a decompression bomb: 1 GiB / 4 / 3 pixels."""
+
+
+def suffixes(extensions: Iterable[str]) -> tuple[str, ...]:
+    """Extensions as the endings of lower-case names."""
+    return tuple(f".{extension.lower()}" for extension in extensions)
 
 
 def _finite(name: str, value: float) -> None:
@@ -50,7 +57,17 @@ class InputSpec:
     uris: tuple[str, ...]
     """Directories, prefixes, globs, single files: local paths or fsspec URIs."""
     format: InputFormat = "auto"
-    """What to take from a directory; "auto" takes images and shards."""
+    """What an INPUT is; "auto" goes by the names, and takes images and shards of a directory."""
+    extensions: tuple[str, ...] = IMAGE_EXTENSIONS
+    """Of images, in directories and in tars; without a dot."""
+    uri_column: str | None = None
+    """Column of a list that names the images; None takes the first usual name."""
+    image_column: str | None = None
+    """Column of Parquet files that holds the images; None takes the first usual name."""
+    keep: tuple[str, ...] = ()
+    """Columns of the input that are carried along; "*" for all."""
+    allow_private_urls: bool = False
+    """Fetch http(s) images also from addresses that the internet does not reach."""
     max_pixels: int = PILLOW_PIXEL_LIMIT
     """Images with more pixels than this, by their header, are not decoded."""
     max_bytes: int = 512 * 2**20
@@ -62,6 +79,11 @@ class InputSpec:
         if not all(self.uris):  # an unset shell variable would mean the working directory
             raise UsageError("an INPUT is empty: name a directory, prefix, glob, file or shard")
         _one_of("--input-format", self.format, InputFormat)
+        for extension in self.extensions:
+            if not _EXTENSION.fullmatch(extension):
+                raise UsageError(f"--extensions: {extension!r} is none; give e.g. jpg,png,heif")
+        if not self.extensions:
+            raise UsageError("--extensions is empty; give e.g. jpg,png,heif")
         _at_least("--max-pixels", self.max_pixels, 1)
         _at_least("--max-bytes", self.max_bytes, 1)
 

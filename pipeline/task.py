@@ -20,6 +20,7 @@ from pipeline.cluster import Allocation, ray_session
 from pipeline.decode import DecodeSettings
 from pipeline.graph import execute
 from pipeline.history import History
+from pipeline.item import ReadOptions
 from pipeline.model import LoadedModel
 from pipeline.plan import Plan
 from pipeline.progress import Progress, Reporter
@@ -95,6 +96,7 @@ class Task:
             environment=environment,
             max_pixels=inputs.max_pixels,
             max_bytes=inputs.max_bytes,
+            read=ReadOptions.of(inputs, pa.schema([])),
             block_size=compute.block_size,
             stop_at=stop_at,
             known_contents=ray.put(self.contents.index()) if self._reuses_content else None,

@@ -20,6 +20,7 @@ RUN_FLAGS = {
     "--dry-run",
     "--dtype",
     "--embedding-dtype",
+    "--extensions",
     "--fail-on-drift",
     "--full",
     "--image-size",

@@ -14,7 +14,8 @@ import pytest
 
 import pipeline.fetch
 from pipeline.errors import ERROR_CODES
-from pipeline.fetch import Item, fetch_items, read_bytes
+from pipeline.fetch import fetch_items, read_bytes
+from pipeline.item import Item
 from pipeline.schema import WORK
 
 MIB = 2**20
@@ -145,6 +146,27 @@ class TestRetries:
         (item,) = fetch("x")
         assert code(item) == expected
         assert opened["times"] == times
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OSError("AWS Error NETWORK_CONNECTION: curlCode: 7, Could not connect to server"),
+            OSError("AWS Error NETWORK_CONNECTION: curlCode: 6, Couldn't resolve host name"),
+            ConnectionError('Could not connect to the endpoint URL: "http://127.0.0.1:9/"'),
+            ConnectionRefusedError(111, "Connect call failed"),
+        ],
+        ids=["curl-7", "curl-6", "botocore", "refused"],
+    )
+    def test_a_server_that_is_away_is_waited_for(
+        self, opened: dict[str, Any], error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pipeline.fetch, "OUTAGE_PAUSE_SECONDS", 0)
+        opened["errors"] = [error] * 50
+        assert read_bytes("x") == b"bytes"
+        monkeypatch.setattr(pipeline.fetch, "OUTAGE_SECONDS", 0)
+        opened["errors"] = [error] * 50
+        (item,) = fetch("x")
+        assert code(item) == "storage_error"
 
 
 class TestWindow:

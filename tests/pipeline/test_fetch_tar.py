@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import pipeline.fetch
-from pipeline.fetch import Item, fetch_items
+from pipeline.fetch import fetch_items
+from pipeline.item import Item
 from tests.pipeline.test_fetch import MIB, code, fetch, work
 
 MEMBERS = {f"{n:02d}.jpg": bytes([n]) * (n * 311 % 2000) for n in range(12)}

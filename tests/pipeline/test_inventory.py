@@ -10,11 +10,13 @@ import fsspec
 import pytest
 
 import pipeline.inventory
+import pipeline.walk
 from pipeline.errors import UsageError
 from pipeline.fetch import read_bytes
-from pipeline.inventory import CHUNK_ROWS, Entry, inventory
+from pipeline.inventory import CHUNK_ROWS, inventory
 from pipeline.schema import LISTING
 from pipeline.spec import IMAGE_EXTENSIONS, InputFormat, InputSpec
+from pipeline.walk import Entry
 
 
 def rows(*uris: str | Path, **options: Any) -> list[dict[str, Any]]:
@@ -146,7 +148,7 @@ def test_glob_from_the_root_directory(monkeypatch: pytest.MonkeyPatch) -> None:
         walked.append(root)
         return iter(entries)
 
-    monkeypatch.setattr(pipeline.inventory, "_walk_local", walk)
+    monkeypatch.setattr(pipeline.walk, "_walk_local", walk)
     assert uris("/[a].jpg") == ["/a.jpg"]
     assert walked == ["/"]
 
@@ -223,7 +225,7 @@ def test_what_vanishes_while_the_listing_runs_is_left_out(
             (tmp_path / "c").rmdir()
         return nullcontext(children)
 
-    monkeypatch.setattr("pipeline.inventory.os.scandir", scan_and_lose)
+    monkeypatch.setattr("pipeline.walk.os.scandir", scan_and_lose)
     assert uris(tmp_path) == wanted
 
 
