@@ -1,6 +1,7 @@
 """A run beside earlier ones: against formulas, simulation and brute force."""
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline import drift
 from pipeline.drift import Change, compare
 from pipeline.retrospect import alarms
 from pipeline.review import top_margin
+from pipeline.run import RunResult
 from pipeline.staging import read_table
 from pipeline.storage import Store
 from pipeline.summary import Moments, Summary, count_scores, score_bins
@@ -272,6 +274,18 @@ class TestClosedRuns:
         assert "What changed" in page
         assert "population stability index" in page
         assert "To review: uncertain (10 of 50" in page
+
+    def test_a_change_ends_in_exit_code_3_only_when_asked(self, local_store: Store) -> None:
+        for seed, favour in ((0, None), (1, None), (2, 3)):
+            manifest = close_run(
+                local_store, rows_of(softmax(seed, 300, favour=favour), CLASSES), CLASSES
+            )
+            strict = RunResult(local_store, manifest, 0.1, fail_on_drift=True)
+            assert RunResult(local_store, manifest, 0.1).exit_code == 0
+            assert strict.exit_code == (3 if favour else 0)
+        assert strict.complaint is not None
+        statistic = r"label shares: population stability index \d\.\d+, threshold 0\.25"
+        assert re.search(statistic, strict.complaint)
 
     def test_small_night_says_that_it_is_too_small(self, local_store: Store) -> None:
         close_run(local_store, rows_of(softmax(0, 400), CLASSES), CLASSES)
