@@ -20,10 +20,14 @@ from pipeline.staging import Committed
 from pipeline.write import PartSink
 
 NO_PROGRESS_TIMEOUT_SECONDS = 600
+ACTORS_START_TIMEOUT_SECONDS = 1800
+"""Machines with GPUs may have to be started first."""
 WRITE_CPUS = 0.01
-# Ray's defaults are endless: a block that kills its process would be tried for ever.
+# Ray's defaults are endless: a block that kills its process would be tried for ever. An actor's
+# restarts bound that, too; its retries are not counted, for while nobody knows yet that its node is
+# dead, Ray uses up one of them in every second.
 TASK_LIMITS: dict[str, Any] = {"max_retries": 3}
-ACTOR_LIMITS: dict[str, Any] = {"max_restarts": 3, "max_task_retries": 3}
+ACTOR_LIMITS: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
 
 
 def execute(
@@ -83,6 +87,8 @@ def _configure() -> None:
     context.enable_progress_bars = on_terminal()
     context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
+    # Actors check themselves when they start; until all have, no image is read.
+    context.wait_for_min_actors_s = ACTORS_START_TIMEOUT_SECONDS
     # A shard's images leave its task in small blocks, or none would be computed until all are
     # decoded.
     context.target_max_block_size = 16 * 2**20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from pipeline.spec import RunSpec
 from pipeline.staging import OpenRun
 from pipeline.storage import Store, join_uri, split_uri
 from pipeline.task import Clock, Task, utc_now
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +222,16 @@ def _run_errors() -> Iterator[None]:
     try:
         yield
     except (RayError, *STORAGE_ERRORS) as error:
-        cause = one_line(getattr(error, "cause", None) or error)
         raise RunError(
-            f"the run stopped: {cause}; start the same command again to continue it"
+            f"the run stopped: {_cause(error)}; start the same command again to continue it"
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong in a worker, without the way that it took through Ray."""
+    inner = getattr(error, "cause", None)
+    if inner is not None:
+        return one_line(inner)
+    lines = [line for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
+    # Ray carries a worker's traceback as text; its last line is the exception.
+    return one_line(lines[-1] if "creation task" in lines[0] else lines[0]) if lines else ""
