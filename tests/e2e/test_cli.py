@@ -11,6 +11,7 @@ from tests.support.samples import run_job, write_images
 RUN_FLAGS = {
     "--activation",
     "--allow-mixed",
+    "--allow-private-urls",
     "--batch-size",
     "--block-size",
     "--deadline",
@@ -23,8 +24,10 @@ RUN_FLAGS = {
     "--extensions",
     "--fail-on-drift",
     "--full",
+    "--image-column",
     "--image-size",
     "--input-format",
+    "--keep",
     "--max-bytes",
     "--max-failure-rate",
     "--max-pixels",
@@ -43,6 +46,7 @@ RUN_FLAGS = {
     "--scores",
     "--thresholds",
     "--top-k",
+    "--uri-column",
 }
 
 

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.ray_cluster import RayCluster
 from tests.support.samples import REPOSITORY, published_rows, write_images
+from tests.support.seaweedfs import Bucket
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +39,32 @@ def test_a_submitted_job_publishes_and_tells_its_exit_code(
     wrong = cluster.submit(*entrypoint, "--dtype", "bfloat16", working_dir=REPOSITORY)
     assert (wrong.returncode, wrong.driver_exit_code) == (1, 2)
     assert "dtype: float32 -> bfloat16" in wrong.output
+
+
+@pytest.mark.slow
+def test_the_nightly_recipe_takes_credentials_from_the_nodes(
+    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket
+) -> None:
+    """As jobs/deploy/README.md has it: nodes that know the storage, a runtime environment that
+    names what they know, a configuration file."""
+    images = write_images(tmp_path / "in", 20)
+    s3_bucket.put_tree(images[0].parent, "photos/")
+    nightly = {
+        "inputs": {"uris": [f"{s3_bucket.uri}/photos"]},
+        "model": {"source": str(checkpoint)},
+        "output": {"uri": f"{s3_bucket.uri}/results", "top_k": 3},
+    }
+    config = tmp_path / "nightly.yaml"
+    config.write_text(yaml.safe_dump(nightly))
+    with RayCluster(num_cpus=2) as cluster:
+        for name in s3_bucket.server.env:  # the shell that submits knows nothing
+            del cluster.env[name]
+        job = cluster.submit(
+            *("python", "-m", "jobs.nightly", str(config)),
+            working_dir=REPOSITORY,
+            runtime_env=REPOSITORY / "jobs" / "deploy" / "runtime-env.yaml",
+        )
+    assert job.returncode == 0, job.output
+    assert "20 images listed = 20 ok" in job.output
+    assert s3_bucket.server.env["AWS_SECRET_ACCESS_KEY"] not in job.output
+    assert [key for key in s3_bucket.keys("results/data/") if key.endswith(".parquet")]

@@ -1,4 +1,4 @@
-"""A one-node Ray cluster in processes of its own, as `ray start --head` makes it, for job tests."""
+"""A Ray cluster in processes of its own, as `ray start` makes it, for jobs and lost nodes."""
 
 import os
 import secrets
@@ -15,7 +15,7 @@ from typing import Self
 
 from ray.job_submission import JobSubmissionClient
 
-from tests.support import process
+from tests.support import process, victims
 
 _SCRIPTS = Path(sysconfig.get_path("scripts"))
 START_SECONDS = 90.0
@@ -33,6 +33,24 @@ class Job:
     output: str
 
 
+@dataclass(frozen=True)
+class Node:
+    """A node beside the head: a raylet of its own, with the workers that it starts."""
+
+    process: subprocess.Popen[bytes]
+
+    def kill_raylet(self) -> None:
+        """SIGKILL the raylet alone; its workers notice and end."""
+        victims.kill_one(self.process.pid, "/raylet/raylet ")
+
+    def kill(self) -> None:
+        """SIGKILL everything that runs on the node, as when its machine loses power."""
+        doomed = [self.process.pid, *victims.descendants(self.process.pid)]
+        for pid in doomed:
+            victims.kill(pid)
+        self.process.wait()
+
+
 class RayCluster:
     """Head, dashboard and agents on free loopback ports, with token authentication.
 
@@ -47,7 +65,9 @@ class RayCluster:
         self._directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         self._log = self._directory / "head.log"
         self._ports = process.free_ports(5)
+        self._nodes: list[Node] = []
         self.address = f"http://127.0.0.1:{self._ports[1]}"
+        self.gcs_address = f"127.0.0.1:{self._ports[0]}"
         self.env = {
             **os.environ,
             # The `python` of an entry point is the interpreter that runs the tests.
@@ -75,15 +95,49 @@ class RayCluster:
 
     def stop(self) -> None:
         """End every process of the cluster and remove its files."""
-        process.stop(self._process)
+        for node in self._nodes:
+            process.stop(node.process, patience=0)
+        process.stop(self._process, patience=5)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def submit(self, *entrypoint: str, working_dir: Path, timeout: float = 240) -> Job:
+    def add_node(self, *, num_cpus: int) -> Node:
+        """Join another raylet to the cluster; it is ready when this returns."""
+        known = self._alive()
+        agent, metrics = process.free_ports(2)
+        command: list[str | Path] = [
+            *(_SCRIPTS / "ray", "start", "--block", "--disable-usage-stats"),
+            *("--node-ip-address=127.0.0.1", f"--address={self.gcs_address}"),
+            *(f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}"),
+            *self._node_options(num_cpus),
+        ]
+        log = self._directory / f"node-{len(self._nodes)}.log"
+        node = Node(process.start(command, log=log, env=self.env))
+        self._nodes.append(node)
+        victims.wait_until(lambda: self._alive() > known, f"new node: {log}", START_SECONDS)
+        return node
+
+    def _alive(self) -> int:
+        """How many nodes the cluster has."""
+        nodes = self._run(
+            ("list", "nodes", "--address", self.address, "--format", "json"), timeout=60
+        )
+        return nodes.stdout.count('"ALIVE"')
+
+    def submit(
+        self,
+        *entrypoint: str,
+        working_dir: Path,
+        runtime_env: Path | None = None,
+        timeout: float = 240,
+    ) -> Job:
         """Run `ray job submit --working-dir DIR -- ENTRYPOINT` and wait for the job's end."""
+        options = ("--working-dir", str(working_dir))
+        if runtime_env is not None:
+            options += ("--runtime-env", str(runtime_env))
         job_id = f"test-{secrets.token_hex(4)}"
         done = self._run(
             ("job", "submit", "--address", self.address, "--submission-id", job_id),
-            ("--working-dir", str(working_dir), "--", *entrypoint),
+            (*options, "--", *entrypoint),
             timeout=timeout,
         )
         info = JobSubmissionClient(self.address).get_job_info(job_id)
@@ -108,9 +162,14 @@ class RayCluster:
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
             f"--dashboard-agent-listen-port={agent}",
             *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
+            *self._node_options(self._num_cpus),
+        ]
+
+    def _node_options(self, num_cpus: int) -> list[str]:
+        return [
             # Workers take any free port; their default range, 10002 to 19999, may cover ours.
             *("--min-worker-port=0", "--max-worker-port=0"),
-            f"--num-cpus={self._num_cpus}",
+            f"--num-cpus={num_cpus}",
             f"--object-store-memory={self._object_store_bytes}",
         ]
 

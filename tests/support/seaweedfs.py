@@ -8,6 +8,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -143,6 +144,14 @@ class SeaweedFS:
             for socket in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
                 socket.unlink()
 
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """The server is killed on enter, and back with all its data on exit."""
+        process.stop(self._process, patience=0)
+        yield
+        self._process = process.start(self._command(), log=self._log, death_signal=signal.SIGKILL)
+        self._wait_for_first_put()
+
     def _command(self) -> list[str | Path]:
         identity = {
             "name": "tests",
@@ -152,7 +161,7 @@ class SeaweedFS:
         config = self._directory / "s3.json"
         config.write_text(json.dumps({"identities": [identity]}))
         data = self._directory / "data"
-        data.mkdir()
+        data.mkdir(exist_ok=True)
         s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = self._ports
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         return [
