@@ -131,9 +131,9 @@ class RayCluster:
         timeout: float = 240,
     ) -> Job:
         """Run `ray job submit --working-dir DIR -- ENTRYPOINT` and wait for the job's end."""
-        options = ("--working-dir", str(working_dir))
+        options = ["--working-dir", str(working_dir)]
         if runtime_env is not None:
-            options += ("--runtime-env", str(runtime_env))
+            options += ["--runtime-env", str(runtime_env)]
         job_id = f"test-{secrets.token_hex(4)}"
         done = self._run(
             ("job", "submit", "--address", self.address, "--submission-id", job_id),
