@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from pipeline.schema import LABELS, TOP_K, Status
 Floats = npt.NDArray[np.float64]
 
 _MAX_CELLS = 2**22
+_MAX_ROWS = 16_384
 _ROUNDING = 1e-6
 
 
@@ -41,12 +41,59 @@ class Groups:
         position = {name: number for number, name in enumerate(new)}
         return cls(tuple(classes), new, np.array([position[name] for name in names], np.intp))
 
-    def reduce(self, values: npt.NDArray[Any], ufunc: np.ufunc) -> npt.NDArray[Any]:
-        """(B, M) of values (B, N), those of one new class combined by ``ufunc``."""
+    @property
+    def sizes(self) -> npt.NDArray[np.intp]:
+        """(M,): how many old classes each new one is made of."""
+        return np.bincount(self.of, minlength=len(self.new))
+
+    def reduce(self, scores: Floats, combine: np.ufunc) -> Floats:
+        """(B, M) of scores (B, N), those of one new class combined."""
+        if len(self.new) == len(self.old):
+            return scores
         order = np.argsort(self.of, kind="stable")
-        starts = np.searchsorted(self.of[order], np.arange(len(self.new)))
-        reduced: npt.NDArray[Any] = ufunc.reduceat(values[:, order], starts, axis=1)
+        starts = np.append(0, np.cumsum(self.sizes)[:-1])
+        reduced: Floats = combine.reduceat(scores[:, order], starts, axis=1)
         return reduced
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the stored top scores of some rows say about the new classes."""
+
+    merged: Floats
+    """(B, M): minus infinity where nothing is known of a class."""
+    unseen: npt.NDArray[np.intp]
+    """(B, M): how many old classes of each new one are not among the stored."""
+    last: Floats
+    """(B, 1): the smallest stored score, which no other exceeds."""
+    left: Floats
+    """(B, 1): what the stored scores leave of 1."""
+
+    @classmethod
+    def of(cls, rows: pa.Table, groups: Groups, combine: np.ufunc) -> Stored:
+        """Combine the stored scores by new class."""
+        lengths = pc.list_value_length(rows["topk_ids"]).to_numpy()
+        ids = pc.list_flatten(rows["topk_ids"]).to_numpy()
+        scores = pc.list_flatten(rows["topk_scores"]).to_numpy().astype(np.float64)
+        at = np.repeat(np.arange(len(rows)), lengths)
+        shape = len(rows), len(groups.new)
+        cells = at * shape[1] + groups.of[ids]
+        seen = np.bincount(cells, minlength=shape[0] * shape[1])
+        merged = np.where(seen > 0, 0.0 if combine is np.add else -np.inf, -np.inf)
+        combine.at(merged, cells, scores)
+        last = scores[np.cumsum(lengths) - 1]
+        total = np.bincount(at, weights=scores, minlength=len(rows)).astype(np.float64)
+        left = (1 - total).clip(0, 1)
+        unseen = groups.sizes - seen.reshape(shape)
+        return cls(merged.reshape(shape), unseen, last[:, None], left[:, None])
+
+    def upper(self, combine: np.ufunc) -> Floats:
+        """(B, M): what the scores may be at most if all were known."""
+        if combine is np.add:
+            gain = np.minimum(self.left, self.unseen * self.last)
+            upper: Floats = np.maximum(self.merged, 0.0) + gain
+            return upper
+        return np.where(self.unseen > 0, np.maximum(self.merged, self.last), self.merged)
 
 
 @dataclass
@@ -71,7 +118,12 @@ class Rescorer:
     @property
     def batch_rows(self) -> int:
         """So many that a table of all their scores stays small."""
-        return max(_MAX_CELLS // max(len(self.groups.old), 1), 64)
+        width = len(self.groups.old if self.head else self.groups.new)
+        return min(max(_MAX_CELLS // max(width, 1), 64), _MAX_ROWS)
+
+    @property
+    def _combine(self) -> np.ufunc:
+        return np.add if self.scores == "softmax" else np.maximum
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """The rows of a published file with new label columns; failed rows have none."""
@@ -96,10 +148,7 @@ class Rescorer:
         return self.head is not None and not self.thresholds
 
     def _columns(self, rows: pa.Table) -> dict[str, pa.Array]:
-        known = self._known_scores(rows)
-        merged = self._merge(known)
-        if self.head is None:
-            self._count_unsure(known, merged)
+        merged = self._scores_of(self.head, rows) if self.head else self._stored_scores(rows)
         scores = torch.from_numpy(merged.astype(np.float32))
         classes = pa.array(self.groups.new, pa.string())
         columns = label_columns(scores, classes, self.top_k, self.thresholds)
@@ -107,46 +156,22 @@ class Rescorer:
             columns["labels"] = self._renamed(rows["labels"])
         return columns
 
-    def _known_scores(self, rows: pa.Table) -> Floats:
-        """(B, N), minus infinity where a score was not stored."""
-        if self.head is not None:
-            vectors = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            matrix = vectors.reshape(len(rows), -1).astype(np.float32)
-            scores = to_scores(torch.from_numpy(self.head.logits(matrix)), self.scores)
-            return scores.numpy().astype(np.float64)
-        lengths = pc.list_value_length(rows["topk_ids"]).to_numpy()
-        known = np.full((len(rows), len(self.groups.old)), -np.inf)
-        at = np.repeat(np.arange(len(rows)), lengths)
-        known[at, pc.list_flatten(rows["topk_ids"]).to_numpy()] = pc.list_flatten(
-            rows["topk_scores"]
-        ).to_numpy()
-        return known
+    def _scores_of(self, head: Head, rows: pa.Table) -> Floats:
+        """(B, M)."""
+        vectors = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        logits = head.logits(vectors.reshape(len(rows), -1).astype(np.float32))
+        scores = to_scores(torch.from_numpy(logits), self.scores).numpy().astype(np.float64)
+        return self.groups.reduce(scores, self._combine)
 
-    def _merge(self, known: Floats) -> Floats:
-        """(B, M): scores of the new classes, minus infinity where nothing is known of one."""
-        if self.scores != "softmax":
-            return self.groups.reduce(known, np.maximum)
-        is_known = known > -np.inf
-        total = self.groups.reduce(np.where(is_known, known, 0.0), np.add)
-        return np.where(self.groups.reduce(is_known, np.logical_or), total, -np.inf)
+    def _stored_scores(self, rows: pa.Table) -> Floats:
+        """(B, M), minus infinity where nothing is known of a class."""
+        stored = Stored.of(rows, self.groups, self._combine)
+        if self.thresholds or len(self.groups.new) < len(self.groups.old):
+            self._count_unsure(stored)
+        return stored.merged
 
-    def _upper(self, known: Floats, merged: Floats) -> Floats:
-        """(B, M): what the scores of the new classes may be at most.
-
-        A score that was not stored is no larger than the smallest that was; of softmax, all of
-        them together are what the stored ones leave of 1.
-        """
-        is_known = known > -np.inf
-        unseen = self.groups.reduce((~is_known).astype(int), np.add)
-        last = np.where(is_known, known, np.inf).min(axis=1, keepdims=True)
-        if self.scores != "softmax":
-            return np.where(unseen > 0, np.maximum(merged, last), merged)
-        left = np.clip(1 - np.where(is_known, known, 0.0).sum(axis=1, keepdims=True), 0, 1)
-        upper: Floats = np.maximum(merged, 0.0) + np.minimum(left, unseen * last)
-        return upper
-
-    def _count_unsure(self, known: Floats, merged: Floats) -> None:
-        upper = self._upper(known, merged)
+    def _count_unsure(self, stored: Stored) -> None:
+        merged, upper = stored.merged, stored.upper(self._combine)
         rows, best = np.arange(len(merged)), merged.argmax(axis=1)
         if self.thresholds:
             may_reach = (merged < self.thresholds) & (upper >= self.thresholds)
