@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn, get_args
 
 from pipeline.errors import ExitCode, JobError, one_line
+from pipeline.lists import URI_COLUMNS
 from pipeline.report import images_per_second
 from pipeline.run import RunResult, forecast, run
 from pipeline.spec import (
@@ -34,6 +35,7 @@ from pipeline.spec import (
     RunSpec,
     Scores,
 )
+from pipeline.tables import IMAGE_COLUMNS
 
 _STOPPED = "stopped by {}; start the same command again to continue"
 
@@ -109,7 +111,9 @@ def _add_io(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="directory, prefix, glob, image or .tar shard; a path or an fsspec URI (s3://...)",
+        help="directory, prefix, glob or image; WebDataset .tar; .parquet with image bytes or "
+        "URIs; .txt, .csv or .jsonl list of URIs; manifest.json of an S3 Inventory report; each a "
+        "path or an fsspec URI (s3://...)",
     )
     add = parser.add_argument
     add("--output", required=True, metavar="OUT", help="directory or URI of the results")
@@ -123,6 +127,15 @@ def _add_io(parser: argparse.ArgumentParser) -> None:
         help="what an INPUT is, where its name does not tell")  # fmt: skip
     add("--extensions", type=_names, default=IMAGE_EXTENSIONS, metavar="E,E,...",
         help="of images, in directories and tars, instead of the usual ones")  # fmt: skip
+    add("--uri-column", metavar="NAME",
+        help=f"of a list, with the names (first of {', '.join(URI_COLUMNS)})")  # fmt: skip
+    add("--image-column", metavar="NAME",
+        help=f"of Parquet files (first of {', '.join(IMAGE_COLUMNS)})")  # fmt: skip
+    add("--keep", type=_names, default=(), metavar="A,B,...",
+        help="columns of lists and Parquet files, and json, cls, txt beside a tar's images, to "
+        "carry along; * for all")  # fmt: skip
+    add("--allow-private-urls", action="store_true",
+        help="fetch listed http(s) images also from private and local addresses")  # fmt: skip
     add("--activation", choices=get_args(Activation), help="override the checkpoint's convention")
     add("--image-size", type=int, metavar="S", help="override the preprocessing's size")
     add("--decode", choices=get_args(DecodeMode), default="exact",
@@ -174,7 +187,15 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         help="larger files are not fetched (default %(default)s)")  # fmt: skip
 
 
-INPUT_FLAGS = ("extensions", "max_pixels", "max_bytes")
+INPUT_FLAGS = (
+    "extensions",
+    "uri_column",
+    "image_column",
+    "keep",
+    "allow_private_urls",
+    "max_pixels",
+    "max_bytes",
+)
 INCREMENT_FLAGS = (
     "retry_failed",
     "reuse_content",

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from jobs import _cli
 from pipeline.errors import ExitCode
 from pipeline.history import DATA, RUNS, History
-from pipeline.inventory import CHUNK_ROWS, Kind
+from pipeline.inventory import CHUNK_ROWS
+from pipeline.objects import Kind
 from pipeline.plan import make_plan
 from pipeline.schema import LISTING
 from pipeline.staging import OpenRun

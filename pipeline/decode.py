@@ -22,11 +22,11 @@ from PIL import Image
 from cvt import CvtImageProcessor, ImageDecodeError
 from pipeline.errors import one_line
 from pipeline.fetch import fetch_items
-from pipeline.inventory import Kind
 from pipeline.item import Item, ReadOptions
 from pipeline.ledger import HashIndex, hash_strings
+from pipeline.objects import Kind
 from pipeline.progress import Reporter
-from pipeline.schema import DECODED, Status
+from pipeline.schema import DECODED, KEPT, Status, with_kept
 from pipeline.spec import DecodeMode
 from pipeline.storage import WorkerEnvironment
 
@@ -59,8 +59,9 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     Never raises for what is wrong with an image, its bytes or its shard: that becomes the row.
     """
     settings.environment.apply()
+    schema = with_kept(DECODED, settings.read.kept)
     if _is_late(work, settings.stop_at):
-        yield _deferred(work)
+        yield _deferred(work, schema)
         return
     known = ray.get(settings.known_contents) if settings.known_contents else None
     items = fetch_items(work, settings.max_bytes, settings.read)
@@ -71,7 +72,7 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
         if not chunk:
             return
         settings.reporter.report(decoded=len(chunk), decode_seconds=time.perf_counter() - started)
-        yield pa.Table.from_pylist(chunk, schema=DECODED)
+        yield pa.Table.from_pylist(chunk, schema=schema)
 
 
 def _is_late(work: pa.Table, stop_at: float | None) -> bool:
@@ -80,7 +81,7 @@ def _is_late(work: pa.Table, stop_at: float | None) -> bool:
     return stop_at is not None and time.time() >= stop_at and not begun
 
 
-def _deferred(work: pa.Table) -> pa.Table:
+def _deferred(work: pa.Table, schema: pa.Schema) -> pa.Table:
     """Rows that say only that their image, or shard, was not begun."""
     is_shard = pc.not_equal(work["kind"], Kind.IMAGE.value)
     columns = {
@@ -88,7 +89,7 @@ def _deferred(work: pa.Table) -> pa.Table:
         "status": pa.array([Status.DEFERRED.value] * len(work)),
         "_shard": pc.if_else(is_shard, work["uri"], None),
     }
-    return pa.table([columns.get(f.name, pa.nulls(len(work), f.type)) for f in DECODED], DECODED)
+    return pa.table([columns.get(f.name, pa.nulls(len(work), f.type)) for f in schema], schema)
 
 
 def _decode_item(item: Item, settings: DecodeSettings, known: HashIndex | None) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def _decode_item(item: Item, settings: DecodeSettings, known: HashIndex | None) 
         "source_version": item.source_version,
         "_shard": item.shard,
         "_shard_rows": item.shard_rows,
+        KEPT: item.kept,
     }
     if item.error is not None:
         return row | {"error_code": item.error.code, "error_message": one_line(item.error)}

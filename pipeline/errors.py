@@ -84,5 +84,6 @@ TRANSIENT_CODES = frozenset({"access_denied", "timeout", "storage_error", "not_f
 
 def one_line(error: BaseException | str, limit: int = 300) -> str:
     """The text of an error as a single line of at most ``limit`` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    words = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(character if character.isprintable() else "?" for character in words)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""The bytes of an image: out of a file, an object, or a member of a tar.
+"""The bytes of an image: out of a file, an object, a member of a tar, a row of a Parquet file.
 
 Fetching runs ahead of decoding in threads, so that the latency of the storage hides behind the
 work of the core; the window is bounded in images and in bytes.
@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,9 +22,11 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from pipeline.errors import FetchError, ItemError, one_line
-from pipeline.inventory import Kind
 from pipeline.item import Item, ReadOptions, check_size
+from pipeline.objects import Kind
+from pipeline.schema import KEPT
 from pipeline.storage import filesystem, local_path, s3_endpoint, split_uri
+from pipeline.tables import parquet_members
 from pipeline.tar import tar_members
 
 WINDOW_IMAGES = 32
@@ -116,16 +118,34 @@ def _s3(endpoint: str | None, region: str | None) -> pafs.S3FileSystem:
 
 @dataclass(frozen=True)
 class _Stream:
-    """The bytes of an object. Every filesystem raises classes of its own; here all become one."""
+    """A file over an object. Every filesystem raises classes of its own; here all become one."""
 
     file: Any
 
     def read(self, size: int | None = None) -> bytes:
+        data: bytes = self._call("read", size)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        position: int = self._call("seek", offset, whence)
+        return position
+
+    def tell(self) -> int:
+        position: int = self._call("tell")
+        return position
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.file.closed)
+
+    def close(self) -> None:
+        """Left to whoever opened it: Arrow closes what it reads."""
+
+    def _call(self, method: str, *arguments: Any) -> Any:
         try:
-            data: bytes = self.file.read(size)
+            return getattr(self.file, method)(*arguments)
         except Exception as error:
             raise _classify(error) from error
-        return data
 
 
 @contextmanager
@@ -152,8 +172,19 @@ def _open_file(protocol: str, path: str, buffer_size: int | None) -> Any:
     return filesystem(protocol).open(path, "rb")
 
 
+def _item(row: dict[str, Any], **values: Any) -> Item:
+    """What a WORK row says of an image, or of those in a shard."""
+    item = Item(
+        uri=row["uri"],
+        source_version=row["source_version"],
+        size_bytes=row["size_bytes"],
+        kept=row.get(KEPT),
+    )
+    return replace(item, **values)
+
+
 def _fetch(row: dict[str, Any], max_bytes: int) -> Item:
-    item = Item(uri=row["uri"], source_version=row["source_version"], size_bytes=row["size_bytes"])
+    item = _item(row)
     try:
         check_size(row["size_bytes"], max_bytes)
         data = read_bytes(row["uri"])
@@ -195,30 +226,32 @@ def _mark_last(items: Iterator[Item], already: int) -> Iterator[Item]:
 
 def _shard_items(row: dict[str, Any], max_bytes: int, options: ReadOptions) -> Iterator[Item]:
     """The images of a shard, streamed; what makes some unreadable is one more, failed item."""
-    base = Item(
-        uri=row["uri"], source_version=row["source_version"], size_bytes=None, shard=row["uri"]
-    )
+    base = _item(row, size_bytes=None, shard=row["uri"])
     done = set(row["_done"] or ())
     is_done = base.uri in done
     try:
-        yield from _shard_members(base, done, max_bytes, options)
+        for item in _shard_members(base, Kind(row["kind"]), done, max_bytes, options):
+            yield item
+            done.add(item.uri)
     except ItemError as error:
         if not is_done:
             yield replace(base, error=error, size_bytes=row["size_bytes"])
 
 
 def _shard_members(
-    base: Item, done: set[str], max_bytes: int, options: ReadOptions
+    base: Item, kind: Kind, done: Set[str], max_bytes: int, options: ReadOptions
 ) -> Iterator[Item]:
     """Every image that is not done yet; when the storage fails, the shard is opened anew."""
     patience = _Patience()
+    buffer_size = TAR_BUFFER_BYTES if kind is Kind.WEBDATASET else None
     while True:
         try:
-            with _open(base.uri, TAR_BUFFER_BYTES) as stream:
-                for item in tar_members(stream, base, max_bytes, options):
-                    if item.uri not in done:
-                        done.add(item.uri)
-                        yield item
+            with _open(base.uri, buffer_size) as stream:
+                if kind is Kind.PARQUET:
+                    members = parquet_members(stream, base, done, max_bytes, options)
+                else:
+                    members = tar_members(stream, base, max_bytes, options)
+                yield from (item for item in members if item.uri not in done)
             return
         except FetchError as error:
             patience.pause(error)

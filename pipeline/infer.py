@@ -26,7 +26,7 @@ from pipeline.columns import label_columns
 from pipeline.errors import InferenceError
 from pipeline.golden import GoldenBatch
 from pipeline.progress import Reporter
-from pipeline.schema import INTERNAL, SOURCE, Status
+from pipeline.schema import PIXELS, Status
 from pipeline.spec import Dtype, EmbeddingDtype, Pooling
 
 DTYPES: dict[Dtype, torch.dtype] = {
@@ -112,7 +112,7 @@ class Predictor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        rows = batch.select([*SOURCE.names, *INTERNAL.names])
+        rows = batch.drop_columns(PIXELS.name)
         pixels = _pixels(batch["_pixels"], self.processor.size)
         predictions = self.predict(pixels) if len(pixels) else None
         table = _assemble(rows, predictions, self.labels, self.settings)

@@ -1,13 +1,13 @@
 """What is there: the objects behind the INPUT arguments, streamed as LISTING tables.
 
-Listing reads names, sizes and versions only, never the bytes of an image.
+Listing reads names, sizes and versions, and the lists that name images; never an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from enum import StrEnum
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -15,51 +15,41 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
 from pipeline.errors import UsageError, one_line
-from pipeline.schema import LISTING
-from pipeline.spec import InputSpec, suffixes
-from pipeline.storage import join_uri, printable, split_uri
-from pipeline.tar import TAR_SUFFIXES
-from pipeline.walk import Entry, single, split_glob, walk
+from pipeline.lists import listed_objects
+from pipeline.objects import WEB, Kind, kind_of_named, objects
+from pipeline.schema import KEPT, LISTING, NO_COLUMNS, with_kept
+from pipeline.spec import InputSpec
+from pipeline.storage import split_uri
 
 CHUNK_ROWS = 10_000
 STORAGE_ERRORS = (OSError, BotoCoreError)
 
-
-class Kind(StrEnum):
-    """What an object holds."""
-
-    IMAGE = "image"
-    WEBDATASET = "webdataset"
+log = logging.getLogger(__name__)
 
 
-def kind_of(path: str, inputs: InputSpec) -> Kind | None:
-    """What a listed object is by its extension, None if the run does not want it."""
-    lowered = path.lower()
-    if inputs.format != "webdataset" and lowered.endswith(suffixes(inputs.extensions)):
-        return Kind.IMAGE
-    if inputs.format != "images" and lowered.endswith(TAR_SUFFIXES):
-        return Kind.WEBDATASET
-    return None
-
-
-def inventory(inputs: InputSpec, *, exclude: str = "") -> Iterator[pa.Table]:
+def inventory(
+    inputs: InputSpec, *, exclude: str = "", kept: pa.Schema = NO_COLUMNS
+) -> Iterator[pa.Table]:
     """LISTING tables of at most ``CHUNK_ROWS`` rows, every uri once.
 
     Args:
         inputs: the INPUT arguments and how to read them.
         exclude: a URI below which nothing is listed (the output, when it lies in the input).
+        kept: columns of lists that are carried along.
 
     Raises:
         UsageError: an INPUT does not exist, holds no images, or may not be listed.
     """
-    entries = (entry for uri in inputs.uris for entry in _checked(uri, inputs))
-    rows = _once(entries) if len(inputs.uris) > 1 else entries
+    once = _Once(always=len(inputs.uris) > 1)
+    rows = (row for uri in inputs.uris for row in _checked(uri, inputs, tuple(kept.names)))
     outside = exclude.rstrip("/") + "/"
-    kept = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
+    wanted = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
     found = False
-    while chunk := list(islice(kept, CHUNK_ROWS)):
+    while chunk := list(islice(filter(once.is_first, wanted), CHUNK_ROWS)):
         found = True
-        yield pa.Table.from_pylist(chunk, schema=LISTING)
+        yield _table(chunk, kept)
+    if once.repeated:
+        log.info("%d objects are named more than once; they are read once", once.repeated)
     if not found:
         raise UsageError(
             f"every image lies below the output, {exclude}, where nothing is listed; "
@@ -67,23 +57,54 @@ def inventory(inputs: InputSpec, *, exclude: str = "") -> Iterator[pa.Table]:
         )
 
 
-def _once(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Overlapping INPUTs name the same object twice; a hash per uri keeps the memory small."""
-    seen: set[int] = set()
-    for row in rows:
-        key = hash(row["uri"])
-        if key not in seen:
-            seen.add(key)
-            yield row
+class _Once:
+    """Overlapping INPUTs, and lists, name the same object twice; a hash per uri keeps the memory
+    small. A walk through a single directory needs none."""
+
+    def __init__(self, *, always: bool) -> None:
+        self.always = always
+        self.repeated = 0
+        self._seen: set[int] = set()
+
+    def is_first(self, row: dict[str, Any]) -> bool:
+        if not (self.always or KEPT in row):
+            return True
+        before = len(self._seen)
+        self._seen.add(hash(row["uri"]))
+        is_first = len(self._seen) > before
+        self.repeated += not is_first
+        return is_first
 
 
-def _checked(uri: str, inputs: InputSpec) -> Iterator[dict[str, Any]]:
+def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(rows, schema=with_kept(LISTING, kept))
+    except (pa.ArrowException, OverflowError) as error:
+        raise UsageError(
+            "a column to --keep has a value of another type than in the first rows of its list: "
+            f"{one_line(error)}"
+        ) from error
+
+
+def _checked(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The rows of one INPUT, its storage errors turned into usage errors."""
     found = False
-    try:
-        for row in _rows(uri, inputs):
+    with usage_errors(uri):
+        for row in _rows(uri, inputs, keep):
             found = True
             yield row
+    if not found:
+        raise UsageError(
+            f"no images under {uri}; looked for .tar shards, Parquet files and "
+            f"{', '.join(inputs.extensions)}"
+        )
+
+
+@contextmanager
+def usage_errors(uri: str) -> Iterator[None]:
+    """Turn what the storage says of an INPUT into one line that says what to change."""
+    try:
+        yield
     except PermissionError as error:
         raise UsageError(
             f"access to {uri} is denied ({one_line(error)}); check the credentials in the "
@@ -93,30 +114,18 @@ def _checked(uri: str, inputs: InputSpec) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{uri} does not exist; check the INPUT argument") from error
     except STORAGE_ERRORS as error:
         raise UsageError(f"cannot list {uri}: {one_line(error)}") from error
-    if not found:
-        raise UsageError(
-            f"no images under {uri}; looked for .tar shards and {', '.join(inputs.extensions)}"
-        )
 
 
-def _rows(uri: str, inputs: InputSpec) -> Iterator[dict[str, Any]]:
+def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Rows of a LISTING; only those that come from a list have ``KEPT``."""
+    for kind, row in objects(uri, inputs):
+        if kind is Kind.LIST:
+            for listed in listed_objects(row["uri"], inputs.uri_column, keep):
+                yield {"kind": _kind_of_listed(listed["uri"]).value, **listed}
+        else:
+            yield {"kind": kind.value, **row}
+
+
+def _kind_of_listed(uri: str) -> Kind:
     protocol, path = split_uri(uri)
-    named = single(protocol, path)
-    if named is not None:
-        # A file that is named is taken as an image, whatever its extension.
-        yield _row(protocol, named, kind_of(path, replace(inputs, format="auto")) or Kind.IMAGE)
-        return
-    root, pattern = split_glob(protocol, path)
-    for entry in walk(protocol, root.rstrip("/") or root):
-        kind = kind_of(entry.path, inputs)
-        if kind is not None and (pattern is None or pattern.match(entry.path)):
-            yield _row(protocol, entry, kind)
-
-
-def _row(protocol: str, entry: Entry, kind: Kind) -> dict[str, Any]:
-    return {
-        "uri": join_uri(protocol, printable(entry.path)),
-        "kind": kind.value,
-        "source_version": entry.version,
-        "size_bytes": entry.size,
-    }
+    return Kind.IMAGE if protocol in WEB else kind_of_named(path, "images")

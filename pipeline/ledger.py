@@ -24,7 +24,7 @@ Positions = npt.NDArray[np.intp]
 LEDGER_COLUMNS = ("uri", "source_version", "status", "error_code")
 
 _EMPTY = pa.schema([(name, pa.string()) for name in LEDGER_COLUMNS]).empty_table()
-_SHARD_URI = r"(?is)^(?P<shard>.*\.(?:tar|tar\.gz|tgz))(?:#.*)?$"
+_SHARD_URI = r"(?is)^(?P<shard>.*\.(?:tar|tar\.gz|tgz|parquet|pq))(?:#.*)?$"
 
 
 def hash_strings(column: pa.ChunkedArray) -> Hashes:

@@ -22,8 +22,9 @@ from cvt.image import size_mismatch
 from pipeline.columns import check_threshold_names, class_thresholds
 from pipeline.errors import UsageError, one_line
 from pipeline.infer import InferSettings, ModelBundle
+from pipeline.keep import kept_columns
 from pipeline.provenance import Provenance, short_hash
-from pipeline.schema import result_schema
+from pipeline.schema import NO_COLUMNS, result_schema
 from pipeline.spec import Dtype, ModelSpec, OutputSpec, RunSpec
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,16 @@ class LoadedModel:
     provenance: Provenance
     dtype: Dtype
     output: OutputSpec
+    kept: pa.Schema = NO_COLUMNS
+    """Columns of the input that stand in the output as well."""
 
     @classmethod
     def load(cls, spec: RunSpec) -> LoadedModel:
         """Read weights and preprocessing.
 
         Raises:
-            UsageError: the checkpoint cannot be read, or has not what the output asks for.
+            UsageError: the checkpoint cannot be read, or has not what the output asks for; or the
+                input has not what is to be kept of it.
         """
         model, processor = _read(spec.model)
         _check(model.config, spec.output)
@@ -63,7 +67,8 @@ class LoadedModel:
         bundle = ModelBundle.of(model, processor)
         if broken := [n for n, array in bundle.arrays.items() if not np.isfinite(array).all()]:
             raise UsageError(f"the checkpoint's weights hold NaN or infinity, as in {broken[0]}")
-        return cls(bundle, provenance, spec.model.dtype, spec.output)
+        kept = kept_columns(spec.inputs)
+        return cls(bundle, provenance, spec.model.dtype, spec.output, kept)
 
     @property
     def config(self) -> CvtConfig:
@@ -88,7 +93,7 @@ class LoadedModel:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the published files."""
+        """Of the published files, but for what is kept of the input."""
         embedding = None
         if self.output.embeddings:
             width = _embedding_width(self.config, self.output)
@@ -104,6 +109,8 @@ class LoadedModel:
         """What must agree between rows of one table: the numbers' origin and the columns."""
         comparable = self.provenance.to_dict()
         del comparable["model"]
+        if len(self.kept):
+            comparable["kept"] = {field.name: str(field.type) for field in self.kept}
         return comparable | {
             "classes_sha256": short_hash("\n".join(self.classes)),
             "scores": self.scores if self.output.top_k is not None else None,

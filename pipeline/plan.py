@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import RunError
-from pipeline.inventory import Kind
 from pipeline.ledger import Ledger, Mask, Matches
+from pipeline.objects import Kind
 from pipeline.schema import WORK
 from pipeline.staging import Deferred, OpenRun
 
@@ -109,7 +109,7 @@ def make_plan(
     planner.counts.vanished = len(ledger.vanished().keys)
     return Plan(
         images=[table for table in images if table.num_rows],
-        shards=pa.concat_tables(shards),
+        shards=pa.concat_tables(shards, promote_options="default"),
         counts=planner.counts,
         ledger=ledger,
         staged=planner.staged,
@@ -162,4 +162,5 @@ class _Planner:
 def _work(listing: pa.Table, members_done: dict[str, list[str]]) -> pa.Table:
     done = [members_done.get(uri) for uri in listing["uri"].to_pylist()] if members_done else None
     column = pa.array(done or [None] * listing.num_rows, pa.list_(pa.string()))
-    return listing.append_column("_done", column).cast(WORK)
+    schema = pa.schema([*listing.schema, WORK.field("_done")])
+    return listing.append_column("_done", column).cast(schema)

@@ -51,9 +51,9 @@ class Contents:
                 f"{at.null_count} images were to be copied from rows that are gone; "
                 "start over with --discard-open-run and without --reuse-content"
             )
+        own = {*_OWN_COLUMNS, *self.identity.get("kept", {})}
         columns = [
-            copies[name] if name in _OWN_COLUMNS else sources[name].take(at)
-            for name in table.column_names
+            copies[name] if name in own else sources[name].take(at) for name in table.column_names
         ]
         filled = pa.table(columns, schema=table.schema)
         return pa.concat_tables([table.filter(pc.invert(is_copy)), filled])

@@ -101,7 +101,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     with clock.phase("model"):
         model = LoadedModel.load(spec)
     with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
-        listing = list(inventory(spec.inputs, exclude=store.uri))
+        listing = list(inventory(spec.inputs, exclude=store.uri, kept=model.kept))
     with Lease(store) as lease, _run_errors():
         with clock.phase("plan"):
             task = _take_up(spec, store, model, listing)
@@ -122,8 +122,9 @@ def forecast(spec: RunSpec) -> Forecast:
         UsageError: as ``run`` does.
     """
     store = Store(join_uri(*split_uri(spec.output.uri)))
-    identity = LoadedModel.load(spec).identity
-    listing = inventory(spec.inputs, exclude=store.uri)
+    model = LoadedModel.load(spec)
+    identity = model.identity
+    listing = inventory(spec.inputs, exclude=store.uri, kept=model.kept)
     open_run = OpenRun.find(store) or OpenRun(store, "", {"full": False})
     history = _history(spec, store, identity)
     full = spec.policy.full or open_run.record["full"]
@@ -197,6 +198,8 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
         "uris": list(inputs.uris),
         "format": inputs.format,
         "extensions": list(inputs.extensions),
+        "uri_column": inputs.uri_column,
+        "image_column": inputs.image_column,
     }
 
 

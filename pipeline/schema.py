@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 class Status(StrEnum):
@@ -21,6 +22,10 @@ class Status(StrEnum):
     DEFERRED = "deferred"  # the deadline came first; no row, the next run finds it undone
     COPIED = "copied"  # content that an earlier row has; the run's end fills in its numbers
 
+
+KEPT = "_kept"
+"""A struct of the input's own columns that are carried along, flattened where they are written."""
+NO_COLUMNS = pa.schema([])
 
 LISTING = pa.schema(
     [
@@ -89,6 +94,15 @@ def result_schema(*, labels: bool, thresholds: bool, embedding: pa.DataType | No
     return pa.schema(fields)
 
 
+def with_kept(schema: pa.Schema, kept: pa.Schema) -> pa.Schema:
+    """The schema of a table that also carries columns of the input, if there are any."""
+    return schema.append(pa.field(KEPT, pa.struct(list(kept)))) if len(kept) else schema
+
+
 def published(table: pa.Table) -> pa.Table:
-    """The table without the columns that only travel between stages."""
-    return table.select([name for name in table.column_names if not name.startswith("_")])
+    """The table without the columns that only travel between stages, kept ones last."""
+    result = table.select([name for name in table.column_names if not name.startswith("_")])
+    if KEPT in table.column_names:
+        for field in table.schema.field(KEPT).type:
+            result = result.append_column(field, pc.struct_field(table[KEPT], field.name))
+    return result

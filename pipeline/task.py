@@ -96,7 +96,7 @@ class Task:
             environment=environment,
             max_pixels=inputs.max_pixels,
             max_bytes=inputs.max_bytes,
-            read=ReadOptions.of(inputs, pa.schema([])),
+            read=ReadOptions.of(inputs, self.model.kept),
             block_size=compute.block_size,
             stop_at=stop_at,
             known_contents=ray.put(self.contents.index()) if self._reuses_content else None,

@@ -21,7 +21,7 @@ class Entry:
     """One listed object. ``path`` is the filesystem's own name of it, without a scheme."""
 
     path: str
-    size: int
+    size: int | None
     version: str
 
 
@@ -45,7 +45,7 @@ def single(protocol: str, path: str) -> Entry | None:
     if path.endswith("/"):
         return None
     if protocol == "file":
-        return _local_entry(path, os.stat(path)) if os.path.isfile(path) else None
+        return local_entry(path, os.stat(path)) if os.path.isfile(path) else None
     if protocol == "s3":
         return _s3_head(path)
     fs = filesystem(protocol)
@@ -64,7 +64,8 @@ def walk(protocol: str, root: str) -> Iterator[Entry]:
     return (_fsspec_entry(info) for info in found.values())
 
 
-def _local_entry(path: str, status: os.stat_result) -> Entry:
+def local_entry(path: str, status: os.stat_result) -> Entry:
+    """A local file, whose version is its size and time."""
     return Entry(path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
 
 
@@ -91,7 +92,7 @@ def _local_child(child: os.DirEntry[str]) -> Entry | None:
     if child.is_symlink() and not os.path.exists(child.path):
         return Entry(child.path, 0, "dangling-link")
     try:
-        return _local_entry(child.path, child.stat()) if child.is_file() else None
+        return local_entry(child.path, child.stat()) if child.is_file() else None
     except FileNotFoundError:
         return None
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.inventory import Kind
 from pipeline.ledger import Ledger
+from pipeline.objects import Kind
 from pipeline.schema import LISTING, SOURCE
 from pipeline.staging import OpenRun, PartFooter, write_table
 from pipeline.storage import Store

@@ -1,0 +1,130 @@
+"""json, cls and txt beside the images of a tar: together in any order, in bounded memory."""
+
+import gzip
+import tracemalloc
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import pipeline.tar
+from pipeline.errors import UsageError
+from pipeline.fetch import fetch_items
+from pipeline.item import Item, ReadOptions
+from pipeline.keep import kept_columns
+from pipeline.spec import InputSpec
+from tests.pipeline.test_fetch import MIB, code, work
+from tests.pipeline.test_fetch_tar import tar_bytes
+
+Members = list[tuple[str, bytes]]
+
+
+def read(path: Path, members: Members, *keep: str, cut: int | None = None) -> list[Item]:
+    path.write_bytes(tar_bytes(members)[:cut])
+    options = ReadOptions(kept=pa.schema([(name, pa.string()) for name in keep]))
+    row = {"uri": str(path), "kind": "webdataset"}
+    return list(fetch_items(work(row), MIB, options))
+
+
+def kept(items: list[Item]) -> dict[str, dict[str, str]]:
+    return {item.uri.partition("#")[2]: dict(item.kept or {}) for item in items}
+
+
+SAMPLES: Members = [
+    (f"d.x/{n}.{ending}", f"{n} {ending}".encode())
+    for n in range(3)
+    for ending in ("jpg", "json", "cls", "txt")
+]
+EXPECTED = {
+    f"d.x/{n}.jpg": {"json": f"{n} json", "cls": f"{n} cls", "txt": f"{n} txt"} for n in range(3)
+}
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        SAMPLES,
+        SAMPLES[::-1],
+        sorted(SAMPLES, key=lambda member: member[0].rpartition(".")[2]),
+        sorted(SAMPLES, key=lambda member: member[1][::-1]),
+    ],
+    ids=["image first", "image last", "by extension", "mixed"],
+)
+def test_members_in_any_order(tmp_path: Path, order: Members) -> None:
+    items = read(tmp_path / "x.tar", order, "json", "cls", "txt")
+    assert kept(items) == EXPECTED
+    assert items[-1].shard_rows == 3
+
+
+def test_only_what_is_wanted(tmp_path: Path) -> None:
+    items = read(tmp_path / "x.tar", SAMPLES, "cls")
+    assert kept(items) == {name: {"cls": values["cls"]} for name, values in EXPECTED.items()}
+
+
+def test_compressed_and_chosen_by_the_input(tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(tar_bytes(SAMPLES)))
+    for uri in (tmp_path, tmp_path / "x.tar.gz", tmp_path / "*.gz"):
+        spec = InputSpec(uris=(str(uri),), keep=("*",))
+        columns = kept_columns(spec)
+        assert columns == pa.schema([(name, pa.string()) for name in ("json", "cls", "txt")])
+        row = {"uri": str(tmp_path / "x.tar.gz"), "kind": "webdataset"}
+        assert kept(list(fetch_items(work(row), MIB, ReadOptions.of(spec, columns)))) == EXPECTED
+    with pytest.raises(UsageError, match="there are: json, cls, txt"):
+        kept_columns(InputSpec(uris=(str(tmp_path),), keep=("caption",)))
+
+
+def test_what_is_missing_is_missing(tmp_path: Path) -> None:
+    members = [("a.jpg", b"1"), ("b.jpg", b"2"), ("b.txt", b"\xff?"), ("c.json", b"alone")]
+    items = read(tmp_path / "x.tar", members, "txt", "json")
+    assert kept(items) == {"a.jpg": {}, "b.jpg": {"txt": "\\xff?"}}
+
+
+def test_all_images_of_a_sample_have_its_siblings(tmp_path: Path) -> None:
+    members = [("a.jpg", b"1"), ("a.txt", b"t"), ("a.mask.png", b"2"), ("a.mask.txt", b"no")]
+    items = read(tmp_path / "x.tar", members, "txt")
+    assert kept(items) == {"a.jpg": {"txt": "t"}, "a.mask.png": {"txt": "t"}}
+
+
+def test_a_key_that_comes_again_is_another_sample(tmp_path: Path) -> None:
+    members = [("a.jpg", b"1"), ("a.txt", b"t"), ("a.jpg", b"2"), ("a.txt", b"u"), ("a.jpg", b"3")]
+    items = read(tmp_path / "x.tar", members, "txt")
+    assert kept(items) == {"a.jpg": {"txt": "t"}, "a.jpg#2": {"txt": "u"}, "a.jpg#3": {}}
+
+
+def test_failed_images_have_theirs(tmp_path: Path) -> None:
+    members = [("a.jpg", bytes(2 * MIB)), ("a.txt", b"t")]
+    (item,) = read(tmp_path / "x.tar", members, "txt")
+    assert (code(item), item.kept) == ("too_large", {"txt": "t"})
+
+
+def test_images_that_wait_at_a_cut_are_rows(tmp_path: Path) -> None:
+    members = [("a.jpg", b"1"), ("b.jpg", b"2"), ("b.txt", b"t"), ("c.jpg", b"3")]
+    items = read(tmp_path / "x.tar", members, "txt", "json", cut=3 * 1024 + 100)
+    assert [code(item) for item in items] == [None, None, "shard_truncated"]
+    assert kept(items[:2]) == {"a.jpg": {}, "b.jpg": {"txt": "t"}}
+
+
+def test_waiting_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Siblings far behind their image are lost, and memory stays what it is."""
+    monkeypatch.setattr(pipeline.tar, "HELD_BYTES", 4 * MIB)
+    images = [(f"{n}.jpg", bytes(MIB // 2)) for n in range(40)]
+    texts = [(f"{n}.txt", b"t") for n in range(40)]
+    (tmp_path / "x.tar").write_bytes(tar_bytes(images + texts))
+    options = ReadOptions(kept=pa.schema([("txt", pa.string())]))
+    tracemalloc.start()
+    found = [
+        bool(item.kept)
+        for item in fetch_items(
+            work({"uri": str(tmp_path / "x.tar"), "kind": "webdataset"}), MIB, options
+        )
+    ]
+    assert tracemalloc.get_traced_memory()[1] < 12 * MIB
+    tracemalloc.stop()
+    assert len(found) == 40
+    assert found == sorted(found), "the last ones were still there"
+    assert 4 <= sum(found) <= 8
+
+    held = pipeline.tar.HELD_SAMPLES
+    for number, expected in ((held, held), (held + 1, 0)):
+        many = [(f"{n}.{ending}", b"") for ending in ("jpg", "txt") for n in range(number)]
+        assert sum(map(bool, kept(read(tmp_path / "y.tar", many, "txt")).values())) == expected
