@@ -6,7 +6,8 @@
     ItemError                     ends one image; becomes a row with ``status = failed``
     ├── cvt.ImageDecodeError      empty_file, not_an_image, unsupported_format, truncated, corrupt,
     │                             too_many_pixels (raised by ``cvt``, which knows no pipeline)
-    ├── FetchError                not_found, access_denied, timeout, storage_error, too_large
+    ├── FetchError                not_found, access_denied, url_refused, timeout, storage_error,
+    │                             too_large
     ├── ShardError                shard_truncated, shard_corrupt, shard_empty
     └── InferenceError            non_finite_output
 
@@ -60,7 +61,9 @@ class ItemError(Exception):
 class FetchError(ItemError):
     """The bytes of an image could not be read from where the listing saw it."""
 
-    codes = frozenset({"not_found", "access_denied", "timeout", "storage_error", "too_large"})
+    codes = frozenset(
+        {"not_found", "access_denied", "url_refused", "timeout", "storage_error", "too_large"}
+    )
 
 
 class ShardError(ItemError):

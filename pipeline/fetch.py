@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from pipeline.errors import FetchError, ItemError, one_line
+from pipeline.http import is_web, read_url
 from pipeline.item import Item, ReadOptions, check_size
 from pipeline.objects import Kind
 from pipeline.schema import KEPT
@@ -51,7 +52,7 @@ def fetch_items(
     for row in work.filter(pc.invert(is_image)).to_pylist():
         items = _shard_items(row, max_bytes, options)
         yield from _mark_last(items, already=len(row["_done"] or ()))
-    yield from _read_ahead(work.filter(is_image).to_pylist(), max_bytes)
+    yield from _read_ahead(work.filter(is_image).to_pylist(), max_bytes, options)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -183,29 +184,36 @@ def _item(row: dict[str, Any], **values: Any) -> Item:
     return replace(item, **values)
 
 
-def _fetch(row: dict[str, Any], max_bytes: int) -> Item:
+def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions) -> Item:
     item = _item(row)
     try:
         check_size(row["size_bytes"], max_bytes)
-        data = read_bytes(row["uri"])
+        if is_web(item.uri):
+            data = read_url(item.uri, max_bytes, allow_private=options.allow_private_urls)
+        else:
+            data = read_bytes(item.uri)
         check_size(len(data), max_bytes)
     except ItemError as error:
         return replace(item, error=error)
     return replace(item, data=data, size_bytes=len(data))
 
 
-def _read_ahead(rows: list[dict[str, Any]], max_bytes: int) -> Iterator[Item]:
+def _read_ahead(rows: list[dict[str, Any]], max_bytes: int, options: ReadOptions) -> Iterator[Item]:
     """Items in the order of ``rows``, fetched by threads within the window."""
     waiting: deque[tuple[Future[Item], int]] = deque()
     held = 0
+    guess = WINDOW_BYTES // WINDOW_IMAGES  # of unknown sizes: the largest one so far
     with ThreadPoolExecutor(WINDOW_IMAGES) as threads:
         for row in rows:
-            size = min(row["size_bytes"] or 0, max_bytes)
+            known = row["size_bytes"]
+            size = min(guess if known is None else known, max_bytes)
             while waiting and (len(waiting) >= WINDOW_IMAGES or held + size > WINDOW_BYTES):
                 future, freed = waiting.popleft()
                 held -= freed
-                yield future.result()
-            waiting.append((threads.submit(_fetch, row, max_bytes), size))
+                item = future.result()
+                guess = max(guess, item.size_bytes or 0)
+                yield item
+            waiting.append((threads.submit(_fetch, row, max_bytes, options), size))
             held += size
         while waiting:
             yield waiting.popleft()[0].result()

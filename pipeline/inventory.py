@@ -15,11 +15,11 @@ import pyarrow as pa
 from botocore.exceptions import BotoCoreError
 
 from pipeline.errors import UsageError, one_line
+from pipeline.http import is_web
 from pipeline.lists import listed_objects
-from pipeline.objects import WEB, Kind, kind_of_named, objects
+from pipeline.objects import Kind, kind_of_named, objects
 from pipeline.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.spec import InputSpec
-from pipeline.storage import split_uri
 
 CHUNK_ROWS = 10_000
 STORAGE_ERRORS = (OSError, BotoCoreError)
@@ -127,5 +127,4 @@ def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[s
 
 
 def _kind_of_listed(uri: str) -> Kind:
-    protocol, path = split_uri(uri)
-    return Kind.IMAGE if protocol in WEB else kind_of_named(path, "images")
+    return Kind.IMAGE if is_web(uri) else kind_of_named(uri, "images")

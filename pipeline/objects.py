@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.http import is_web
 from pipeline.lists import URI_COLUMNS, find_uri_column
 from pipeline.records import LIST_SUFFIXES, PARQUET_SUFFIXES, read_schema
 from pipeline.s3_inventory import MANIFEST, reported_objects
@@ -15,8 +16,6 @@ from pipeline.storage import join_uri, printable, split_uri
 from pipeline.tables import IMAGE_COLUMNS, find_image_column
 from pipeline.tar import TAR_SUFFIXES
 from pipeline.walk import Entry, single, split_glob, walk
-
-WEB = ("http", "https")
 
 
 class Kind(StrEnum):
@@ -40,12 +39,12 @@ def objects(uri: str, inputs: InputSpec) -> Iterator[Object]:
         UsageError: it is a table or a report without what a listing needs.
         OSError: the storage failed; FileNotFoundError if there is no such INPUT.
     """
-    protocol, path = split_uri(uri)
-    if protocol in WEB:
+    if is_web(uri):
         raise UsageError(
             f"{uri} is no INPUT: the web is read only where a list names its URIs; "
             "write them into a .txt file, one a line"
         )
+    protocol, path = split_uri(uri)
     entry = single(protocol, path)
     if entry is None:
         yield from _settle_tables(_found(protocol, path, inputs), inputs)
