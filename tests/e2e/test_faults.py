@@ -143,7 +143,7 @@ def on_s3(photos: Path, model: Path, tmp_path: Path, s3_bucket: Bucket) -> Itera
 MOMENTS = {
     "lease": r"_lease\.json$",
     "record": r"_open/[^/]+/open\.json$",
-    "first part": r"_open/[^/]+/parts/",
+    "part": r"_open/[^/]+/parts/[^.]+\.parquet$",
     "merging": r"_open/[^/]+/publish/",
     "books closed": r"_open/[^/]+/publish/manifest\.json$",
     "data visible": r"data/",
@@ -155,18 +155,21 @@ MOMENTS = {
 
 def kill_at_random(scene: Scene, rng: random.Random) -> str:
     """Start the command and SIGKILL the driver at a random point; where it was met."""
+    before = {moment: len(find(scene.output, MOMENTS[moment])) for moment in MOMENTS}
     attempt = scene.start()
     started = time.monotonic()
-    if rng.random() < 0.4:
-        moment, pattern, delay = "anywhere", "", rng.uniform(0, 25)
+    if rng.random() < 0.3:
+        moment, delay = "anywhere", rng.uniform(0, 30)
     else:
-        moment = rng.choice(list(MOMENTS))
-        pattern, delay = MOMENTS[moment], rng.choice([0, rng.uniform(0, 0.3), rng.uniform(0, 4)])
-    while not attempt.has_ended and pattern and not find(scene.output, pattern):
-        time.sleep(0.005)
+        moment = rng.choice([name for name in MOMENTS if name == "part" or not before[name]])
+        delay = rng.choice([0, rng.uniform(0, 0.3), rng.uniform(0, 4)])
+        while not attempt.has_ended:
+            if len(find(scene.output, MOMENTS[moment])) > before[moment]:
+                break
+            time.sleep(0.01)
     give_up = time.monotonic() + delay
     while not attempt.has_ended and time.monotonic() < give_up:
-        time.sleep(0.005)
+        time.sleep(0.01)
     met = "had ended" if attempt.has_ended else f"{time.monotonic() - started:.1f} s"
     attempt.kill()
     return f"{moment} ({met})"
