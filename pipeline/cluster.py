@@ -16,6 +16,7 @@ A task has to fit into what one node has left: the sum over a hundred small node
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -87,18 +88,24 @@ def allocate(compute: ComputeSpec, *, cpus: float, gpus: float, nodes: int = 1) 
 
 def _on_gpus(compute: ComputeSpec, cpus: float, gpus: float, nodes: int) -> Allocation:
     actors = compute.num_actors or max(int(gpus), 1)
-    share = gpus / actors
-    # Ray places an actor on whole GPUs or on a part of one.
-    actor_gpus = float(int(share)) if share >= 1 else share
     actor_cpus = min(1.0, cpus / (2 * actors))
     return Allocation(
         num_actors=actors,
         actor_cpus=round(actor_cpus, 3),
-        actor_gpus=round(actor_gpus, 4),
+        actor_gpus=_gpu_share(gpus, actors),
         actor_threads=1,
         decode_cpus=_decode_cpus((cpus - actors * actor_cpus) / nodes),
         batch_size=compute.batch_size or 64,
     )
+
+
+def _gpu_share(gpus: float, actors: int) -> float:
+    """What Ray can place: whole GPUs, or a part of one such that its actors' parts are no more
+    than the whole, in Ray's four decimals."""
+    if actors <= gpus:
+        return float(gpus // actors)
+    actors_of_one = math.ceil(actors / gpus)
+    return math.floor(10_000 / actors_of_one) / 10_000
 
 
 def _on_cpus(compute: ComputeSpec, cpus: float, nodes: int) -> Allocation:
