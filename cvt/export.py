@@ -5,9 +5,11 @@ class token alone. The batch, the height and the width stay free.
 """
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +35,24 @@ def export(model: CvtForImageClassification, outputs: Sequence[str] = OUTPUTS) -
     Raises:
         ValueError: for an unknown output.
     """
-    return torch.export.export(
-        _Outputs(model, outputs),
-        (_example(model),),
-        dynamic_shapes={"pixel_values": {0: Dim("batch"), 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}},
-    )
+    free = {"pixel_values": {0: Dim("batch"), 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+    return trace(InferenceCvt(model), outputs, _example(model), free)
+
+
+def trace(
+    network: InferenceCvt,
+    outputs: Sequence[str],
+    pixel_values: Tensor,
+    dynamic_shapes: dict[str, Any] | None = None,
+) -> ExportedProgram:
+    """Trace a network with ordinary weights, for the example's shape unless dynamic ones are given.
+
+    Errors are those of `export`.
+    """
+    with quiet_export():
+        return torch.export.export(
+            _Outputs(network, outputs), (pixel_values,), dynamic_shapes=dynamic_shapes
+        )
 
 
 def export_onnx(
@@ -51,32 +66,41 @@ def export_onnx(
     """
     if find_spec("onnxscript") is None:
         raise ImportError("writing ONNX needs onnx and onnxscript: pip install 'cvt-batch[onnx]'")
-    torch.onnx.export(
-        _Outputs(model, outputs),
-        (_example(model),),
-        path,
-        input_names=["pixel_values"],
-        output_names=list(outputs),
-        dynamic_shapes={"pixel_values": {0: "batch", 2: "height", 3: "width"}},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with quiet_export():
+        torch.onnx.export(
+            _Outputs(InferenceCvt(model), outputs),
+            (_example(model),),
+            path,
+            input_names=["pixel_values"],
+            output_names=list(outputs),
+            dynamic_shapes={"pixel_values": {0: "batch", 2: "height", 3: "width"}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+@contextmanager
+def quiet_export() -> Iterator[None]:
+    """No gradients, and no warnings of torch.export about its own inner parts."""
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        yield
 
 
 class _Outputs(nn.Module):
-    """The model with a tuple of tensors as its result."""
+    """The network with a tuple of tensors as its result."""
 
-    def __init__(self, model: CvtForImageClassification, outputs: Sequence[str]) -> None:
+    def __init__(self, network: InferenceCvt, outputs: Sequence[str]) -> None:
         super().__init__()
         if not outputs or not set(outputs) <= set(OUTPUTS):
             raise ValueError(f"outputs must be of {', '.join(OUTPUTS)}, not {list(outputs)}")
-        self.model = InferenceCvt(model)
+        self.network = network
         self.outputs = outputs
         self.eval()
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        out = self.model(pixel_values)
+        out = self.network(pixel_values)
         return tuple(getattr(out, name) for name in self.outputs)
 
 

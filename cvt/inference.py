@@ -7,7 +7,7 @@ token is computed.
 """
 
 import copy
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
@@ -20,6 +20,8 @@ from cvt.layers import Grid, check_images, to_map, to_tokens
 from cvt.linear import FusedLinear, pack
 from cvt.model import Attention, Block, CvtForImageClassification, Mlp, Projection, Stage
 from cvt.outputs import CvtOutput
+
+RUNTIMES: Final = ("torch", "openvino")
 
 # How many attention scores the CPU takes at once in bfloat16, so that they stay in its cache.
 _CACHED_SCORES = 1 << 19
@@ -188,7 +190,8 @@ def optimize(
     compile: bool = False,
     *,
     pooling: str = "cls_norm",
-) -> InferenceCvt:
+    runtime: str = "torch",
+) -> nn.Module:
     """An `InferenceCvt` of the model, placed and ready to run; the model stays as it is.
 
     Args:
@@ -198,11 +201,20 @@ def optimize(
         compile: Compile it on the first call (torch.compile), for long runs at a fixed size on a
             GPU. On a CPU the packed weights, which exclude it, are faster.
         pooling: What `embedding` is: "cls_norm", "cls" or "mean" (of the last stage but one).
+        runtime: "torch", or "openvino" for the same on a CPU, as an `OpenVinoCvt`.
 
     Raises:
-        ValueError: for a pooling that the model has not.
+        ImportError: for the runtime openvino without its extra.
+        ValueError: for a pooling that the model has not, and for an unknown runtime.
     """
-    fast = InferenceCvt(model, pooling).to(device=device, dtype=dtype)
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}")
+    fast = InferenceCvt(model, pooling)
+    if runtime == "openvino":
+        from cvt.openvino import OpenVinoCvt
+
+        return OpenVinoCvt(fast, dtype)
+    fast = fast.to(device=device, dtype=dtype)
     if compile:
         fast.compile()
     else:

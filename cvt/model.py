@@ -7,7 +7,7 @@ stage has a class token). Tokens are (B, T, C), row-major, the class token first
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from typing import NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
@@ -26,9 +26,6 @@ from cvt.layers import (
     to_tokens,
 )
 from cvt.outputs import CvtModelOutput, CvtOutput
-
-if TYPE_CHECKING:
-    from cvt.inference import InferenceCvt
 
 LAYER_NORM_EPS = 1e-5  # the published weights' value; config.json's layer_norm_eps is dead
 
@@ -357,11 +354,12 @@ class CvtForImageClassification(Pretrained):
         compile: bool = False,
         *,
         pooling: str = "cls_norm",
-    ) -> "InferenceCvt":
+        runtime: str = "torch",
+    ) -> nn.Module:
         """A fast copy with the same call, for logits and embeddings; see `inference.optimize`."""
         from cvt.inference import optimize
 
-        return optimize(self, dtype, device, compile, pooling=pooling)
+        return optimize(self, dtype, device, compile, pooling=pooling, runtime=runtime)
 
 
 def init_weights(module: nn.Module, std: float) -> None:

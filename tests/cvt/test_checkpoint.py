@@ -1,6 +1,5 @@
 """Hugging Face's layout in and out, with transformers at the other end."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,11 @@ import torch
 import transformers
 
 from cvt import CvtForImageClassification, CvtModel, weights_hash
+from tests.cvt.layout_writers import (
+    save_as_bin,
+    save_as_sharded_bin,
+    save_as_sharded_safetensors,
+)
 from tests.oracle import Oracle, difference, images
 
 X = images(2, 48, 33)
@@ -25,27 +29,6 @@ def loaded_whole(kind: Any, folder: Path) -> Any:
     model, report = kind.from_pretrained(folder, output_loading_info=True)
     assert not any(report.values())
     return model
-
-
-def save_as_bin(model: transformers.PreTrainedModel, folder: Path) -> None:
-    model.config.save_pretrained(folder)
-    torch.save(model.state_dict(), folder / "pytorch_model.bin")
-
-
-def save_as_sharded_bin(model: transformers.PreTrainedModel, folder: Path) -> None:
-    model.config.save_pretrained(folder)
-    state = model.state_dict()
-    names = sorted(state)
-    shards = {"a.bin": names[::2], "b.bin": names[1::2]}
-    for file, members in shards.items():
-        torch.save({name: state[name] for name in members}, folder / file)
-    index = {"weight_map": {name: file for file, members in shards.items() for name in members}}
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-
-
-def save_as_sharded_safetensors(model: transformers.PreTrainedModel, folder: Path) -> None:
-    model.save_pretrained(folder, max_shard_size="100KB")
-    assert len(list(folder.glob("model-*.safetensors"))) > 1
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ def test_torch_export_equals_eager(model: CvtForImageClassification) -> None:
         assert difference(embedding, model(x).embedding) < 1e-5
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 @pytest.mark.parametrize("outputs", [("logits", "embedding"), ("embedding",)])
 @torch.inference_mode()
 def test_onnx_equals_eager(

@@ -72,14 +72,45 @@ def test_without_onednn_the_ordinary_operators_run(
     assert difference(fast(x).logits, small(x).logits) < 1e-4
 
 
+@pytest.fixture
+def shallow() -> CvtForImageClassification:
+    """One block a stage, as compilers take seconds for each."""
+    model = CvtForImageClassification(CvtConfig.from_dict(SMALL | {"depth": [1, 1, 1]}))
+    randomise(model, seed=0)
+    return model.eval()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
 @torch.inference_mode()
-def test_compiled_is_equal() -> None:
-    model = CvtForImageClassification(CvtConfig.from_dict(SMALL | {"depth": [1, 1, 1]})).eval()
-    randomise(model, seed=0)
+def test_compiled_is_equal(shallow: CvtForImageClassification) -> None:
     x = images(2, 64, 64)
-    assert difference(model.optimize(compile=True)(x).logits, model(x).logits) < 1e-4
+    assert difference(shallow.optimize(compile=True)(x).logits, shallow(x).logits) < 1e-4
+
+
+@torch.inference_mode()
+def test_openvino_is_equal_at_any_batch_and_size(shallow: CvtForImageClassification) -> None:
+    """A smaller batch is padded; a larger one and another size compile again."""
+    fast = shallow.optimize(runtime="openvino")
+    for size in [(2, 64, 64), (1, 64, 64), (3, 48, 80)]:
+        out, expected = fast(images(*size)), shallow(images(*size))
+        assert difference(out.logits, expected.logits) < 1e-4
+        assert difference(out.embedding, expected.embedding) < 1e-4
+
+
+@torch.inference_mode()
+def test_openvino_in_bfloat16_is_near(shallow: CvtForImageClassification) -> None:
+    x = images(3, 64, 64)
+    out = shallow.optimize(torch.bfloat16, runtime="openvino")(x)
+    assert F.cosine_similarity(out.embedding, shallow(x).embedding).min() > 0.999
+
+
+def test_unknown_runtimes_and_dtypes_are_refused(small_dir: Path) -> None:
+    model = CvtForImageClassification.from_pretrained(small_dir)
+    with pytest.raises(ValueError, match="runtime must be one of torch, openvino"):
+        model.optimize(runtime="tensorrt")
+    with pytest.raises(ValueError, match="OpenVINO computes in float32 or bfloat16"):
+        model.optimize(dtype=torch.float16, runtime="openvino")
 
 
 def test_an_unknown_pooling_is_refused(small_dir: Path) -> None:
