@@ -66,7 +66,7 @@ def test_local_inputs_of_every_kind(tmp_path: Path, checkpoint: Path) -> None:
             rows = [(f"raw/{images[12].name}", "a, b"), (images[13], "c"), (images[13], "again")]
             csv.writer(file).writerows([("path", "note"), *rows])
         names = ("dir", "s.tar.gz", "t.parquet", "web.jsonl", "list.csv")
-        arguments = (
+        arguments: tuple[str | Path, ...] = (
             *(tmp_path / name for name in names),
             *("--output", tmp_path / "out", "--model", checkpoint, "--extensions", "jpg,jfif"),
             *("--keep", "cls,weight,note", "--allow-private-urls", "--max-failure-rate", "0.5"),
