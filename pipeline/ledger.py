@@ -28,7 +28,7 @@ _SHARD_URI = r"(?is)^(?P<shard>.*\.(?:tar|tar\.gz|tgz|parquet|pq))(?:#.*)?$"
 
 
 def hash_strings(column: pa.ChunkedArray) -> Hashes:
-    """64-bit hashes of a string column, equal strings to equal hashes within one process."""
+    """64-bit hashes of a string column, equal strings to equal hashes in every process."""
     hashes: list[Hashes] = [np.array([], np.uint64)]
     for chunk in column.chunks:  # one by one, for Python's strings take much memory
         values = pc.fill_null(chunk, "").to_numpy(zero_copy_only=False)
