@@ -4,7 +4,6 @@ from cvt.checkpoint import weights_hash
 from cvt.config import CvtConfig
 from cvt.decode import ImageDecodeError
 from cvt.errors import CheckpointError, ConfigError
-from cvt.export import export, export_onnx
 from cvt.heads import default_scores, labels_above, to_scores
 from cvt.image import CvtImageProcessor
 from cvt.model import CvtForImageClassification, CvtModel
@@ -21,8 +20,6 @@ __all__ = [
     "CvtOutput",
     "ImageDecodeError",
     "default_scores",
-    "export",
-    "export_onnx",
     "labels_above",
     "to_scores",
     "weights_hash",

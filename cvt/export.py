@@ -23,7 +23,9 @@ OUTPUTS: Final = ("logits", "embedding")
 _EXAMPLE_SIZE: Final = (2, 128, 160)  # batch, height, width: all different, and none of them 1
 
 
-def export(model: CvtForImageClassification, outputs: Sequence[str] = OUTPUTS) -> ExportedProgram:
+def export_program(
+    model: CvtForImageClassification, outputs: Sequence[str] = OUTPUTS
+) -> ExportedProgram:
     """Trace the model in eval mode; its graph maps pixel_values (B, 3, H, W) to the outputs.
 
     The graph refuses images below 35 pixels, where the last stage's keys are a single row.
@@ -47,7 +49,7 @@ def trace(
 ) -> ExportedProgram:
     """Trace a network with ordinary weights, for the example's shape unless dynamic ones are given.
 
-    Errors are those of `export`.
+    Errors are those of `export_program`.
     """
     with quiet_export():
         return torch.export.export(
@@ -62,7 +64,7 @@ def export_onnx(
 ) -> None:
     """Write one ONNX file whose input is "pixel_values" and whose outputs have their own names.
 
-    Arguments and errors are those of `export`; ImportError without the onnx extra.
+    Arguments and errors are those of `export_program`; ImportError without the onnx extra.
     """
     if find_spec("onnxscript") is None:
         raise ImportError("writing ONNX needs onnx and onnxscript: pip install 'cvt-batch[onnx]'")

@@ -6,7 +6,8 @@ import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
 
-from cvt import CvtConfig, CvtForImageClassification, export, export_onnx
+from cvt import CvtConfig, CvtForImageClassification
+from cvt.export import export_onnx, export_program
 from tests.oracle import SMALL, difference, images, randomise
 
 SIZES = [(1, 224, 224), (3, 224, 224), (1, 97, 140), (3, 97, 140)]
@@ -21,7 +22,7 @@ def model() -> CvtForImageClassification:
 
 @torch.inference_mode()
 def test_torch_export_equals_eager(model: CvtForImageClassification) -> None:
-    graph = export(model).module()
+    graph = export_program(model).module()
     for size in SIZES:
         x = images(*size)
         logits, embedding = graph(x)
@@ -49,4 +50,4 @@ def test_onnx_equals_eager(
 
 def test_an_unknown_output_is_refused(model: CvtForImageClassification) -> None:
     with pytest.raises(ValueError, match="outputs must be of logits, embedding"):
-        export(model, ["attentions"])
+        export_program(model, ["attentions"])
