@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, one_line
 from pipeline.ledger import HashIndex, Ledger, hash_strings
 from pipeline.provenance import differences
 from pipeline.staging import OpenRun, read_columns
@@ -54,7 +54,13 @@ class History:
         return Ledger.from_tables(tables)
 
     def _tables(self, run: ClosedRun) -> Iterator[pa.Table]:
-        return read_columns(self.store, run.files)
+        try:
+            yield from read_columns(self.store, run.files)
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"a file of the closed run {run.run_id} is gone ({one_line(error)}); "
+                "restore it, or do everything again with --full"
+            ) from error
 
     def names(self, index: HashIndex, below: Iterable[str]) -> list[str]:
         """The uris of live rows that are in the index and start with one of ``below``."""

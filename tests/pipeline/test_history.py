@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import RunError, UsageError
+from pipeline.errors import UsageError
 from pipeline.history import History, check_open_run
 from pipeline.inventory import inventory
 from pipeline.model import LoadedModel
@@ -214,9 +214,9 @@ class TestCommand:
             run(replace(spec(), inputs=InputSpec(uris=uris)))
         assert not (tmp_path / "out").exists()
 
-    def test_missing_data_file_is_no_traceback(self, spec: SpecOf, tmp_path: Path) -> None:
+    def test_missing_data_file_is_named_with_the_way_out(self, spec: SpecOf) -> None:
         store = self.finish_all(spec())
         (name,) = store.list("data")
         store.remove(name)
-        with pytest.raises(RunError, match=r"part-00000\.parquet"):
+        with pytest.raises(UsageError, match=r"20260101T000000Z-1.*part-00000\.parquet.*--full"):
             run(spec())
