@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 INTERVAL_SECONDS = 5.0
 
@@ -63,7 +64,9 @@ class Progress:
     def __init__(self, expected: int | None, done: int = 0) -> None:
         self.expected = expected
         self.done = done
-        self.board: Any = ray.remote(num_cpus=0)(_Board).remote()
+        # Beside the driver, or a lost node could take the numbers of the whole run with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self.board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
         self.started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
