@@ -34,13 +34,15 @@ def test_bucket_in_bucket_out(tmp_path: Path, checkpoint: Path, s3_bucket: Bucke
     assert not [key for key in keys if secret.encode() in s3_bucket.get(key)]
     latest = json.loads(s3_bucket.get("results/latest.json"))
     data = [key for key in keys if key.startswith(f"results/data/run={latest['run_id']}/")]
-    table = pq.read_table(io.BytesIO(s3_bucket.get(data[0])))
-    rows = {row["uri"]: row for row in table.to_pylist()}
+    rows = pq.read_table(io.BytesIO(s3_bucket.get(data[0])))
+    by_uri = {row["uri"]: row for row in rows.to_pylist()}
     expected = {f"{s3_bucket.uri}/photos/{name}" for name in ODD_NAMES}
-    assert expected < set(rows)
-    bad = rows[f"{s3_bucket.uri}/photos/bad.jpg"]
+    assert expected < set(by_uri)
+    bad = by_uri[f"{s3_bucket.uri}/photos/bad.jpg"]
     assert (bad["error_code"], bad["source_version"]) == ("not_an_image", etag)
-    assert duckdb.sql("SELECT count(*) FROM table WHERE len(embedding) = 32").fetchone() == (12,)
+    embedded = duckdb.sql("SELECT count(*) FROM rows WHERE len(embedding) = 32")
+    assert embedded is not None
+    assert embedded.fetchall() == [(12,)]
 
     again = run_job("classify", *arguments, "--with-embeddings")
     assert again.returncode == 0
