@@ -66,7 +66,8 @@ class Progress:
         self.done = done
         # Beside the driver, or a lost node could take the numbers of the whole run with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self.board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
+        board: Any = ray.remote(_Board)
+        self.board = board.options(num_cpus=0, scheduling_strategy=here).remote()
         self.started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
