@@ -52,7 +52,7 @@ class OpenVinoCvt(nn.Module):
 
     def compile_for(self, pixel_values: Tensor) -> None:
         """Build the graph for one shape, and let OpenVINO compile it."""
-        import openvino  # type: ignore[import-untyped]
+        import openvino
 
         with quiet_export():
             program = trace(self.network, OUTPUTS, torch.zeros(pixel_values.shape))
