@@ -7,16 +7,19 @@ PIP := $(RUN) pip --disable-pip-version-check --quiet --quiet
 CHECKED := cvt pipeline jobs tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-slow lint format clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 demo: $(VENV)/demo ## install, then classify the bundled images into a Parquet table
 	@$(RUN) jobs.demo
 
-test: lint ## install, then check style and types and run all tests
+test: lint ## install, then check style and types and run the tests
 	@$(RUN) pytest
+
+test-slow: $(VENV)/test ## the campaigns that take minutes: many kills, outages, millions of rows
+	@$(RUN) pytest -m slow
 
 lint: $(VENV)/test ## check style and types
 	@$(RUN) ruff check $(CHECKED)
