@@ -65,7 +65,7 @@ class Progress:
         self.expected = expected
         self.done = done
         # Beside the driver, or a lost node could take the numbers of the whole run with it.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(_Board)
         self.board = board.options(num_cpus=0, scheduling_strategy=here).remote()
         self.started = time.monotonic()
