@@ -34,7 +34,6 @@ _UNSUPPORTED_PREFIXES = (
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
 
 _JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def unsupported_format(data: bytes) -> str | None:

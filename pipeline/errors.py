@@ -11,8 +11,7 @@
     ├── ShardError                shard_truncated, shard_corrupt, shard_empty
     └── InferenceError            non_finite_output
 
-The leaves are the values of the ``error_code`` column. ``TRANSIENT_CODES`` may succeed when tried
-again; the others will fail again for as long as the bytes stay what they are.
+The leaves are the values of the ``error_code`` column.
 """
 
 from __future__ import annotations
@@ -82,7 +81,6 @@ DECODE_CODES = frozenset(
     {"empty_file", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels"}
 )
 ERROR_CODES = DECODE_CODES | FetchError.codes | ShardError.codes | InferenceError.codes
-TRANSIENT_CODES = frozenset({"access_denied", "timeout", "storage_error", "not_found"})
 
 
 def one_line(error: BaseException | str, limit: int = 300) -> str:
