@@ -109,6 +109,7 @@ class Predictor:
             torch.set_num_threads(settings.threads)
         self.forward = _forward(shared.build(), settings.pooling, self.dtype, self.device)
         self._check(shared.golden)
+        settings.reporter.report(actors=1)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()

@@ -7,10 +7,11 @@ the books: those are balanced on the committed rows alone.
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 INTERVAL_SECONDS = 5.0
+BOARD = "cvt-batch-progress-"
+"""How the names of boards begin."""
 
 log = logging.getLogger(__name__)
 
@@ -37,37 +40,45 @@ class Reporter:
     def report(self, **numbers: float) -> None:
         """Add to the board's counters, without waiting for it."""
         if self.board is not None:
-            self.board.add.remote(numbers)
+            self.board.add.remote(numbers, ray.get_runtime_context().get_node_id())
 
 
 class _Board:
     """Sums what the workers report. Lives in an actor of its own."""
 
     def __init__(self) -> None:
-        self.totals: Counter[str] = Counter()
+        self.nodes: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
-    def add(self, numbers: dict[str, float]) -> None:
-        self.totals.update(numbers)
+    def add(self, numbers: dict[str, float], node: str) -> None:
+        self.nodes[node].update(numbers)
 
     def read(self) -> dict[str, float]:
-        return dict(self.totals)
+        totals: Counter[str] = Counter()
+        for counter in self.nodes.values():
+            totals.update(counter)
+        return dict(totals)
+
+    def by_node(self) -> dict[str, dict[str, float]]:
+        return {node: dict(counter) for node, counter in self.nodes.items()}
 
 
 class Progress:
     """Context of an execution: owns the board, and logs a line every few seconds.
 
     Args:
-        expected: images that the plan knows of; None while shards make the number unknown.
+        expected: images to do; None while shards, or a listing that goes on, hide the number. It
+            may be set later.
         done: images that earlier attempts committed.
     """
 
-    def __init__(self, expected: int | None, done: int = 0) -> None:
+    def __init__(self, expected: int | None = None, done: int = 0) -> None:
         self.expected = expected
         self.done = done
         # Beside the driver, or a lost node could take the numbers of the whole run with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(_Board)
-        self.board = board.options(num_cpus=0, scheduling_strategy=here).remote()
+        name = BOARD + secrets.token_hex(4)
+        self.board = board.options(name=name, num_cpus=0, scheduling_strategy=here).remote()
         self.started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -116,6 +127,20 @@ class Progress:
             left = f", {_duration(remaining / rate)} left" if rate else ""
         failed = int(totals.get("failed", 0))
         return f"{images + self.done}{of} images, {rate:.1f}/s, {failed} failed{left}"
+
+
+def watch() -> dict[str, dict[str, float]]:
+    """What the workers of this driver's run have reported so far, by Ray's id of their node;
+    empty while no run is being executed. For another thread of the driver."""
+    names = [name for name in ray.util.list_named_actors() if name.startswith(BOARD)]
+    try:
+        reported: dict[str, dict[str, float]] = {}
+        for name in names:
+            board: Any = ray.get_actor(name)
+            reported |= ray.get(board.by_node.remote(), timeout=10)
+    except (ValueError, ray.exceptions.RayError):  # it ended in between
+        return {}
+    return reported
 
 
 def _duration(seconds: float) -> str:
