@@ -25,7 +25,7 @@ from pipeline.fetch import read_bytes
 from pipeline.history import DATA, RUNS, History
 from pipeline.inventory import CHUNK_ROWS, inventory
 from pipeline.objects import Kind
-from pipeline.plan import make_plan
+from pipeline.plan import Plan
 from pipeline.schema import LISTING
 from pipeline.spec import DecodeMode, InputSpec
 from pipeline.staging import OpenRun
@@ -96,7 +96,8 @@ def bench_plan(rows: int) -> dict[str, float]:
         started = time.perf_counter()
         ledger = History.load(store).ledger()
         loaded = time.perf_counter()
-        plan = make_plan(_listing(rows), ledger, OpenRun(store, "", {}))
+        plan = Plan(ledger, OpenRun(store, "", {}))
+        plan.survey(_listing(rows))
         done = time.perf_counter()
     expected = rows // CHANGED_EVERY
     if (plan.counts.changed, plan.counts.unchanged) != (expected, rows - expected):

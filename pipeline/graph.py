@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,19 +31,27 @@ TASK_LIMITS: dict[str, Any] = {"max_retries": 3}
 ACTOR_LIMITS: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
 
 
-def execute(
-    blocks: Sequence[pa.Table],
-    decode: DecodeSettings,
-    bundle: ray.ObjectRef[ModelBundle],
-    infer: InferSettings,
-    sink: PartSink,
-    allocation: Allocation,
-) -> Committed:
+@dataclass(frozen=True)
+class Stages:
+    """What the stages of a run compute, and with what."""
+
+    decode: DecodeSettings
+    bundle: ray.ObjectRef[ModelBundle]
+    infer: InferSettings
+    allocation: Allocation
+
+    def limited_to(self, num_actors: int) -> Stages:
+        """The same with no more actors than this."""
+        actors = min(self.allocation.num_actors, num_actors)
+        return replace(self, allocation=replace(self.allocation, num_actors=actors))
+
+
+def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
     """Stream the blocks through decode and inference into the sink; what it committed."""
     _configure()
     work = ray.data.from_arrow(blocks)
-    decoded = _decode(work, decode, allocation)
-    results = _infer(decoded, bundle, infer, allocation)
+    decoded = _decode(work, stages.decode, stages.allocation)
+    results = _infer(decoded, stages.bundle, stages.infer, stages.allocation)
     results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
     return sink.committed
 

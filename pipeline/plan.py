@@ -17,6 +17,8 @@ from pipeline.objects import Kind
 from pipeline.schema import WORK
 from pipeline.staging import Deferred, OpenRun
 
+IMAGES_OF_A_SHARD = 1000
+
 
 @dataclass
 class Counts:
@@ -39,25 +41,99 @@ class Counts:
         return {**vars(self), "failed_before": dict(self.failed_before)}
 
 
-@dataclass
-class Plan:
-    """The work of a run, as WORK tables."""
+@dataclass(frozen=True)
+class Work:
+    """Something to do, as WORK tables."""
 
-    images: list[pa.Table]
-    shards: pa.Table
-    counts: Counts
-    ledger: Ledger
-    """Rows of closed runs, which know now which of them the listing met."""
-    staged: Ledger
-    """Rows of the open run, likewise."""
+    images: tuple[pa.Table, ...] = ()
+    shards: tuple[pa.Table, ...] = ()
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.images + other.images, self.shards + other.shards)
 
     @property
     def num_images(self) -> int:
         return sum(table.num_rows for table in self.images)
 
     @property
+    def num_shards(self) -> int:
+        return sum(table.num_rows for table in self.shards)
+
+    @property
     def is_empty(self) -> bool:
-        return not self.num_images and not self.shards.num_rows
+        return not self.num_images and not self.num_shards
+
+    @property
+    def weight(self) -> int:
+        """Images, a shard counting as a thousand: for choices that need no exact number."""
+        return self.num_images + IMAGES_OF_A_SHARD * self.num_shards
+
+    def blocks(self, block_size: int) -> Iterator[pa.Table]:
+        """Blocks of the data flow: shards one by one and first, since they take longest."""
+        for table in self.shards:
+            for row in range(table.num_rows):
+                yield table.slice(row, 1)
+        if self.images:
+            images = pa.concat_tables(self.images).combine_chunks()
+            for start in range(0, images.num_rows, block_size):
+                yield images.slice(start, block_size)
+
+
+class Plan:
+    """Compares a listing, table by table, with the rows that stand, and keeps the count.
+
+    What it holds does not grow with the work: the work is handed out as it is found.
+    """
+
+    def __init__(
+        self, ledger: Ledger, open_run: OpenRun, retry_codes: frozenset[str] = frozenset()
+    ) -> None:
+        """
+        Args:
+            ledger: rows of closed runs; empty when everything is to be done again.
+            open_run: its committed rows are not done twice.
+            retry_codes: failures with these codes count as not done.
+        """
+        self.ledger = ledger
+        """Rows of closed runs, which know which of them the listing has met."""
+        self.staged = open_run.ledger()
+        """Rows of the open run, likewise."""
+        self.counts = Counts()
+        self.num_images = 0
+        """Images to do, the members of shards not counted."""
+        self.is_complete = False
+        """Whether the listing has come to its end."""
+        self._open_run = open_run
+        self._closed_shards = open_run.closed_shards()
+        self._retry = np.array([code in retry_codes for code in ledger.codes], bool)
+        self._members_done: dict[str, int] = {}
+        self._late = Work()
+
+    def add(self, listing: pa.Table) -> Work:
+        """What there is to do of a LISTING table, but for what ``finish`` gives."""
+        is_image = pc.equal(listing["kind"], Kind.IMAGE.value)
+        images = self._images(listing.filter(is_image))
+        return images + self._shards(listing.filter(pc.invert(is_image)))
+
+    def finish(self) -> Work:
+        """After the whole listing: objects of which the open run has rows of another version.
+
+        They must not be begun before those rows are dropped, which only now can be told.
+        """
+        self.is_complete = True
+        self.counts.vanished = len(self.ledger.vanished().keys)
+        return self._late
+
+    def survey(self, listing: Iterable[pa.Table]) -> None:
+        """Take a whole listing, for the counts alone."""
+        for table in listing:
+            self.add(table)
+        self.finish()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was found to do so far."""
+        return not self.num_images and not self.counts.shards
 
     def expected_rows(self, closed_shards: dict[str, int], deferred: Deferred) -> int:
         """How many rows the run must have in the end, but for those that it left to the next.
@@ -65,88 +141,60 @@ class Plan:
         Raises:
             RunError: a shard was not read to its end.
         """
-        shards = [u for u in self.shards["uri"].to_pylist() if u not in deferred.shards]
+        shards = [uri for uri in self._members_done if uri not in deferred.shards]
         left = [uri for uri in shards if uri not in closed_shards]
         if left:
             raise RunError(
                 f"{len(left)} shards were not read to their end, the first is {left[0]}; "
                 "start the same command again"
             )
-        begun = len(pc.list_flatten(self.shards["_done"]))
+        begun = sum(self._members_done.values())
         members = sum(closed_shards[uri] for uri in shards)
         return self.counts.finished - begun + self.num_images - deferred.images + members
 
-    def blocks(self, block_size: int) -> Iterator[pa.Table]:
-        """Blocks of the data flow: shards one by one and first, since they take longest."""
-        for row in range(self.shards.num_rows):
-            yield self.shards.slice(row, 1)
-        if self.images:
-            images = pa.concat_tables(self.images).combine_chunks()
-            for start in range(0, images.num_rows, block_size):
-                yield images.slice(start, block_size)
+    def __str__(self) -> str:
+        """The counts in one line."""
+        counts = self.counts
+        known = {
+            "new": counts.new,
+            "changed": counts.changed,
+            "tried again": counts.retried,
+            "unchanged": counts.unchanged,
+            "finished before the interruption": counts.finished,
+            "vanished": counts.vanished,
+        }
+        shards = f" ({counts.shards} of them shards)" if counts.shards else ""
+        found = ", ".join(f"{number} {name}" for name, number in known.items() if number)
+        return f"{found or 'nothing listed'}{shards}"
 
-
-def make_plan(
-    listing: Iterable[pa.Table],
-    ledger: Ledger,
-    open_run: OpenRun,
-    retry_codes: frozenset[str] = frozenset(),
-) -> Plan:
-    """Compare the listing with the rows that stand.
-
-    Args:
-        listing: LISTING tables.
-        ledger: rows of closed runs; empty when everything is to be done again.
-        open_run: its committed rows are not done twice.
-        retry_codes: failures with these codes count as not done.
-    """
-    planner = _Planner(ledger, open_run, retry_codes)
-    images, shards = [], [WORK.empty_table()]
-    for table in listing:
-        is_image = pc.equal(table["kind"], Kind.IMAGE.value)
-        images.append(planner.images(table.filter(is_image)))
-        shards.append(planner.shards(table.filter(pc.invert(is_image))))
-    planner.counts.vanished = len(ledger.vanished().keys)
-    return Plan(
-        images=[table for table in images if table.num_rows],
-        shards=pa.concat_tables(shards, promote_options="default"),
-        counts=planner.counts,
-        ledger=ledger,
-        staged=planner.staged,
-    )
-
-
-class _Planner:
-    """Sorts listed objects, table by table, and counts."""
-
-    def __init__(self, ledger: Ledger, open_run: OpenRun, retry_codes: frozenset[str]) -> None:
-        self.ledger = ledger
-        self.open_run = open_run
-        self.staged = open_run.ledger()
-        self.closed_shards = open_run.closed_shards()
-        self.retry = np.array([code in retry_codes for code in ledger.codes], bool)
-        self.counts = Counts()
-
-    def images(self, table: pa.Table) -> pa.Table:
+    def _images(self, table: pa.Table) -> Work:
         staged = self.staged.images.match(table["uri"], table["source_version"])
         past = self.ledger.images.match(table["uri"], table["source_version"])
         todo = self._sort(past, staged, done=staged.same)
-        return _work(table.filter(pa.array(todo)), {})
+        self.num_images += int(todo.sum())
+        late, work = _split(_work(table, {}), todo, staged)
+        self._late += Work(images=late)
+        return Work(images=work)
 
-    def shards(self, table: pa.Table) -> pa.Table:
+    def _shards(self, table: pa.Table) -> Work:
         staged = self.staged.shards.match(table["uri"], table["source_version"])
         past = self.ledger.shards.match(table["uri"], table["source_version"])
         # The last row of a shard may have been committed before earlier ones.
-        whole = np.array([self.closed_shards.get(uri, -1) for uri in table["uri"].to_pylist()])
+        whole = np.array([self._closed_shards.get(uri, -1) for uri in table["uri"].to_pylist()])
         done = staged.same & (staged.rows == whole)
         todo = self._sort(past, staged, done)
         self.counts.shards += int(todo.sum())
         begun = table["uri"].filter(pa.array(staged.same & todo)).to_pylist()
-        return _work(table.filter(pa.array(todo)), self.open_run.members_done(set(begun)))
+        members = self._open_run.members_done(set(begun))
+        for uri in table["uri"].filter(pa.array(todo)).to_pylist():
+            self._members_done[uri] = len(members.get(uri, ()))
+        late, work = _split(_work(table, members), todo, staged)
+        self._late += Work(shards=late)
+        return Work(shards=work)
 
     def _sort(self, past: Matches, staged: Matches, done: Mask) -> Mask:
         """Count what the listed objects are; true where there is work."""
-        retried = past.failures[:, self.retry].any(axis=1)
+        retried = past.failures[:, self._retry].any(axis=1)
         kept = past.same & ~retried & ~staged.same
         todo: Mask = ~done & ~kept
         self.counts.new += int((todo & ~past.known).sum())
@@ -157,6 +205,16 @@ class _Planner:
         failed = zip(self.ledger.codes, past.failures[kept].sum(axis=0), strict=True)
         self.counts.failed_before.update({code: int(number) for code, number in failed if number})
         return todo
+
+
+def _split(
+    table: pa.Table, todo: Mask, staged: Matches
+) -> tuple[tuple[pa.Table, ...], tuple[pa.Table, ...]]:
+    """What is to do later, since rows of another version are in its way, and what at once."""
+    stale = staged.known & ~staged.same
+    parts = (table.filter(pa.array(todo & mask)) for mask in (stale, ~stale))
+    late, work = ((part,) if part.num_rows else () for part in parts)
+    return late, work
 
 
 def _work(listing: pa.Table, members_done: dict[str, list[str]]) -> pa.Table:

@@ -190,10 +190,10 @@ def is_closed(run: OpenRun) -> bool:
     return run.store.exists(f"{run.directory}/publish/manifest.json")
 
 
-def publish(run: OpenRun) -> None:
-    """Make a closed run visible; ``latest.json`` moves last. Safe to repeat."""
+def publish(run: OpenRun) -> dict[str, Any]:
+    """Make a closed run visible; ``latest.json`` moves last. Safe to repeat. Its manifest."""
     store, staged, target = run.store, f"{run.directory}/publish", f"{RUNS}/{run.run_id}"
-    manifest = store.read_json(f"{staged}/manifest.json")
+    manifest: dict[str, Any] = store.read_json(f"{staged}/manifest.json")
     if manifest["files"]:
         store.move(f"{staged}/data", f"{DATA}/run={run.run_id}")
     for path in store.list(staged):
@@ -204,3 +204,4 @@ def publish(run: OpenRun) -> None:
     latest = {"run_id": run.run_id, "manifest": f"{target}/manifest.json"}
     store.write_json(LATEST, latest | {"counts": manifest["counts"]})
     run.discard()
+    return manifest

@@ -27,7 +27,7 @@ from pipeline.report import render
 from pipeline.rescore import Groups, Rescorer
 from pipeline.retrospect import Retrospect
 from pipeline.run import RunResult
-from pipeline.spec import OutputSpec, Scores
+from pipeline.spec import OutputSpec, PolicySpec, Scores
 from pipeline.staging import OpenRun, Part, PartFooter, write_table
 from pipeline.storage import Store, join_uri, split_uri
 from pipeline.task import Clock, utc_now, versions
@@ -105,7 +105,7 @@ def relabel(spec: RelabelSpec) -> RunResult:
             raise RunError(
                 f"relabelling stopped: {one_line(error)}; start the same command again"
             ) from error
-    return RunResult(output, manifest, max_failure_rate=1.0)
+    return RunResult(output, manifest, PolicySpec(max_failure_rate=1.0))
 
 
 def _clear(output: Store) -> None:

@@ -5,28 +5,30 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 from ray.exceptions import RayError
 
-from pipeline.errors import ExitCode, RunError, one_line
+from pipeline.errors import ExitCode, RunError, UsageError, one_line
 from pipeline.forecast import Forecast
 from pipeline.history import History, check_open_run
 from pipeline.inventory import STORAGE_ERRORS, inventory
 from pipeline.lease import Lease
 from pipeline.ledger import Ledger
 from pipeline.model import LoadedModel
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan
 from pipeline.publish import is_closed, publish
 from pipeline.retrospect import alarms
-from pipeline.spec import RunSpec
+from pipeline.spec import PolicySpec, RunSpec
 from pipeline.staging import OpenRun
 from pipeline.storage import Store, join_uri, split_uri
 from pipeline.task import Clock, Task, utc_now
+from pipeline.waves import SETTLE_SECONDS, listing_ahead, waves
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -39,8 +41,9 @@ class RunResult:
 
     store: Store
     manifest: dict[str, Any]
-    max_failure_rate: float
-    fail_on_drift: bool = False
+    policy: PolicySpec
+    interrupted: RunResult | None = None
+    """The run before, if its publication was broken off and this start had to finish it."""
 
     @property
     def run_id(self) -> str:
@@ -65,13 +68,15 @@ class RunResult:
     @property
     def complaint(self) -> str | None:
         """Why a run that closed still counts as a failure, in one line."""
-        if self.failure_rate > self.max_failure_rate:
+        if self.failure_rate > self.policy.max_failure_rate:
             return (
                 f"{self.failure_rate:.1%} of the images failed, more than --max-failure-rate "
-                f"{self.max_failure_rate:.1%}; the failed rows of the table name the reasons"
+                f"{self.policy.max_failure_rate:.1%}; the failed rows of the table name the reasons"
             )
-        if self.fail_on_drift and self.alarms:
+        if self.policy.fail_on_drift and self.alarms:
             return f"the run differs from earlier ones ({'; '.join(self.alarms)}); see its report"
+        if self.interrupted is not None and (complaint := self.interrupted.complaint):
+            return f"of the run {self.interrupted.run_id}, published only now: {complaint}"
         return None
 
     @property
@@ -100,19 +105,22 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     store = Store(join_uri(*split_uri(spec.output.uri)))
     with clock.phase("model"):
         model = LoadedModel.load(spec)
-    with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
-        listing = list(inventory(spec.inputs, exclude=store.uri, kept=model.kept))
-    with Lease(store) as lease, _run_errors():
-        with clock.phase("plan"):
-            task = _take_up(spec, store, model, listing)
-        log.info("plan: %s", describe(task.plan))
-        if not task.plan.is_empty:
-            with clock.phase("execute"):
-                task.execute(stop_at, debug=debug)
-        lease.check()
-        with clock.phase("close"):
-            manifest = task.close(clock)
-    return RunResult(store, manifest, spec.policy.max_failure_rate, spec.policy.fail_on_drift)
+    with listing_ahead(_inventory(spec, store, model)) as listing:
+        with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
+            listing.settle(SETTLE_SECONDS)
+        with Lease(store) as lease, _run_errors():
+            interrupted = _finish_publication(spec, store)
+            with clock.phase("plan"):
+                task = _take_up(spec, store, model)
+                work = waves(listing, task.plan, task.open_run)
+                first = next(work)
+            if not first.is_empty:
+                with clock.phase("execute"):
+                    task.execute(chain([first], work), stop_at, debug=debug)
+            lease.check()
+            with clock.phase("close"):
+                manifest = task.close(clock)
+    return RunResult(store, manifest, spec.policy, interrupted)
 
 
 def forecast(spec: RunSpec) -> Forecast:
@@ -123,21 +131,31 @@ def forecast(spec: RunSpec) -> Forecast:
     """
     store = Store(join_uri(*split_uri(spec.output.uri)))
     model = LoadedModel.load(spec)
-    identity = model.identity
-    listing = inventory(spec.inputs, exclude=store.uri, kept=model.kept)
+    history = _history(spec, store, model.identity)
     open_run = OpenRun.find(store) or OpenRun(store, "", {"full": False})
-    history = _history(spec, store, identity)
-    full = spec.policy.full or open_run.record["full"]
-    return Forecast.of(_plan(spec, listing, history, open_run, full=full), history)
+    plan = _plan(spec, history, open_run, full=spec.policy.full or open_run.record["full"])
+    plan.survey(_inventory(spec, store, model))
+    return Forecast.of(plan, history)
 
 
-def _take_up(spec: RunSpec, store: Store, model: LoadedModel, listing: Iterable[pa.Table]) -> Task:
-    """Find out what is done, in closed runs and in the open one, and what is left."""
+def _inventory(spec: RunSpec, store: Store, model: LoadedModel) -> Iterator[pa.Table]:
+    return inventory(spec.inputs, exclude=store.uri, kept=model.kept)
+
+
+def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
+    """Publish the run that an earlier start closed, if it did not come to that."""
+    found = OpenRun.find(store)
+    if found is None or not is_closed(found):
+        return None
+    return RunResult(store, publish(found), spec.policy)
+
+
+def _take_up(spec: RunSpec, store: Store, model: LoadedModel) -> Task:
+    """Find out what is done, in closed runs and in the open one."""
     open_run = _reopen(spec, store, model.identity)
     history = _history(spec, store, model.identity)
     open_run = open_run or _begin(spec, store, model.identity)
-    plan = _plan(spec, listing, history, open_run, full=open_run.record["full"])
-    open_run.drop_stale(plan.staged)
+    plan = _plan(spec, history, open_run, full=open_run.record["full"])
     return Task(spec, model, history, open_run, plan)
 
 
@@ -149,30 +167,26 @@ def _history(spec: RunSpec, store: Store, identity: dict[str, Any]) -> History:
     return history
 
 
-def _plan(
-    spec: RunSpec,
-    listing: Iterable[pa.Table],
-    history: History,
-    open_run: OpenRun,
-    *,
-    full: bool,
-) -> Plan:
+def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> Plan:
     ledger = Ledger.from_tables([]) if full else history.ledger()
-    return make_plan(listing, ledger, open_run, frozenset(spec.policy.retry_failed))
+    return Plan(ledger, open_run, frozenset(spec.policy.retry_failed))
 
 
 def _reopen(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun | None:
-    """The run that an earlier attempt left open; one that only wants moving is moved."""
+    """The run that an earlier attempt left open; one that has no row yet binds nobody."""
     found = OpenRun.find(store)
     if found is None:
-        return None
-    if is_closed(found):
-        publish(found)
         return None
     if spec.policy.discard_open_run:
         found.discard()
         return None
-    check_open_run(found, identity, _inputs(spec))
+    try:
+        check_open_run(found, identity, _inputs(spec))
+    except UsageError:
+        if found.parts:
+            raise
+        found.discard()
+        return None
     log.info("continuing run %s: %d rows are done", found.run_id, sum(p.rows for p in found.parts))
     found.record["attempts"] += 1
     found.record["full"] |= spec.policy.full
@@ -201,22 +215,6 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
         "uri_column": inputs.uri_column,
         "image_column": inputs.image_column,
     }
-
-
-def describe(plan: Plan) -> str:
-    """The plan in one line."""
-    counts = plan.counts
-    known = {
-        "new": counts.new,
-        "changed": counts.changed,
-        "tried again": counts.retried,
-        "unchanged": counts.unchanged,
-        "finished before the interruption": counts.finished,
-        "vanished": counts.vanished,
-    }
-    shards = f" ({counts.shards} of them shards)" if counts.shards else ""
-    found = ", ".join(f"{number} {name}" for name, number in known.items() if number)
-    return f"{found or 'nothing listed'}{shards}"
 
 
 @contextmanager

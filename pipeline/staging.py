@@ -1,14 +1,14 @@
 """The open run: what a run has committed but not yet published, and how it is taken up again.
 
     OUT/_open/<run_id>/open.json                  what the run is
-    OUT/_open/<run_id>/parts/<attempt>-<n>.parquet    rows; committed as soon as they stand there
+    OUT/_open/<run_id>/parts/<attempt>-<wave>-<n>.parquet    rows, committed as soon as they stand
 
-Exactly-once rests on three rules. A part is written under a name made of the attempt and the
-number of Ray's write task, so that a retried task overwrites its own file. An attempt takes over
-the parts that it finds when it starts, and no later ones, and writes their names into the run's
-record: what a worker of a killed driver still commits afterwards belongs to no attempt, neither
-this one nor the next. And the parts of a run are the ones that its closing attempt names, not
-whatever lies in the directory.
+Exactly-once rests on three rules. A part is written under a name made of the attempt, its wave and
+the number of Ray's write task, so that a retried task overwrites its own file. An attempt takes
+over the parts that it finds when it starts, and no later ones, and writes their names into the
+run's record: what a worker of a killed driver still commits afterwards belongs to no attempt,
+neither this one nor the next. And the parts of a run are the ones that its closing attempt names,
+not whatever lies in the directory.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class OpenRun:
     def _record_name(self) -> str:
         return f"{self.directory}/open.json"
 
-    def part_name(self, task: int) -> str:
-        return f"{self.directory}/parts/{self.attempt}-{task:06d}.parquet"
+    def part_name(self, task: int, wave: int = 0) -> str:
+        return f"{self.directory}/parts/{self.attempt}-{wave:03d}-{task:06d}.parquet"
 
     def _committed(self) -> Iterator[Part]:
         """The parts that the last attempt took over, and its own."""
@@ -196,7 +196,8 @@ class OpenRun:
         return members
 
     def drop_stale(self, ledger: Ledger) -> None:
-        """Forget rows whose object has changed or gone since an earlier attempt wrote them."""
+        """Forget rows whose object has changed or gone since an earlier attempt wrote them; to be
+        called before this attempt's own parts are added."""
         current = ledger.current()
         if len(current.keys) < len(ledger):
             self.parts = [part for old in self.parts if (part := self._rewrite(old, current))]

@@ -6,34 +6,34 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import pyarrow as pa
 import ray
 
 from pipeline.cluster import Allocation, ray_session
 from pipeline.decode import DecodeSettings
-from pipeline.graph import execute
+from pipeline.graph import Stages, execute
 from pipeline.history import History
 from pipeline.item import ReadOptions
 from pipeline.model import LoadedModel
-from pipeline.plan import Plan
+from pipeline.plan import Plan, Work
 from pipeline.progress import Progress, Reporter
 from pipeline.publish import CLASSES_FILE, Tally, balance, close, merge
 from pipeline.report import render
 from pipeline.retrospect import Retrospect
 from pipeline.reuse import Contents
 from pipeline.spec import InputSpec, RunSpec
-from pipeline.staging import Committed, Deferred, OpenRun
+from pipeline.staging import Committed, OpenRun
 from pipeline.storage import WorkerEnvironment, join_uri, split_uri
 from pipeline.write import PartSink
 
 THUMBNAILS = 48
+TASKS_OF_A_WAVE = 2000
 VANISHED_LISTED = 10_000
 _PACKAGES = ("cvt-batch", "ray", "torch", "pyarrow", "pillow", "numpy", "fsspec", "s3fs")
 
@@ -62,52 +62,56 @@ class Task:
     history: History
     open_run: OpenRun
     plan: Plan
-    deferred: Deferred = field(default_factory=Deferred)
+    committed: Committed = field(default_factory=Committed)
     totals: dict[str, float] = field(default_factory=dict)
     """What the workers reported."""
 
-    def execute(self, stop_at: float | None, *, debug: bool) -> None:
+    def execute(self, waves: Iterable[Work], stop_at: float | None, *, debug: bool) -> None:
         """Compute; the open run owns the new parts afterwards."""
         with ray_session(self.spec.compute, debug=debug) as allocation:
-            blocks = list(self.plan.blocks(self.spec.compute.block_size))
-            if not self.plan.counts.shards:  # a shard is one block of work and many of images
-                actors = min(allocation.num_actors, len(blocks))
-                allocation = replace(allocation, num_actors=actors)
             log.info("%s", allocation.describe())
-            expected = None if self.plan.counts.shards else self.plan.num_images
-            with Progress(expected, done=self.plan.counts.finished) as progress:
-                committed = self._stream(blocks, allocation, stop_at, progress.reporter)
+            with Progress(done=self.plan.counts.finished) as progress:
+                stages = self._stages(allocation, stop_at, progress.reporter)
+                for number, work in enumerate(waves):
+                    progress.expected = self._num_images
+                    if not work.is_empty:
+                        self.committed += self._stream(number, work, stages)
                 self.totals = progress.totals()
-            self.open_run.parts += committed.parts
-            self.deferred = committed.deferred
+        self.open_run.parts += self.committed.parts
 
-    def _stream(
-        self,
-        blocks: list[pa.Table],
-        allocation: Allocation,
-        stop_at: float | None,
-        reporter: Reporter,
-    ) -> Committed:
-        environment = WorkerEnvironment.capture()
-        compute, inputs = self.spec.compute, self.spec.inputs
+    @property
+    def _num_images(self) -> int | None:
+        """How many images there are to do, if that is known."""
+        is_known = self.plan.is_complete and not self.plan.counts.shards
+        return self.plan.num_images if is_known else None
+
+    def _stages(self, allocation: Allocation, stop_at: float | None, reporter: Reporter) -> Stages:
+        """What the waves have in common."""
+        inputs = self.spec.inputs
         decode = DecodeSettings(
             processor=self.model.bundle.processor,
             mode=self.spec.model.decode,
-            environment=environment,
+            environment=WorkerEnvironment.capture(),
             max_pixels=inputs.max_pixels,
             max_bytes=inputs.max_bytes,
             read=ReadOptions.of(inputs, self.model.kept),
-            block_size=compute.block_size,
+            block_size=self.spec.compute.block_size,
             stop_at=stop_at,
             known_contents=ray.put(self.contents.index()) if self._reuses_content else None,
-            thumbnail_rate=THUMBNAILS / _guess_images(self.plan),
             reporter=reporter,
         )
         infer = self.model.infer_settings(
             on_gpu=allocation.on_gpu, threads=allocation.actor_threads, reporter=reporter
         )
-        sink = PartSink(self.open_run, _rows_per_part(self.plan), environment)
-        return execute(blocks, decode, ray.put(self.model.bundle), infer, sink, allocation)
+        return Stages(decode, ray.put(self.model.bundle), infer, allocation)
+
+    def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
+        blocks = list(work.blocks(images_per_task(work, self.spec.compute.block_size)))
+        sink = PartSink(self.open_run, number, rows_per_part(work), stages.decode.environment)
+        decode = replace(stages.decode, thumbnail_rate=THUMBNAILS / work.weight)
+        # A shard is one block of work and many of images.
+        most = stages.allocation.num_actors if work.shards else len(blocks)
+        return execute(blocks, replace(stages, decode=decode).limited_to(most), sink)
 
     @property
     def contents(self) -> Contents:
@@ -143,7 +147,7 @@ class Task:
         return manifest
 
     def _manifest(self, tally: Tally, clock: Clock) -> dict[str, Any]:
-        record = self.open_run.record
+        record, deferred = self.open_run.record, self.committed.deferred
         policy = replace(self.spec.policy, full=record["full"])
         vanished = self.history.names(self.plan.ledger.vanished(), _roots(self.spec.inputs))
         return {
@@ -151,8 +155,8 @@ class Task:
             "started": record["started"],
             "finished": utc_now(),
             "attempts": record["attempts"],
-            "counts": balance(self.plan, self.open_run, tally, self.deferred),
-            "deferred": {"images": self.deferred.images, "shards": len(self.deferred.shards)},
+            "counts": balance(self.plan, self.open_run, tally, deferred),
+            "deferred": {"images": deferred.images, "shards": len(deferred.shards)},
             "failures": dict(tally.failures.most_common()),
             "labels": dict(tally.labels.most_common()),
             "plan": self.plan.counts.to_dict() | {"vanished": len(vanished)},
@@ -171,15 +175,16 @@ def _roots(inputs: InputSpec) -> list[str]:
     return [join_uri(*split_uri(uri)).split("*")[0].split("?")[0] for uri in inputs.uris]
 
 
-def _guess_images(plan: Plan) -> int:
-    """Images to do, a shard counting as a thousand: only for choices that need no exact number."""
-    return plan.num_images + 1000 * plan.counts.shards
+def rows_per_part(work: Work) -> int:
+    """Small enough that a crash costs little, large enough that a wave has at most some hundred
+    parts: a two-hundredth of it, between 256 and 16,384 rows."""
+    return min(max(work.weight // 200, 256), 16_384)
 
 
-def _rows_per_part(plan: Plan) -> int:
-    """Small enough that a crash costs little, large enough that a run has at most some thousand
-    parts: a two-hundredth of the run, between 256 and 16,384 rows."""
-    return min(max(_guess_images(plan) // 200, 256), 16_384)
+def images_per_task(work: Work, block_size: int) -> int:
+    """A block of decoded images per task, more where that would make thousands of tasks: each
+    costs Ray's scheduler some 15 ms, whatever its size."""
+    return block_size * min(max(work.num_images // (TASKS_OF_A_WAVE * block_size), 1), 8)
 
 
 def utc_now() -> str:

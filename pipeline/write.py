@@ -19,8 +19,11 @@ from pipeline.storage import WorkerEnvironment
 class PartSink(Datasink[Committed]):
     """Writes one part per write task and tells the driver what it committed."""
 
-    def __init__(self, run: OpenRun, rows_per_part: int, environment: WorkerEnvironment) -> None:
+    def __init__(
+        self, run: OpenRun, wave: int, rows_per_part: int, environment: WorkerEnvironment
+    ) -> None:
         self.run = run
+        self.wave = wave
         self.rows_per_part = rows_per_part
         self.environment = environment
         self.committed = Committed()
@@ -43,7 +46,7 @@ class PartSink(Datasink[Committed]):
         if not table.num_rows:
             return Committed(deferred=deferred)
         footer = _footer(table)
-        name = self.run.part_name(ctx.task_idx)
+        name = self.run.part_name(ctx.task_idx, self.wave)
         write_table(self.run.store, name, footer.attach(published(table)))
         return Committed((Part(name, table.num_rows, footer),), deferred)
 

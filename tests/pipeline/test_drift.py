@@ -15,6 +15,7 @@ from pipeline.drift import Change, compare
 from pipeline.retrospect import alarms
 from pipeline.review import top_margin
 from pipeline.run import RunResult
+from pipeline.spec import PolicySpec
 from pipeline.staging import read_table
 from pipeline.storage import Store
 from pipeline.summary import Moments, Summary, count_scores, score_bins
@@ -280,8 +281,8 @@ class TestClosedRuns:
             manifest = close_run(
                 local_store, rows_of(softmax(seed, 300, favour=favour), CLASSES), CLASSES
             )
-            strict = RunResult(local_store, manifest, 0.1, fail_on_drift=True)
-            assert RunResult(local_store, manifest, 0.1).exit_code == 0
+            strict = RunResult(local_store, manifest, PolicySpec(fail_on_drift=True))
+            assert RunResult(local_store, manifest, PolicySpec()).exit_code == 0
             assert strict.exit_code == (3 if favour else 0)
         assert strict.complaint is not None
         statistic = r"label shares: population stability index \d\.\d+, threshold 0\.25"

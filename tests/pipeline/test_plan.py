@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from pipeline.errors import RunError
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan, Work
 from pipeline.schema import WORK
 from pipeline.staging import Deferred, OpenRun, read_table
 from pipeline.storage import Store
@@ -14,12 +14,21 @@ from tests.pipeline.world import Row, World, is_shard, listing_of, random_world
 SEEDS = range(40)
 
 
-def plan_of(world: World, store: Store, *retry: str) -> tuple[Plan, OpenRun]:
+def plan_of(world: World, store: Store, *retry: str) -> tuple[Plan, Work, OpenRun]:
     open_run = world.open_run(store)
-    listing = listing_of(world.listing)
-    plan = make_plan(listing, world.ledger(), open_run, frozenset(retry))
+    plan = Plan(world.ledger(), open_run, frozenset(retry))
+    early = sum((plan.add(table) for table in listing_of(world.listing)), Work())
+    late = plan.finish()
+    # What is begun before stale rows are dropped has none of them.
+    stale = {row.object for part in world.parts for row in part if not world.is_current(row)}
+    assert not stale & set(uris_of(early))
+    assert set(uris_of(late)) <= stale
     open_run.drop_stale(plan.staged)
-    return plan, open_run
+    return plan, early + late, open_run
+
+
+def uris_of(work: Work) -> list[str]:
+    return [uri for table in (*work.images, *work.shards) for uri in table["uri"].to_pylist()]
 
 
 def staged_rows(run: OpenRun) -> Counter[tuple[str, str]]:
@@ -35,18 +44,16 @@ def staged_rows(run: OpenRun) -> Counter[tuple[str, str]]:
 def test_plan_is_what_brute_force_says(seed: int, local_store: Store) -> None:
     world = random_world(seed)
     retry = ["timeout"] if seed % 2 else []
-    plan, run = plan_of(world, local_store, *retry)
+    plan, work, run = plan_of(world, local_store, *retry)
     counts, todo = world.expected(frozenset(retry))
 
     assert {name: value for name, value in plan.counts.to_dict().items() if value} == {
         name: value for name, value in counts.items() if value
     }
-    images = [uri for table in plan.images for uri in table["uri"].to_pylist()]
-    shards = plan.shards["uri"].to_pylist()
-    assert len(images) + len(shards) == len(todo)
-    assert {*images, *shards} == todo
-    assert plan.is_empty == (not todo)
-    for row in plan.shards.to_pylist():
+    assert sorted(uris_of(work)) == sorted(todo)
+    assert plan.is_empty == work.is_empty == (not todo)
+    assert work.num_images == plan.num_images == len(todo) - work.num_shards
+    for row in (row for table in work.shards for row in table.to_pylist()):
         done = [member.uri for member in world.done(row["uri"])]
         assert sorted(row["_done"] or []) == sorted(done)
 
@@ -62,7 +69,7 @@ def test_plan_is_what_brute_force_says(seed: int, local_store: Store) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_expected_rows_count_what_the_run_will_hold(seed: int, local_store: Store) -> None:
     world = random_world(seed)
-    plan, run = plan_of(world, local_store)
+    plan, _, run = plan_of(world, local_store)
     _, todo = world.expected(frozenset())
     sizes = {uri: len(world.done(uri)) + seed % 5 + 1 for uri in todo if is_shard(uri)}
     finished = sum(len(world.done(uri)) for uri in world.listing if uri not in todo)
@@ -82,7 +89,7 @@ def test_expected_rows_count_what_the_run_will_hold(seed: int, local_store: Stor
 
 def test_expected_rows_need_every_shard_closed(local_store: Store) -> None:
     world = World(listing={"a.tar": "A", "b.tar": "A"})
-    plan, _ = plan_of(world, local_store)
+    plan, _, _ = plan_of(world, local_store)
     with pytest.raises(RunError, match=r"1 shards.*b\.tar.*start the same command again"):
         plan.expected_rows({"a.tar": 3}, Deferred())
 
@@ -95,10 +102,10 @@ class TestShards:
 
     def todo(self, store: Store, **world: object) -> list[str] | None:
         """The members not to be done again; None if the shard is not to be read."""
-        plan, _ = plan_of(World(listing={"s.tar": "A"}, **world), store)  # type: ignore[arg-type]
-        if plan.is_empty:
+        _, work, _ = plan_of(World(listing={"s.tar": "A"}, **world), store)  # type: ignore[arg-type]
+        if work.is_empty:
             return None
-        done: list[str] = plan.shards["_done"].to_pylist()[0] or []
+        done: list[str] = work.shards[0]["_done"].to_pylist()[0] or []
         return done
 
     def test_closed(self, local_store: Store) -> None:
@@ -119,7 +126,7 @@ class TestShards:
         """Closed in version B with two rows; then begun in version A, two rows of four."""
         old = [Row(m.uri, "B", None, m.shard) for m in MEMBERS[:2]]
         world = World(listing={"s.tar": "A"}, parts=[old], closed={"s.tar": 2})
-        _, run = plan_of(world, local_store)
+        _, _, run = plan_of(world, local_store)
         assert not run.parts
         assert not run.closed_shards()
 
@@ -144,7 +151,7 @@ class TestShards:
     @pytest.mark.parametrize("name", ["s.TAR", "s.Tgz", "s.tar.GZ", "new\nline.tar", "a.tar/s.tar"])
     def test_odd_names_of_shards(self, local_store: Store, name: str) -> None:
         rows = [Row(f"{name}#{n}\n.jpg", "A", None, name) for n in range(3)]
-        plan, _ = plan_of(World(listing={name: "A"}, runs=[rows]), local_store)
+        plan, _, _ = plan_of(World(listing={name: "A"}, runs=[rows]), local_store)
         assert plan.is_empty
         assert plan.counts.unchanged == 3
 
@@ -153,10 +160,10 @@ class TestShards:
     ) -> None:
         rows = [*MEMBERS[:2], Row("s.tar", "A", "storage_error", "s.tar")]
         world = World(listing={"s.tar": "A"}, runs=[rows])
-        plan, _ = plan_of(world, local_store)
+        plan, _, _ = plan_of(world, local_store)
         assert plan.is_empty
         assert plan.counts.failed_before == {"storage_error": 1}
-        plan, _ = plan_of(world, local_store, "storage_error")
+        plan, _, _ = plan_of(world, local_store, "storage_error")
         assert (plan.counts.retried, plan.counts.shards, plan.counts.unchanged) == (1, 1, 0)
 
 
@@ -165,17 +172,17 @@ class TestImages:
         self, local_store: Store
     ) -> None:
         runs = [[Row("a.jpg", version)] for version in "AB"]
-        plan, _ = plan_of(World(listing={"a.jpg": "A"}, runs=runs), local_store)
+        plan, _, _ = plan_of(World(listing={"a.jpg": "A"}, runs=runs), local_store)
         assert plan.counts.changed == 1
-        plan, _ = plan_of(World(listing={"a.jpg": "B"}, runs=runs), local_store)
+        plan, _, _ = plan_of(World(listing={"a.jpg": "B"}, runs=runs), local_store)
         assert plan.counts.unchanged == 1
 
     def test_newest_run_says_whether_a_failure_stands(self, local_store: Store) -> None:
         runs = [[Row("a.jpg", "A", "timeout")], [Row("a.jpg", "A")]]
-        plan, _ = plan_of(World(listing={"a.jpg": "A"}, runs=runs), local_store, "timeout")
+        plan, _, _ = plan_of(World(listing={"a.jpg": "A"}, runs=runs), local_store, "timeout")
         assert plan.is_empty
         runs.reverse()
-        plan, _ = plan_of(World(listing={"a.jpg": "A"}, runs=runs), local_store, "timeout")
+        plan, _, _ = plan_of(World(listing={"a.jpg": "A"}, runs=runs), local_store, "timeout")
         assert plan.counts.retried == 1
 
     def test_retried_row_of_an_earlier_attempt_is_not_retried_again(
@@ -183,21 +190,21 @@ class TestImages:
     ) -> None:
         row = Row("a.jpg", "A", "timeout")
         world = World(listing={"a.jpg": "A"}, runs=[[row]], parts=[[row]])
-        plan, _ = plan_of(world, local_store, "timeout")
+        plan, _, _ = plan_of(world, local_store, "timeout")
         assert plan.is_empty
         assert plan.counts.finished == 1
 
     def test_object_that_vanished_between_attempts_leaves_the_run(self, local_store: Store) -> None:
         world = World(listing={"a.jpg": "A"}, parts=[[Row("a.jpg", "A"), Row("b.jpg", "A")]])
-        plan, run = plan_of(world, local_store)
+        plan, _, run = plan_of(world, local_store)
         assert (plan.counts.finished, plan.counts.vanished) == (1, 0)
         assert staged_rows(run) == {("a.jpg", "A"): 1}
 
 
 def test_blocks_hold_shards_one_by_one_and_then_the_images(local_store: Store) -> None:
     names = [f"{n}.jpg" for n in range(10)] + ["a.tar", "b.tar"]
-    plan, _ = plan_of(World(listing=dict.fromkeys(names, "A")), local_store)
-    blocks = list(plan.blocks(4))
+    _, work, _ = plan_of(World(listing=dict.fromkeys(names, "A")), local_store)
+    blocks = list(work.blocks(4))
     assert all(block.schema == WORK for block in blocks)
     uris = [block["uri"].to_pylist() for block in blocks]
     assert uris == [["a.tar"], ["b.tar"], names[:4], names[4:8], names[8:10]]

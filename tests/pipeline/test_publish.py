@@ -18,7 +18,7 @@ import pipeline.publish
 from pipeline.errors import RunError
 from pipeline.history import History
 from pipeline.ledger import Ledger
-from pipeline.plan import make_plan
+from pipeline.plan import Plan
 from pipeline.publish import Tally, balance, close, is_closed, merge, publish
 from pipeline.schema import result_schema
 from pipeline.staging import Deferred, OpenRun, Part, PartFooter, write_table
@@ -216,7 +216,8 @@ class TestBalance:
         objects = dict.fromkeys(names(10), "A") | {
             name.replace("_", "."): v for name, v in listing.items()
         }
-        plan = make_plan(listing_of(objects), Ledger.from_tables([]), empty)
+        plan = Plan(Ledger.from_tables([]), empty)
+        plan.survey(listing_of(objects))
         return balance(plan, run, merge(run, METADATA, 4), Deferred())
 
     def test_balanced(self, local_store: Store) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline.staging
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan
 from pipeline.staging import OpenRun, Part, PartFooter, read_columns, read_table, write_table
 from pipeline.storage import Store
 from tests.pipeline.world import Row, World, listing_of, table_of
@@ -38,7 +38,8 @@ def attempt(store: Store) -> OpenRun:
 
 
 def plan_of(listing: dict[str, str], run: OpenRun) -> Plan:
-    plan = make_plan(listing_of(listing), World().ledger(), run)
+    plan = Plan(World().ledger(), run)
+    plan.survey(listing_of(listing))
     run.drop_stale(plan.staged)
     return plan
 

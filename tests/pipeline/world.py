@@ -116,7 +116,11 @@ class World:
     def done(self, uri: str) -> list[Row]:
         """The open run's rows of a listed object that are still good."""
         rows = [row for part in self.parts for row in part if row.object == uri]
-        return [row for row in rows if row.version == self.listing[uri]]
+        return [row for row in rows if self.is_current(row)]
+
+    def is_current(self, row: Row) -> bool:
+        """Whether the object of a row is listed in the row's version."""
+        return self.listing.get(row.object) == row.version
 
     def _newest_version(self, uri: str) -> str | None:
         for rows in reversed(self.runs):
