@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.errors import UsageError, one_line
 from pipeline.ledger import HashIndex, Ledger, hash_strings
 from pipeline.provenance import differences
 from pipeline.staging import OpenRun, read_columns
-from pipeline.storage import Store
+from pipeline.storage import Store, join_uri, split_uri
 
 RUNS = "runs"
 DATA = "data"
@@ -31,6 +31,12 @@ class ClosedRun:
         """What must agree between runs whose rows stand in one table."""
         identity: dict[str, Any] = self.manifest["identity"]
         return identity
+
+    @property
+    def inputs(self) -> list[str]:
+        """The INPUT arguments."""
+        uris: list[str] = self.manifest["spec"]["inputs"]["uris"]
+        return uris
 
     @property
     def files(self) -> list[str]:
@@ -62,15 +68,17 @@ class History:
                 "restore it, or do everything again with --full"
             ) from error
 
-    def names(self, index: HashIndex, below: Iterable[str]) -> list[str]:
-        """The uris of live rows that are in the index and start with one of ``below``."""
+    def vanished(self, gone: HashIndex, inputs: Sequence[str]) -> list[str]:
+        """The uris of live rows that are in the index and came out of these INPUTs: of a run over
+        the same ones (a list names images anywhere), or from below one of them."""
         names: set[str] = set()
-        roots = tuple(below)
-        for run in self.runs if len(index.keys) else ():
+        roots = tuple(_root(uri) for uri in inputs)
+        for run in self.runs if len(gone.keys) else ():
+            below = ("",) if run.inputs == list(inputs) else roots
             for table in read_columns(self.store, run.files, ["uri"]):
-                found, _ = index.find(hash_strings(table["uri"]))
+                found, _ = gone.find(hash_strings(table["uri"]))
                 uris = table["uri"].filter(pa.array(found)).to_pylist()
-                names.update(uri for uri in uris if uri.startswith(roots))
+                names.update(uri for uri in uris if uri.startswith(below))
         return sorted(names)
 
     def check(self, identity: dict[str, Any]) -> None:
@@ -85,6 +93,11 @@ class History:
 
 _CLOSED_ADVICE = "--full redoes everything with the new settings, --allow-mixed keeps both"
 _OPEN_ADVICE = "finish it with its own settings, or start over with --discard-open-run"
+
+
+def _root(uri: str) -> str:
+    """What every uri under an INPUT starts with."""
+    return join_uri(*split_uri(uri)).split("*")[0].split("?")[0]
 
 
 def _live_runs(store: Store) -> Iterator[ClosedRun]:

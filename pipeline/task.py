@@ -27,9 +27,9 @@ from pipeline.publish import CLASSES_FILE, Tally, balance, close, merge
 from pipeline.report import render
 from pipeline.retrospect import Retrospect
 from pipeline.reuse import Contents
-from pipeline.spec import InputSpec, RunSpec
+from pipeline.spec import RunSpec
 from pipeline.staging import Committed, OpenRun
-from pipeline.storage import WorkerEnvironment, join_uri, split_uri
+from pipeline.storage import WorkerEnvironment
 from pipeline.write import PartSink
 
 THUMBNAILS = 48
@@ -149,7 +149,7 @@ class Task:
     def _manifest(self, tally: Tally, clock: Clock) -> dict[str, Any]:
         record, deferred = self.open_run.record, self.committed.deferred
         policy = replace(self.spec.policy, full=record["full"])
-        vanished = self.history.names(self.plan.ledger.vanished(), _roots(self.spec.inputs))
+        vanished = self.history.vanished(self.plan.ledger.vanished(), self.spec.inputs.uris)
         return {
             "run_id": self.open_run.run_id,
             "started": record["started"],
@@ -168,11 +168,6 @@ class Task:
             "timings": clock.seconds | {f"stage_{k}": round(v, 3) for k, v in self.totals.items()},
             "versions": versions(),
         }
-
-
-def _roots(inputs: InputSpec) -> list[str]:
-    """What every uri under an INPUT starts with."""
-    return [join_uri(*split_uri(uri)).split("*")[0].split("?")[0] for uri in inputs.uris]
 
 
 def rows_per_part(work: Work) -> int:

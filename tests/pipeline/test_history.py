@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from pipeline.errors import UsageError
@@ -31,6 +32,7 @@ def closed(
     *,
     full: bool = False,
     identity: dict[str, Any] = IDENTITY,
+    inputs: tuple[str, ...] = (),
 ) -> None:
     """A published run; nothing was computed for it."""
     open_run = OpenRun(store, run_id, {})
@@ -42,7 +44,7 @@ def closed(
     manifest = {
         "run_id": run_id,
         "identity": identity,
-        "spec": {"policy": {"full": full}},
+        "spec": {"policy": {"full": full}, "inputs": {"uris": list(inputs)}},
         "files": tally.files,
         "counts": {"listed": len(rows), "ok": tally.ok, "failed": tally.failed, "skipped": 0},
         "finished": "2026-01-01T00:00:00Z",
@@ -51,6 +53,28 @@ def closed(
         "labels": {},
     }
     close(open_run, manifest, "")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "vanished"),
+    [
+        (["/lists/a.txt"], ["/photos/1.jpg", "s3://b/x.jpg"]),
+        (["/photos"], ["/photos/1.jpg"]),
+        (["s3://b/*.jpg"], ["s3://b/x.jpg"]),
+        (["/lists/a.txt", "/photos"], ["/photos/1.jpg"]),
+        (["/other"], []),
+    ],
+)
+def test_vanished_of_these_inputs(
+    local_store: Store, inputs: list[str], vanished: list[str]
+) -> None:
+    """A list names images anywhere: what a run over the same list had, came from it."""
+    rows = [Row("/photos/1.jpg", "A"), Row("s3://b/x.jpg", "A"), Row("/photos/2.jpg", "A")]
+    closed(local_store, "1", rows, inputs=("/lists/a.txt",))
+    history = History.load(local_store)
+    ledger = history.ledger()
+    ledger.images.match(pa.chunked_array([["/photos/2.jpg"]]), pa.chunked_array([["A"]]))
+    assert history.vanished(ledger.vanished(), inputs) == vanished
 
 
 class TestLiveRuns:

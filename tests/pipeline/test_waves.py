@@ -83,10 +83,10 @@ def test_work_is_handed_out_while_the_listing_goes_on(bucket: Bucket, local_stor
         plan, open_run = fresh_plan(local_store)
         found = waves(listing, plan, open_run)
         assert uris(next(found)) == names(14)
-        assert not plan.is_complete
+        complete = [plan.is_complete]
         bucket.open(5)
         assert uris(next(found)) == names(28)[14:]
-        assert plan.is_complete
+        assert [*complete, plan.is_complete] == [False, True]
         assert next(found, None) is None
 
 
