@@ -34,6 +34,7 @@ from pipeline.spec import (
     Pooling,
     RunSpec,
     Scores,
+    Sink,
 )
 from pipeline.tables import IMAGE_COLUMNS
 
@@ -155,6 +156,8 @@ def _add_io(parser: argparse.ArgumentParser) -> None:
         help="score from which on a class stands in `labels`: a number, or a JSON file of label to "
         'number ("*" for the rest)')  # fmt: skip
     add("--rows-per-file", type=int, metavar="N", help="by default files of about 256 MiB")
+    add("--sink", choices=get_args(Sink), default=OutputSpec.sink,
+        help="lance: also keep the newest row of every image in OUT/images.lance")  # fmt: skip
     add("--review", type=int, default=OutputSpec.review, metavar="K",
         help="uncertain images to list, and images unlike earlier ones (%(default)s)")  # fmt: skip
 
@@ -269,6 +272,7 @@ def run_spec(arguments: argparse.Namespace, *, top_k: int | None, embeddings: bo
                 "embedding_dtype",
                 "rows_per_file",
                 "review",
+                "sink",
             ),
         ),
         compute=ComputeSpec(

@@ -11,7 +11,7 @@ from typing import get_args
 from jobs import _cli
 from pipeline.errors import ExitCode, one_line
 from pipeline.relabel import RelabelSpec, relabel
-from pipeline.spec import Scores
+from pipeline.spec import Scores, Sink
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--full", action="store_true", help="do everything again, not only what is new")
     add("--review", type=int, default=RelabelSpec.review, metavar="K",
         help="uncertain images to list, and images unlike earlier ones (%(default)s)")  # fmt: skip
+    add("--sink", choices=get_args(Sink), default=RelabelSpec.sink,
+        help="lance: also keep the newest row of every image in NEW_OUT/images.lance")  # fmt: skip
     add("--debug", action="store_true", help="tracebacks")
     return parser
 

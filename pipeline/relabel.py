@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline import lance
 from pipeline.columns import check_threshold_names, class_thresholds
 from pipeline.errors import RunError, UsageError, one_line
 from pipeline.head import Head
@@ -27,7 +28,7 @@ from pipeline.report import render
 from pipeline.rescore import Groups, Rescorer
 from pipeline.retrospect import Retrospect
 from pipeline.run import RunResult
-from pipeline.spec import OutputSpec, PolicySpec, Scores
+from pipeline.spec import OutputSpec, PolicySpec, Scores, Sink
 from pipeline.staging import OpenRun, Part, PartFooter, write_table
 from pipeline.storage import Store, join_uri, split_uri
 from pipeline.task import Clock, utc_now, versions
@@ -64,6 +65,8 @@ class RelabelSpec:
     full: bool = False
     """Do everything again."""
     review: int = OutputSpec.review
+    sink: Sink = OutputSpec.sink
+    """"lance" also keeps a Lance dataset of the new output; the old one has its own."""
 
     def __post_init__(self) -> None:
         asked = (self.label_map, self.thresholds, self.head, self.top_k)
@@ -79,6 +82,7 @@ class RelabelSpec:
             top_k=DEFAULT_TOP_K if self.top_k is None else self.top_k,
             thresholds=self.thresholds,
             review=self.review,
+            sink=self.sink,
         )
         if split_uri(self.source) == split_uri(self.output):
             raise UsageError("--output is the output to read; name another, for a new table")
@@ -92,8 +96,9 @@ def relabel(spec: RelabelSpec) -> RunResult:
         RunError: the run stays open; the same call does it again.
     """
     clock = Clock()
-    job = _Job.prepare(spec)
     output = Store(join_uri(*split_uri(spec.output)))
+    lance.check(spec.sink, output)
+    job = _Job.prepare(spec)
     with Lease(output) as lease:
         try:
             _clear(output)
@@ -101,6 +106,7 @@ def relabel(spec: RelabelSpec) -> RunResult:
             if not spec.full:
                 history.check(job.identity)
             manifest = job.run(output, history, clock, lease)
+            lance.update(spec.sink, output)
         except STORAGE_ERRORS as error:
             raise RunError(
                 f"relabelling stopped: {one_line(error)}; start the same command again"

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from ray.exceptions import RayError
 
+from pipeline import lance
 from pipeline.errors import ExitCode, RunError, UsageError, one_line
 from pipeline.forecast import Forecast
 from pipeline.history import History, check_open_run
@@ -103,6 +104,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     clock = Clock()
     stop_at = spec.policy.stop_at(time.time())
     store = Store(join_uri(*split_uri(spec.output.uri)))
+    lance.check(spec.output.sink, store)
     with clock.phase("model"):
         model = LoadedModel.load(spec)
     with listing_ahead(_inventory(spec, store, model)) as listing:
@@ -120,6 +122,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
             lease.check()
             with clock.phase("close"):
                 manifest = task.close(clock)
+            lance.update(spec.output.sink, store)
     return RunResult(store, manifest, spec.policy, interrupted)
 
 
@@ -130,6 +133,7 @@ def forecast(spec: RunSpec) -> Forecast:
         UsageError: as ``run`` does.
     """
     store = Store(join_uri(*split_uri(spec.output.uri)))
+    lance.check(spec.output.sink, store)
     model = LoadedModel.load(spec)
     history = _history(spec, store, model.identity)
     open_run = OpenRun.find(store) or OpenRun(store, "", {"full": False})

@@ -18,6 +18,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 EmbeddingDtype = Literal["float32", "float16"]
 Activation = Literal["gelu", "quick_gelu"]
 Scores = Literal["softmax", "sigmoid", "logits"]
+Sink = Literal["parquet", "lance"]
 Pooling = Literal["cls_norm", "cls", "mean"]
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
@@ -133,6 +134,8 @@ class OutputSpec:
     """Rows of a published file; None sizes files to about 256 MiB."""
     review: int = 50
     """How many of the most uncertain images, and of those most unlike earlier ones, to list."""
+    sink: Sink = "parquet"
+    """"lance" also keeps the newest row of every image in a Lance dataset."""
 
     def __post_init__(self) -> None:
         if not self.uri:
@@ -147,6 +150,7 @@ class OutputSpec:
             _one_of("--scores", self.scores, Scores)
         _one_of("--pooling", self.pooling, Pooling)
         _one_of("--embedding-dtype", self.embedding_dtype, EmbeddingDtype)
+        _one_of("--sink", self.sink, Sink)
 
     def _check_thresholds(self) -> None:
         if self.thresholds is None:
@@ -242,6 +246,13 @@ class RunSpec:
     output: OutputSpec
     compute: ComputeSpec = field(default_factory=ComputeSpec)
     policy: PolicySpec = field(default_factory=PolicySpec)
+
+    def __post_init__(self) -> None:
+        if self.output.sink == "lance" and self.policy.allow_mixed:
+            raise UsageError(
+                "--sink lance excludes --allow-mixed: embeddings of two models are no neighbours; "
+                "--full redoes everything with the new one"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON types, for the manifest."""

@@ -44,6 +44,7 @@ RUN_FLAGS = {
     "--review",
     "--rows-per-file",
     "--scores",
+    "--sink",
     "--thresholds",
     "--top-k",
     "--uri-column",
