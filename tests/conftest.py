@@ -5,16 +5,12 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import s3fs
 
 from tests.support.fault_proxy import FaultProxy
 from tests.support.seaweedfs import Bucket, SeaweedFS
-
-if TYPE_CHECKING:
-    from tests.support.ray_cluster import RayCluster
 
 # Nothing of the machine's own accounts may decide a test, and no test asks the network.
 _FOREIGN = ("AWS_", "RAY_", "HF_", "FSSPEC_")
@@ -23,6 +19,7 @@ _HERMETIC = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
     "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",  # or the processes that share the cores wait for each other's threads
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -78,12 +75,3 @@ def ray_local() -> Iterator[None]:
     )
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator["RayCluster"]:
-    """A cluster in processes of its own, to which `ray job submit` sends jobs."""
-    from tests.support.ray_cluster import RayCluster
-
-    with RayCluster() as cluster:
-        yield cluster

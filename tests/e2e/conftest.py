@@ -1,11 +1,39 @@
+import importlib
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.samples import write_checkpoint
 
+CallJob = Callable[..., subprocess.CompletedProcess[str]]
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that every whole run of these tests uses."""
     return write_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def call_job(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CallJob:
+    """As `run_job`, but in this process, which has imported torch and Ray already.
+
+    The log belongs to pytest then, and the signals as well.
+    """
+    monkeypatch.setattr("jobs._cli._log_to_stderr", lambda level: None)
+    monkeypatch.setattr("jobs._cli._interrupt_on_sigterm", threading.Event)
+
+    def call(job: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [job, *map(str, arguments)])
+        try:
+            code = importlib.import_module(f"jobs.{job}").main()
+        except SystemExit as stop:  # of argparse
+            code = stop.code
+        printed = capfd.readouterr()
+        return subprocess.CompletedProcess(sys.argv, code, printed.out, printed.err)
+
+    return call

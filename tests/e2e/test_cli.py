@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import CallJob
 from tests.support.samples import run_job, write_images
 
 RUN_FLAGS = {
@@ -83,11 +84,12 @@ def test_every_flag_is_explained() -> None:
         (["--num-actors", "5000"], "lower --num-actors or --num-cpus-per-actor"),
     ],
 )
+@pytest.mark.usefixtures("ray_local")
 def test_wrong_usage_is_one_line_and_exit_code_2(
-    change: list[str], complaint: str, tmp_path: Path, checkpoint: Path
+    change: list[str], complaint: str, tmp_path: Path, checkpoint: Path, call_job: CallJob
 ) -> None:
     write_images(tmp_path / "in", 1)
-    done = run_job(
+    done = call_job(
         "classify", tmp_path / "in", "--output", tmp_path / "out", "--model", checkpoint, *change
     )
     assert done.returncode == 2
@@ -100,6 +102,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 def test_an_input_that_does_not_exist_leaves_nothing_behind(
     tmp_path: Path, checkpoint: Path
 ) -> None:
+    """In a process of its own, whose stderr and exit code are what a shell gets."""
     done = run_job("embed", tmp_path / "in", "--output", tmp_path / "out", "--model", checkpoint)
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path / 'in'} does not exist; check the INPUT argument\n"

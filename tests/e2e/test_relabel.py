@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 
 from pipeline.storage import Store
+from tests.e2e.conftest import CallJob
 from tests.support.closed_runs import IDENTITY, close_run, rows_of
 from tests.support.samples import run_job
 
@@ -29,7 +30,7 @@ def answer(query: str) -> list[tuple[object, ...]]:
     return duckdb.connect().execute(query).fetchall()
 
 
-def test_map_and_thresholds(tmp_path: Path) -> None:
+def test_map_and_thresholds(tmp_path: Path, call_job: CallJob) -> None:
     write_source(tmp_path / "out")
     (tmp_path / "map.json").write_text('{"lynx": "cat"}')
     arguments: list[str | Path] = [
@@ -46,17 +47,17 @@ def test_map_and_thresholds(tmp_path: Path) -> None:
     assert found == [("car",), ("cat",), ("dog",)]
     query = f"select * from read_parquet('{files}') where (score >= 0.5) != (len(labels) > 0)"
     assert not answer(query)
-    again = run_job("relabel", *arguments)
+    again = call_job("relabel", *arguments)
     assert again.returncode == 0
     assert again.stdout.startswith("nothing new: 41 images unchanged\n")
 
 
-def test_another_head(tmp_path: Path) -> None:
+def test_another_head(tmp_path: Path, call_job: CallJob) -> None:
     embeddings = write_source(tmp_path / "out")
     weight = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
     np.savez(tmp_path / "head.npz", weight=weight, labels=np.array(["a", "b", "c"]))
-    done = run_job("relabel", tmp_path / "out", "--output", tmp_path / "new",
-                   "--head", tmp_path / "head.npz")  # fmt: skip
+    done = call_job("relabel", tmp_path / "out", "--output", tmp_path / "new",
+                    "--head", tmp_path / "head.npz")  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     files = str(tmp_path / "new/data/**/*.parquet")
     query = f"select label_id from read_parquet('{files}') where status = 'ok' order by uri"
@@ -66,11 +67,11 @@ def test_another_head(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / manifest).read_text())["counts"]["ok"] == 40
 
 
-def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path, call_job: CallJob) -> None:
     write_source(tmp_path / "out")
     (tmp_path / "map.json").write_text('{"unicorn": "cat"}')
-    done = run_job("relabel", tmp_path / "out", "--output", tmp_path / "new",
-                   "--label-map", tmp_path / "map.json")  # fmt: skip
+    done = call_job("relabel", tmp_path / "out", "--output", tmp_path / "new",
+                    "--label-map", tmp_path / "map.json")  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "error: --label-map names no class: unicorn\n"
     assert not (tmp_path / "new").exists()
