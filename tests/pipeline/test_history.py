@@ -219,6 +219,7 @@ class TestCommand:
         inputs = {"uris": list(spec().inputs.uris), "format": "auto"}
         record = {"identity": identity, "inputs": inputs, "attempts": 1, "full": False}
         open_run = OpenRun.begin(store, record | {"started": ""})
+        write_table(store, open_run.part_name(0), PartFooter().attach(table_of([Row("a", "A")])))
         policies: list[dict[str, bool]] = [{}, {"full": True}, {"allow_mixed": True}]
         for policy in policies:
             with pytest.raises(UsageError, match=r"top_k: 2 -> 3.*--discard-open-run"):
@@ -227,6 +228,13 @@ class TestCommand:
 
         result = run(spec(discard_open_run=True))
         assert result.run_id != open_run.run_id
+        assert not store.list("_open")
+
+    def test_open_run_without_rows_binds_nobody(self, spec: SpecOf) -> None:
+        store = self.finish_all(spec())
+        record = {"identity": OLD, "inputs": {"uris": ["elsewhere"]}, "attempts": 1, "full": False}
+        open_run = OpenRun.begin(store, record)
+        assert run(spec()).run_id != open_run.run_id
         assert not store.list("_open")
 
     @pytest.mark.parametrize("wrong", ["gone", ""], ids=["missing", "empty"])
