@@ -244,5 +244,5 @@ def _map_ahead(function: Callable[[str], T], names: Iterable[str]) -> Iterator[T
 def write_table(store: Store, name: str, table: pa.Table, **options: Any) -> None:
     """Write one Parquet file, atomically."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", **options)
+    pq.write_table(table, sink, **{"compression": "zstd", **options})
     store.write_bytes(name, sink.getvalue().to_pybytes())

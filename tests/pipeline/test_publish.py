@@ -114,7 +114,21 @@ class TestMerge:
         stored = sum(local_store.list(f"{run.directory}/parts").values())
         monkeypatch.setattr(pipeline.publish, "TARGET_FILE_BYTES", stored // 4)
         merge(run, METADATA, None)
-        assert [len(table) for table in staged(run)][:4] in ([250] * 4, [249] * 4)
+        assert [len(table) for table in staged(run)] == [250] * 4
+
+    @pytest.mark.parametrize(("target", "files"), [(0.7, 1), (0.6, 2), (0.4, 2), (0.3, 3)])
+    def test_no_file_is_left_with_the_crumbs(
+        self, target: float, files: int, local_store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = open_run(local_store, 1000, 500)
+        stored = sum(local_store.list(f"{run.directory}/parts").values())
+        monkeypatch.setattr(pipeline.publish, "TARGET_FILE_BYTES", stored * target)
+        merge(run, METADATA, None)
+        rows = [len(table) for table in staged(run)]
+        assert len(rows) == files
+        assert max(rows) - min(rows) < files
+        # With the target of 256 MiB, this is the range of 128 to 512 MB.
+        assert all(0.5 * target < number / 1000 < 2 * target for number in rows)
 
     def test_rows_are_sorted_and_files_say_what_made_them(self, local_store: Store) -> None:
         run = open_run(local_store)
@@ -177,6 +191,19 @@ class TestReaders:
         assert pq.ParquetFile(published_file).metadata.row_group(0).sorting_columns == (
             pq.SortingColumn(0),
         )
+
+    def test_columns_are_encoded_for_scans(self, published_file: Path) -> None:
+        group = pq.ParquetFile(published_file).metadata.row_group(0)
+        columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+        with_dictionary = {
+            name for name, column in columns.items() if "RLE_DICTIONARY" in column.encodings
+        }
+        assert with_dictionary == {
+            *("status", "error_code", "error_message", "width", "height", "label_id", "label"),
+            *("topk_ids.list.element", "topk_labels.list.element", "labels.list.element"),
+        }
+        plain = {name for name, column in columns.items() if column.compression != "ZSTD"}
+        assert plain == {"embedding.list.element"}
 
     def test_pandas(self, published_file: Path) -> None:
         frame = pd.read_parquet(published_file).set_index("uri")
