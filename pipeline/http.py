@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 import socket
 import time
 from datetime import UTC, datetime
@@ -17,11 +18,12 @@ from functools import lru_cache
 from urllib.parse import urljoin
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError
+from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as UrlTimeoutError
 from urllib3.util import Timeout, Url, parse_url
 
 from pipeline.errors import FetchError, one_line
+from pipeline.window import Hold
 
 MAX_REDIRECTS = 5
 TRIES = 4
@@ -35,6 +37,7 @@ TOTAL_SECONDS = 300.0
 
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_CHUNK_BYTES = 2**16
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "cvt-batch"}
 
 
@@ -51,24 +54,33 @@ def is_web(uri: str) -> bool:
     return uri.lower().startswith(("http://", "https://"))
 
 
-def read_url(uri: str, max_bytes: int, *, allow_private: bool = False) -> bytes:
+def read_url(
+    uri: str, max_bytes: int, *, allow_private: bool = False, hold: Hold = lambda size: None
+) -> bytes:
     """The body of a URL, after redirects.
 
+    Args:
+        uri: what to get.
+        max_bytes: how many it may have.
+        allow_private: whether addresses that are not public are asked.
+        hold: called with the bytes that it will have in all as far as is known, before they are
+            read.
+
     Raises:
-        FetchError: url_refused for addresses that are not public (unless ``allow_private``) and
-            for what is no URL; not_found, access_denied, too_large; timeout and storage_error
-            after ``TRIES`` tries.
+        FetchError: url_refused for addresses that are not public (unless ``allow_private``), for
+            certificates that do not verify and for what is no URL; not_found, access_denied,
+            too_large; timeout and storage_error after ``TRIES`` tries.
     """
     for attempt in range(TRIES - 1):
         try:
-            return _get(uri, max_bytes, allow_private, attempt)
+            return _get(uri, max_bytes, allow_private, attempt, hold)
         except _TransientError as error:
             backoff = BACKOFF_SECONDS * 2**attempt * random.uniform(1, 1.5)
             time.sleep(min(max(backoff, error.retry_after), MAX_PAUSE_SECONDS))
-    return _get(uri, max_bytes, allow_private, TRIES - 1)
+    return _get(uri, max_bytes, allow_private, TRIES - 1, hold)
 
 
-def _get(uri: str, max_bytes: int, allow_private: bool, attempt: int) -> bytes:
+def _get(uri: str, max_bytes: int, allow_private: bool, attempt: int, hold: Hold) -> bytes:
     give_up = time.monotonic() + TOTAL_SECONDS
     target = uri
     for _ in range(MAX_REDIRECTS + 1):
@@ -78,7 +90,7 @@ def _get(uri: str, max_bytes: int, allow_private: bool, attempt: int) -> bytes:
             location = response.get_redirect_location()
             if not location:
                 _check_status(response)
-                return _read(response, max_bytes, give_up)
+                return _read(response, max_bytes, give_up, hold)
             target = urljoin(url.url, location)
         except (HTTPError, OSError) as error:
             raise _classify(error) from error
@@ -155,8 +167,22 @@ def _request(url: Url, addresses: list[str], attempt: int) -> urllib3.BaseHTTPRe
             assert_same_host=False,
             preload_content=False,
         )
+    except SSLError as error:
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            raise _classify(error) from error
+        raise FetchError(
+            "url_refused",
+            f"the certificate of {url.host} is not to be trusted ({_reason(error)}); SSL_CERT_FILE "
+            "names other authorities",
+        ) from error
     except (HTTPError, OSError) as error:
         raise _classify(error) from error
+
+
+def _reason(error: SSLError) -> str:
+    """What OpenSSL says in words, out of all that it says."""
+    found = re.search(r"verify failed: ([^()]*[^() ])", str(error))
+    return found[1] if found else one_line(error)
 
 
 def _classify(error: Exception) -> FetchError:
@@ -193,15 +219,19 @@ def _retry_after(value: str | None) -> float:
         return 0
 
 
-def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, give_up: float) -> bytes:
+def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, give_up: float, hold: Hold) -> bytes:
     too_large = FetchError("too_large", f"more bytes than --max-bytes {max_bytes}")
-    if int(response.headers.get("Content-Length") or 0) > max_bytes:
+    announced = int(response.headers.get("Content-Length") or 0)
+    if announced > max_bytes:
         raise too_large
+    hold(announced)
     data = bytearray()
-    while chunk := response.read1(2**16):
+    while chunk := response.read1(_CHUNK_BYTES):
         data += chunk
         if len(data) > max_bytes:
             raise too_large
+        if len(data) > announced:
+            hold(len(data) + _CHUNK_BYTES)
         if time.monotonic() > give_up:
             raise _TransientError("timeout", f"not whole after {TOTAL_SECONDS:.0f} s")
     return bytes(data)

@@ -8,14 +8,17 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import fsspec.config
 from fsspec.spec import AbstractFileSystem
 
 from pipeline.errors import UsageError, one_line
+from pipeline.s3_access import access, is_signed_here, portable_settings
 
 _ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "AZURE_", "HF_", "RAY_DATA_")
 _ENVIRONMENT_NAMES = (
@@ -29,41 +32,43 @@ _ENVIRONMENT_NAMES = (
 # How backslashreplace writes the surrogate that stands for a byte of no UTF-8 name.
 _ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
-_S3_OPTIONS: dict[str, Any] = {
-    # A listing kept from before the run would hide what arrived since.
-    "use_listings_cache": False,
-    # s3fs retries on top of botocore; both at their defaults wait minutes for a server that hangs.
-    "config_kwargs": {
-        "connect_timeout": 10,
-        "read_timeout": 60,
-        "retries": {"max_attempts": 3, "mode": "standard"},
-    },
-}
+_S3FS_TRIES = 2
+"""On top of botocore's; with s3fs' own five, a server that hangs would cost ten minutes."""
 
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """The storage settings of the driver's environment, to be set on every worker.
+    """The storage settings of the driver, to be set on every worker.
 
     Credentials never stand in a repr, a log line or the manifest; they travel only inside the
     serialised task.
     """
 
     variables: Mapping[str, str] = field(repr=False)
+    fsspec_config: Mapping[str, dict[str, Any]] = field(repr=False, default_factory=dict)
+    """By protocol."""
 
     @classmethod
     def capture(cls) -> WorkerEnvironment:
-        """What the driver's environment says about storage."""
+        """What the driver's environment, AWS profile and fsspec configuration say about storage."""
         names = (
             name
             for name in os.environ
             if name.startswith(_ENVIRONMENT_PREFIXES) or name.upper() in _ENVIRONMENT_NAMES
         )
-        return cls({name: os.environ[name] for name in names})
+        portable = portable_settings()
+        variables = portable | {name: os.environ[name] for name in names}
+        if "AWS_ACCESS_KEY_ID" in portable:
+            variables.pop("AWS_PROFILE", None)  # a worker that does not have it would stumble
+        config = deepcopy(fsspec.config.conf)
+        if (is_signed := is_signed_here()) is not None:  # no worker may think otherwise
+            config.setdefault("s3", {})["anon"] = not is_signed
+        return cls(variables, config)
 
     def apply(self) -> None:
         """Make this process see the storage as the driver does."""
         os.environ.update(self.variables)
+        fsspec.config.conf.update(deepcopy(dict(self.fsspec_config)))
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -99,7 +104,7 @@ def local_path(path: str) -> str:
 
 def s3_endpoint() -> str | None:
     """Where s3:// leads, None for AWS itself."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return access().endpoint
 
 
 def filesystem(protocol: str) -> AbstractFileSystem:
@@ -108,12 +113,15 @@ def filesystem(protocol: str) -> AbstractFileSystem:
     Raises:
         UsageError: fsspec does not know the protocol, or its package is not installed.
     """
-    # Instances are cached by their options; the endpoint is one, or a change of it would be missed.
-    options = _S3_OPTIONS | {"endpoint_url": s3_endpoint()} if protocol == "s3" else {}
+    # Instances are cached by their options, so that a change of these is not missed.
+    options = access().s3fs_options() if protocol == "s3" else {}
     try:
-        return fsspec.filesystem(protocol, **options)
+        found = fsspec.filesystem(protocol, **options)
     except (ValueError, ImportError) as error:
         raise UsageError(f"cannot open {protocol}:// URIs: {one_line(error)}") from error
+    if protocol == "s3":
+        found.retries = _S3FS_TRIES
+    return found
 
 
 def _temporary(target: Path) -> Path:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import FetchError, ItemError, ShardError, one_line
+from pipeline.errors import FetchError, ItemError, JobError, ShardError, one_line
 from pipeline.item import Item, ReadOptions, check_size
 
 IMAGE_COLUMNS = ("image", "bytes", "jpg", "img", "content")
@@ -74,7 +74,7 @@ def _open(file: Any) -> pq.ParquetFile:
         return pq.ParquetFile(
             file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
         )
-    except ItemError:
+    except (ItemError, JobError):
         raise
     except Exception as error:  # of damaged footers Arrow raises whatever it trips over
         file.seek(0)
@@ -112,7 +112,7 @@ class _GroupReader:
                 kept = {f.name: batch.column(f.name).cast(f.type).to_pylist() for f in self.kept}
                 for row, data in enumerate(images.to_pylist()):
                     yield data, {name: values[row] for name, values in kept.items()}
-        except ItemError:
+        except (ItemError, JobError):
             raise
         except Exception as error:  # likewise of damaged pages
             text = f"row group {self.group} of {self.parquet.num_row_groups}: {one_line(error)}"

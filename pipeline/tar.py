@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, Protocol, Self, cast
 
-from pipeline.errors import FetchError, ItemError, ShardError, one_line
+from pipeline.errors import FetchError, ItemError, JobError, ShardError, one_line
 from pipeline.item import Item, ReadOptions, check_size
 from pipeline.storage import printable
 
@@ -124,7 +124,7 @@ def tar_members(
     samples = _Samples(frozenset(SIBLINGS).intersection(options.kept.names))
     try:
         yield from _members(stream, base, max_bytes, options, samples)
-    except ShardError:
+    except ItemError:
         yield from samples.drain()
         raise
     yield from samples.drain()
@@ -147,7 +147,7 @@ def _members(
                 elif _extension(name) in samples.wanted and member.size <= SIBLING_BYTES:
                     data = _read(tar, member)
                     yield from samples.text(name, data.decode("utf-8", "backslashreplace"))
-    except ItemError:
+    except (ItemError, JobError):
         raise
     except Exception as error:  # of damaged headers tarfile raises whatever it trips over
         ends = isinstance(error, EOFError) or "unexpected end" in str(error)

@@ -1,6 +1,7 @@
 """Fetching single images: one item each, in order, within the window, whatever the storage says."""
 
 import io
+import itertools
 import os
 import threading
 import time
@@ -13,10 +14,13 @@ import pyarrow as pa
 import pytest
 
 import pipeline.fetch
-from pipeline.errors import ERROR_CODES
-from pipeline.fetch import fetch_items, read_bytes
+import pipeline.retry
+from pipeline.errors import ERROR_CODES, UsageError
+from pipeline.fetch import fetch_items
 from pipeline.item import Item
+from pipeline.retry import DENIED_TRIES, HOPELESS_DENIALS, TRIES, PassingError, Patience
 from pipeline.schema import WORK
+from pipeline.window import THREADS, WINDOW_BYTES, Hold, iterate_ahead
 
 MIB = 2**20
 
@@ -92,7 +96,7 @@ def test_forbidden_file_is_access_denied(tmp_path: Path) -> None:
 def test_file_listed_as_too_large_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.fetch, "_open_file", None)
+    monkeypatch.setattr(pipeline.fetch, "_open", None)
     (item,) = fetch(tmp_path / "x.jpg", size_bytes=MIB + 1)
     assert code(item) == "too_large"
     assert item.size_bytes == MIB + 1
@@ -111,38 +115,39 @@ class TestRetries:
                     raise state["errors"].pop(0)
                 return super().read(size)
 
-        def open_file(protocol: str, path: str, buffer_size: int | None) -> File:
+        def open_file(protocol: str, path: str, **_: Any) -> File:
             state["times"] += 1
             return File(b"bytes")
 
-        monkeypatch.setattr(pipeline.fetch, "_open_file", open_file)
-        monkeypatch.setattr(pipeline.fetch, "RETRY_PAUSES_SECONDS", (0, 0))
+        monkeypatch.setattr(pipeline.fetch, "_open", open_file)
+        monkeypatch.setattr(pipeline.retry, "BACKOFF_SECONDS", 0)
+        Patience.succeed()
         return state
 
-    def test_two_failures_are_forgiven(self, opened: dict[str, Any]) -> None:
-        opened["errors"] = [OSError("reset"), TimeoutError("timed out")]
-        assert read_bytes("x") == b"bytes"
-        assert opened["times"] == 3
+    def test_passing_failures_are_forgiven(self, opened: dict[str, Any]) -> None:
+        errors = [OSError("reset"), TimeoutError("timed out"), PermissionError(), OSError()]
+        opened["errors"] = errors.copy()
+        (item,) = fetch("x")
+        assert item.data == b"bytes"
+        assert opened["times"] == 1 + len(errors)
 
     @pytest.mark.parametrize(
         ("error", "expected", "times"),
         [
-            (OSError("AWS Error SLOW_DOWN during GetObject: less,\nplease"), "storage_error", 3),
-            (OSError("AWS Error NETWORK_CONNECTION: 28, Timeout was reached"), "timeout", 3),
-            (TimeoutError("timed out"), "timeout", 3),
-            (OSError("AWS Error ACCESS_DENIED during HeadObject operation"), "access_denied", 1),
-            (PermissionError("no"), "access_denied", 1),
+            (OSError(5, "Input/output error"), "storage_error", TRIES),
+            (ConnectionResetError("reset by peer"), "storage_error", TRIES),
+            (aiohttp.ClientPayloadError("not completed"), "storage_error", TRIES),
+            (ZeroDivisionError("some filesystem's bug"), "storage_error", TRIES),
+            (TimeoutError("timed out"), "timeout", TRIES),
+            (PermissionError("no"), "access_denied", DENIED_TRIES),
             (FileNotFoundError("no"), "not_found", 1),
-            (ConnectionResetError("reset by peer"), "storage_error", 3),
-            (aiohttp.ClientPayloadError("not completed"), "storage_error", 3),
-            (ZeroDivisionError("some filesystem's bug"), "storage_error", 3),
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
     )  # fmt: skip
     def test_stubborn_failures_become_the_row(
         self, opened: dict[str, Any], error: Exception, expected: str, times: int
     ) -> None:
-        opened["errors"] = [error] * 9
+        opened["errors"] = [error] * 99
         (item,) = fetch("x")
         assert code(item) == expected
         assert opened["times"] == times
@@ -150,23 +155,46 @@ class TestRetries:
     @pytest.mark.parametrize(
         "error",
         [
-            OSError("AWS Error NETWORK_CONNECTION: curlCode: 7, Could not connect to server"),
-            OSError("AWS Error NETWORK_CONNECTION: curlCode: 6, Couldn't resolve host name"),
+            OSError("Couldn't resolve host name"),
             ConnectionError('Could not connect to the endpoint URL: "http://127.0.0.1:9/"'),
             ConnectionRefusedError(111, "Connect call failed"),
+            OSError(16, "Please reduce your request rate."),
         ],
-        ids=["curl-7", "curl-6", "botocore", "refused"],
+        ids=["resolve", "botocore", "refused", "busy"],
     )
-    def test_a_server_that_is_away_is_waited_for(
+    def test_a_server_that_is_away_or_busy_is_waited_for(
         self, opened: dict[str, Any], error: Exception, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pipeline.fetch, "OUTAGE_PAUSE_SECONDS", 0)
         opened["errors"] = [error] * 50
-        assert read_bytes("x") == b"bytes"
-        monkeypatch.setattr(pipeline.fetch, "OUTAGE_SECONDS", 0)
+        (item,) = fetch("x")
+        assert item.data == b"bytes"
+        monkeypatch.setattr(pipeline.retry, "AWAY_SECONDS", 0)
         opened["errors"] = [error] * 50
         (item,) = fetch("x")
         assert code(item) == "storage_error"
+
+    def test_where_all_is_denied_nothing_is_tried_again(self, opened: dict[str, Any]) -> None:
+        for number in range(HOPELESS_DENIALS + 10):
+            opened["errors"], opened["times"] = [PermissionError("no")] * 9, 0
+            assert code(fetch("x")[0]) == "access_denied"
+            assert opened["times"] == (DENIED_TRIES if number < HOPELESS_DENIALS else 1)
+        opened["errors"] = []
+        assert fetch("x")[0].data == b"bytes"
+        opened["errors"] = [PermissionError("busy, in disguise")]
+        assert fetch("x")[0].data == b"bytes"
+
+    def test_pauses_grow_and_are_spread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made: list[float] = []
+        monkeypatch.setattr("pipeline.retry.time.sleep", made.append)
+        for _ in range(20):
+            patience = Patience()
+            for _ in range(12):
+                patience.pause(PassingError("storage_error", "busy", is_busy=True))
+        base, longest = pipeline.retry.BACKOFF_SECONDS, pipeline.retry.LONGEST_PAUSE_SECONDS
+        for number, pause in enumerate(made):
+            most = min(base * 2 ** (number % 12), longest)
+            assert most / 2 <= pause <= most
+        assert len(set(made)) == len(made)
 
 
 class TestWindow:
@@ -179,40 +207,42 @@ class TestWindow:
         yield storage
         storage.gate.set()
 
-    def test_images_are_bounded_and_read_in_parallel(self, storage: "Storage") -> None:
-        images = pipeline.fetch.WINDOW_IMAGES
+    def test_images_are_read_in_parallel(self, storage: "Storage") -> None:
         storage.gate.clear()  # no read ends
-        items = fetch_items(work(*({"uri": f"{n}/1"} for n in range(10 * images))), MIB)
+        items = fetch_items(work(*({"uri": f"{n}/1"} for n in range(10 * THREADS))), MIB)
         consumer = threading.Thread(target=next, args=(items,))
         consumer.start()
-        storage.wait_until(lambda: storage.reading == images)
+        storage.wait_until(lambda: storage.reading == THREADS)
         time.sleep(0.1)
-        assert storage.reading == images
+        assert storage.reading == THREADS
         storage.gate.set()
         consumer.join()
-        storage.handed_out = 1
-        for _ in items:
-            storage.handed_out += 1
-        assert storage.handed_out == 10 * images
-        assert storage.most_images <= images + 1
+        assert 1 + len(list(items)) == 10 * THREADS
 
-    def test_bytes_are_bounded(self, storage: "Storage") -> None:
-        size = pipeline.fetch.WINDOW_BYTES // 4
-        rows = ({"uri": f"{n}/{size}", "size_bytes": size} for n in range(40))
-        for item in fetch_items(work(*rows), 2 * size):
-            storage.handed_out += 1
-            storage.handed_out_bytes += item.size_bytes or 0
-        assert storage.handed_out == 40
-        # The four of the window, and the one that is being handed out.
-        assert storage.most_bytes <= 5 * size
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_bytes_are_bounded_whether_the_listing_knows_them_or_not(
+        self, storage: "Storage", is_known: bool
+    ) -> None:
+        """Ten of 50 MB, and some small ones between them."""
+        sizes = [50_000_000, 10, 1000] * 10
+        rows = (
+            {"uri": f"{n}/{size}", "size_bytes": size if is_known else None}
+            for n, size in enumerate(sizes)
+        )
+        for number, item in enumerate(fetch_items(work(*rows), 2**30)):
+            assert item.size_bytes == sizes[number]
+            storage.handed_out_bytes += sizes[number]
+            time.sleep(0.001)
+        assert storage.begun_bytes == sum(sizes)
+        # Beside the window: the one whose turn it is, and the one that is being handed out.
+        assert storage.most_bytes <= WINDOW_BYTES + 2 * max(sizes)
 
     def test_image_larger_than_the_window_goes_alone(self, storage: "Storage") -> None:
-        size = pipeline.fetch.WINDOW_BYTES + 1
+        size = WINDOW_BYTES + 1
         rows = ({"uri": f"{n}/{size}", "size_bytes": size} for n in range(3))
         for item in fetch_items(work(*rows), 2 * size):
-            storage.handed_out += 1
             storage.handed_out_bytes += item.size_bytes or 0
-        assert storage.handed_out == 3
+        assert storage.begun_bytes == 3 * size
         assert storage.most_bytes <= 2 * size
 
     def test_order_is_kept_when_late_reads_end_first(self, storage: "Storage") -> None:
@@ -221,40 +251,71 @@ class TestWindow:
         assert [i.uri for i in fetch_items(work(*({"uri": u} for u in uris)), MIB)] == uris
 
     def test_consumer_that_leaves_ends_the_reading(self, storage: "Storage") -> None:
-        items = fetch_items(work(*({"uri": f"{n}/1"} for n in range(1000))), MIB)
+        size = WINDOW_BYTES // 2
+        items = fetch_items(work(*({"uri": f"{n}/{size}"} for n in range(1000))), 2**30)
         next(items)
         items.close()  # type: ignore[attr-defined]
-        assert storage.begun <= 2 * pipeline.fetch.WINDOW_IMAGES
+        assert storage.begun <= 3
+
+
+def test_shard_is_read_ahead_in_bounds() -> None:
+    """The members of a shard, read by a thread while the consumer decodes."""
+    read = itertools.count()
+
+    def members() -> Iterator[Item]:
+        for number in range(100):
+            next(read)
+            data = Sized(WINDOW_BYTES // 8)
+            yield Item(uri=str(number), source_version=None, size_bytes=len(data), data=data)
+
+    items = iterate_ahead(members())
+    for number in range(10):
+        assert next(items).uri == str(number)
+        time.sleep(0.02)
+        begun = int(repr(read)[6:-1])
+        assert number + 8 <= begun <= number + 10
+    items.close()  # type: ignore[attr-defined]
+    assert int(repr(read)[6:-1]) <= 20
+
+
+def test_shard_whose_reading_breaks_tells_its_consumer() -> None:
+    def members() -> Iterator[Item]:
+        yield Item(uri="a", source_version=None, size_bytes=1, data=b"a")
+        raise UsageError("no credentials")
+
+    items = iterate_ahead(members())
+    assert next(items).uri == "a"
+    with pytest.raises(UsageError, match="no credentials"):
+        next(items)
 
 
 class Storage:
-    """Reads of "number/size": how many images and bytes are held at a time, by its own count."""
+    """Reads of "number/size": how many bytes are held at a time, by its own count."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.delay: Callable[[int], float] = lambda number: 0.0
         self.begun = self.reading = self.begun_bytes = 0
-        self.handed_out = self.handed_out_bytes = 0
-        self.most_images = self.most_bytes = 0
+        self.handed_out_bytes = self.most_bytes = 0
         self._lock = threading.Lock()
 
-    def read(self, uri: str, *_: object) -> "Sized":
+    def read(self, uri: str, max_bytes: int, hold: Hold) -> "Sized":
         number, size = map(int, uri.split("/"))
+        hold(size)
         with self._lock:
             self.begun += 1
             self.reading += 1
             self.begun_bytes += size
-            self.most_images = max(self.most_images, self.begun - self.handed_out)
             self.most_bytes = max(self.most_bytes, self.begun_bytes - self.handed_out_bytes)
-        self.gate.wait(10)
+        self.gate.wait(60)
         time.sleep(self.delay(number))
         with self._lock:
             self.reading -= 1
         return Sized(size)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < give_up
             time.sleep(0.01)
@@ -278,13 +339,13 @@ def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """ResourceWarnings are errors here; this one counts what is open, too."""
     (tmp_path / "x.jpg").write_bytes(b"x")
     files: list[IO[bytes]] = []
-    open_file = pipeline.fetch._open_file
+    open_file = pipeline.fetch._open
 
-    def keep(protocol: str, path: str, buffer_size: int | None) -> IO[bytes]:
-        files.append(open_file(protocol, path, buffer_size))
+    def keep(*arguments: Any, **options: Any) -> IO[bytes]:
+        files.append(open_file(*arguments, **options))
         return files[-1]
 
-    monkeypatch.setattr(pipeline.fetch, "_open_file", keep)
+    monkeypatch.setattr(pipeline.fetch, "_open", keep)
     fetch(*[tmp_path / "x.jpg"] * 20)
     assert len(files) == 20
     assert all(file.closed for file in files)

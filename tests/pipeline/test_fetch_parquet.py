@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline.fetch
+import pipeline.retry
+import pipeline.window
 from pipeline.errors import UsageError
 from pipeline.fetch import fetch_items
 from pipeline.item import Item, ReadOptions
@@ -140,17 +142,20 @@ class TestResume:
                     raise OSError("reset")
                 return super().read(size)
 
-        def open_file(*_: Any) -> Failing:
+        def open_file(*_: Any, start: int = 0, is_streamed: bool) -> Failing:
             tries.append(1)
-            return Failing(whole)
+            assert not is_streamed
+            file = Failing(whole)
+            file.seek(start)
+            return file
 
-        monkeypatch.setattr(pipeline.fetch, "_open_file", open_file)
-        monkeypatch.setattr(pipeline.fetch, "RETRY_PAUSES_SECONDS", (0, 0))
+        monkeypatch.setattr(pipeline.fetch, "_open", open_file)
+        monkeypatch.setattr(pipeline.retry, "BACKOFF_SECONDS", 0)
         items = read(uri)
         assert content(items, uri) == dict(enumerate(IMAGES))
         assert len(tries) == 3
         tries.clear()
-        monkeypatch.setattr(pipeline.fetch, "RETRY_PAUSES_SECONDS", ())
+        monkeypatch.setattr(pipeline.retry, "TRIES", 2)
         assert (uri, "storage_error") in failures(read(uri))
 
 
@@ -232,20 +237,19 @@ def test_gone(tmp_path: Path) -> None:
 
 
 def test_from_a_bucket(tmp_path: Path, s3_bucket: Bucket) -> None:
-    pipeline.fetch._s3.cache_clear()
     data = Path(write(tmp_path / "a.parquet", pa.array(IMAGES))).read_bytes()
     uri = s3_bucket.put("a b#%.parquet", data)
     assert content(read(uri), uri) == dict(enumerate(IMAGES))
     assert rows(s3_bucket.uri)[0]["uri"] == uri
-    pipeline.fetch._s3.cache_clear()
 
 
-def test_a_large_row_group_streams(tmp_path: Path) -> None:
+def test_a_large_row_group_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row group of 64 MiB takes the memory of some pages."""
     images = [random.Random(n).randbytes(MIB) for n in range(64)]
     uri = write(tmp_path / "a.parquet", pa.array(images), row_group_size=64, use_dictionary=False,
                 write_batch_size=1)  # fmt: skip
     del images
+    monkeypatch.setattr(pipeline.window, "WINDOW_BYTES", 2 * MIB)
     pool = pa.default_memory_pool()
     base, peak = pool.bytes_allocated(), 0
     tracemalloc.start()

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 import pipeline.fetch
+import pipeline.retry
+import pipeline.window
 from pipeline.fetch import fetch_items
 from pipeline.item import Item
+from pipeline.retry import DENIED_TRIES
 from tests.pipeline.test_fetch import MIB, code, fetch, work
 
 MEMBERS = {f"{n:02d}.jpg": bytes([n]) * (n * 311 % 2000) for n in range(12)}
@@ -294,7 +297,7 @@ class TestStorage:
     def flaky(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Exception]]:
         """After how many bytes each opening fails, and with what; then it works."""
         plan: list[tuple[int, Exception]] = []
-        open_file = pipeline.fetch._open_file
+        open_file = pipeline.fetch._open
 
         class Failing(io.RawIOBase):
             def __init__(self, data: bytes, error: Exception) -> None:
@@ -306,14 +309,15 @@ class TestStorage:
                     raise self.error
                 return data
 
-        def open_flaky(protocol: str, path: str, buffer_size: int | None) -> Any:
+        def open_flaky(protocol: str, path: str, *, start: int = 0, is_streamed: bool) -> Any:
             if not plan:
-                return open_file(protocol, path, buffer_size)
+                return open_file(protocol, path, start=start, is_streamed=is_streamed)
             size, error = plan.pop(0)
-            return Failing(Path(path).read_bytes()[:size], error)
+            return Failing(Path(path).read_bytes()[start:size], error)
 
-        monkeypatch.setattr(pipeline.fetch, "_open_file", open_flaky)
-        monkeypatch.setattr(pipeline.fetch, "RETRY_PAUSES_SECONDS", (0, 0))
+        monkeypatch.setattr(pipeline.fetch, "_open", open_flaky)
+        monkeypatch.setattr(pipeline.retry, "BACKOFF_SECONDS", 0)
+        monkeypatch.setattr(pipeline.retry, "TRIES", 3)
         return plan
 
     def test_it_is_read_on_from_where_it_broke(
@@ -337,16 +341,24 @@ class TestStorage:
         assert failures(items) == [(uri, "storage_error")]
 
     @pytest.mark.parametrize(
-        ("error", "expected"),
-        [(PermissionError("no"), "access_denied"), (FileNotFoundError("no"), "not_found")],
+        ("error", "expected", "tries"),
+        [
+            (PermissionError("no"), "access_denied", DENIED_TRIES),
+            (FileNotFoundError("no"), "not_found", 1),
+        ],
     )
-    def test_some_failures_need_no_second_try(
-        self, tmp_path: Path, flaky: list[tuple[int, Exception]], error: Exception, expected: str
+    def test_some_failures_need_few_tries(
+        self,
+        tmp_path: Path,
+        flaky: list[tuple[int, Exception]],
+        error: Exception,
+        expected: str,
+        tries: int,
     ) -> None:
         uri = shard(tmp_path / "x.tar", tar_bytes())
         flaky += [(0, error)] * 9
         assert failures(read(uri)) == [(uri, expected)]
-        assert len(flaky) == 8
+        assert len(flaky) == 9 - tries
 
 
 def test_shards_and_images_in_one_table(tmp_path: Path) -> None:
@@ -362,12 +374,13 @@ def test_shards_and_images_in_one_table(tmp_path: Path) -> None:
     assert sum(item.shard_rows or 0 for item in items) == len(MEMBERS) + 1
 
 
-def test_shard_streams(tmp_path: Path) -> None:
+def test_shard_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tar of any size takes the memory of a member, not its own."""
     member = random.Random(0).randbytes(MIB // 2)
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for number in range(64):
             add(tar, f"{number}.jpg", member)
+    monkeypatch.setattr(pipeline.window, "WINDOW_BYTES", 2 * MIB)
     tracemalloc.start()
     table = work({"uri": str(tmp_path / "x.tar"), "kind": "webdataset"})
     assert sum(len(item.data or b"") for item in fetch_items(table, MIB)) == 32 * MIB

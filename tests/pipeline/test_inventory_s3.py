@@ -131,7 +131,7 @@ def close_the_port(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> str:
     ("spoil", "message"),
     [
         (refuse_secret, "denied.*credentials"),
-        (drop_credentials, "cannot list.*credentials"),
+        (drop_credentials, "denied.*credentials"),
         (close_the_port, "cannot list.*127.0.0.1:9"),
         (lambda bucket, patch: f"{bucket.uri}-missing", "does not exist"),
         (lambda bucket, patch: f"{bucket.uri}-missing/deep/prefix/", "does not exist"),

@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from http import HTTPStatus
@@ -72,17 +72,29 @@ class Request:
     path: str
     query: str
     fault: str | None
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+
+    @property
+    def region(self) -> str | None:
+        """The region that it was signed for, None if it is not signed."""
+        scope = re.search(
+            r"Credential=[^/]+/\d+/([^/]+)/s3/", self.headers.get("authorization", "")
+        )
+        return scope and scope[1]
 
 
 class FaultProxy:
     """The proxy as a context manager; `endpoint` takes the place of the server's own.
 
     Requests go through byte for byte, Host included, so signatures stay valid. `faults` may be
-    replaced at any time; `requests` holds what arrived so far.
+    replaced at any time; `requests` holds what arrived so far. With a `region`, all that is signed
+    for another one is refused, as AWS does it.
     """
 
     def __init__(self, upstream: str, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()
+        self.region: str | None = None
         self.requests: list[Request] = []
         self.stopping = threading.Event()
         self._lock = threading.Lock()
@@ -119,7 +131,7 @@ class FaultProxy:
                 for request in self.requests
             )
 
-    def admit(self, method: str, target: str) -> str | None:
+    def admit(self, method: str, target: str, headers: Mapping[str, str]) -> str | None:
         """Record a request, wait for the latency and return the fault to commit, if any."""
         path, _, query = target.partition("?")
         path = unquote(path)
@@ -130,7 +142,10 @@ class FaultProxy:
             if chosen:
                 attempt = self._attempts[path] = self._attempts.get(path, 0) + 1
                 fault = faults.draw(path.split("/", 2)[-1], attempt)
-            self.requests.append(Request(method, path, query, fault))
+            request = Request(method, path, query, fault, headers)
+            self.requests.append(request)
+        if self.region and request.region not in (None, self.region):
+            return "region"
         if chosen and faults.latency_seconds:
             self.stopping.wait(faults.latency_seconds)
         return fault
@@ -206,8 +221,11 @@ class _Handler(BaseHTTPRequestHandler):
         if "Transfer-Encoding" in self.headers:
             self.send_error(HTTPStatus.LENGTH_REQUIRED)
             return
-        fault = self.server.proxy.admit(self.command, self.path)
-        if fault in _REFUSALS:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        fault = self.server.proxy.admit(self.command, self.path, headers)
+        if fault == "region":
+            self._refuse_region(self.server.proxy.region or "")
+        elif fault in _REFUSALS:
             self._refuse(*_REFUSALS[fault])
         elif fault == "reset":
             self._reset()
@@ -256,12 +274,19 @@ class _Handler(BaseHTTPRequestHandler):
                 break
         self.wfile.flush()
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def _refuse_region(self, region: str) -> None:
+        text = "The authorization header is malformed; the region is wrong"
+        self._refuse(400, "AuthorizationHeaderMalformed", text, region=region)
+
+    def _refuse(self, status: int, code: str, message: str, *, region: str = "") -> None:
+        element = f"<Region>{region}</Region>" if region else ""
         body = (
             '<?xml version="1.0" encoding="UTF-8"?>\n'
-            f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-        ).encode()
+            f"<Error><Code>{code}</Code><Message>{message}</Message>{element}</Error>"
+        ).encode() * (self.command != "HEAD")
         self.send_response_only(status)
+        if region:
+            self.send_header("x-amz-bucket-region", region)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

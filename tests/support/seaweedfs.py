@@ -24,6 +24,8 @@ ACCESS_KEY = "test-access-key"
 SECRET_KEY = "test-secret-key"
 REGION = "us-east-1"
 START_SECONDS = 90.0
+PUBLIC_BUCKET = "public"
+"""Once it is created under this name, everybody may list and read it."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,10 @@ class SeaweedFS:
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
+        public = [f"Read:{PUBLIC_BUCKET}", f"List:{PUBLIC_BUCKET}"]
+        everybody = {"name": "anonymous", "actions": public}
         config = self._directory / "s3.json"
-        config.write_text(json.dumps({"identities": [identity]}))
+        config.write_text(json.dumps({"identities": [identity, everybody]}))
         data = self._directory / "data"
         data.mkdir(exist_ok=True)
         s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = self._ports
