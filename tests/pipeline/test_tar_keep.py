@@ -1,12 +1,16 @@
 """json, cls and txt beside the images of a tar: together in any order, in bounded memory."""
 
 import gzip
+import io
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+import pipeline.fetch
+import pipeline.retry
 import pipeline.tar
 from pipeline.errors import UsageError
 from pipeline.fetch import fetch_items
@@ -128,3 +132,30 @@ def test_waiting_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for number, expected in ((held, held), (held + 1, 0)):
         many = [(f"{n}.{ending}", b"") for ending in ("jpg", "txt") for n in range(number)]
         assert sum(map(bool, kept(read(tmp_path / "y.tar", many, "txt")).values())) == expected
+
+
+def test_images_that_wait_have_rows_when_the_storage_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [(f"{n}.jpg", bytes(2000)) for n in range(10)] + [("0.json", b"{}")]
+    whole = tar_bytes(members)
+
+    class Breaking(io.BytesIO):
+        """Of which the first half can be read."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            if not data:
+                raise OSError("reset")
+            return data
+
+    def open_half(*_: Any, start: int = 0, is_streamed: bool) -> Breaking:
+        return Breaking(whole[start : len(whole) // 2])
+
+    monkeypatch.setattr(pipeline.fetch, "_open", open_half)
+    monkeypatch.setattr(pipeline.retry, "BACKOFF_SECONDS", 0)
+    *items, failed = read(tmp_path / "x.tar", members, "json")
+    assert [item.data for item in items] == [bytes(2000)] * len(items)
+    assert len(items) >= 4
+    assert (failed.uri, code(failed)) == (f"{tmp_path}/x.tar", "storage_error")
+    assert failed.shard_rows == len(items) + 1

@@ -1,5 +1,6 @@
 """A web server on loopback whose answers a test writes, and which remembers what it was asked."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -25,20 +26,21 @@ class Web:
     """A running server: `answers` by path, each a list of which the last one stays."""
 
     port: int
+    scheme: str = "http"
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     """(Host header, path) of every request."""
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.port}{path}"
+        return f"{self.scheme}://{host}:{self.port}{path}"
 
     def count(self, path: str) -> int:
         return sum(asked == path for _, asked in self.asked)
 
 
 @contextmanager
-def serve() -> Iterator[Web]:
-    """Start a server; its handler threads end with it."""
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[Web]:
+    """Start a server, of https with a context of TLS; its handler threads end with it."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -77,6 +79,9 @@ def serve() -> Iterator[Web]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         web = Web(server.server_address[1])
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            web.scheme = "https"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
