@@ -33,6 +33,7 @@ from pipeline.spec import (
     PolicySpec,
     Pooling,
     RunSpec,
+    Runtime,
     Scores,
     Sink,
 )
@@ -139,10 +140,12 @@ def _add_io(parser: argparse.ArgumentParser) -> None:
         help="fetch listed http(s) images also from private and local addresses")  # fmt: skip
     add("--activation", choices=get_args(Activation), help="override the checkpoint's convention")
     add("--image-size", type=int, metavar="S", help="override the preprocessing's size")
-    add("--decode", choices=get_args(DecodeMode), default="exact",
+    add("--decode", choices=get_args(DecodeMode), default=ModelSpec.decode,
         help="exact: bit-equal to the reference; fast: within 2 grey levels, twice as fast; "
-        "draft: the same, and large JPEGs at reduced scale")  # fmt: skip
+        "draft: the same, and large JPEGs at reduced scale (default: %(default)s)")  # fmt: skip
     add("--dtype", choices=get_args(Dtype), default="float32", help="arithmetic of the model")
+    add("--runtime", choices=get_args(Runtime), default=ModelSpec.runtime,
+        help="what runs it (default: %(default)s); openvino, an extra, is for CPUs")  # fmt: skip
     add("--embedding-dtype", choices=get_args(EmbeddingDtype), default="float32")
     add("--pooling", choices=get_args(Pooling), default="cls_norm", help="what the embedding is")
     add("--normalize", action=argparse.BooleanOptionalAction, default=False,
@@ -259,7 +262,9 @@ def run_spec(arguments: argparse.Namespace, *, top_k: int | None, embeddings: bo
 
     return RunSpec(
         inputs=InputSpec(uris=tuple(a["inputs"]), format=a["input_format"], **pick(*INPUT_FLAGS)),
-        model=ModelSpec(source=a["model"], **pick("activation", "image_size", "dtype", "decode")),
+        model=ModelSpec(
+            source=a["model"], **pick("activation", "image_size", "dtype", "runtime", "decode")
+        ),
         output=OutputSpec(
             uri=a["output"],
             top_k=top_k,

@@ -55,6 +55,11 @@ class Allocation:
     def on_gpu(self) -> bool:
         return self.actor_gpus > 0
 
+    @property
+    def actor_calls(self) -> int:
+        """Batches that an actor has in hand: on a GPU one more than the one that is computed."""
+        return 2 if self.on_gpu else 1
+
     def describe(self) -> str:
         """One line for the log."""
         actors = f"{self.num_actors} actor{'s' if self.num_actors > 1 else ''}"

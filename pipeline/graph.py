@@ -77,7 +77,11 @@ def _infer(
         return decoded.map_batches(
             Predictor,
             fn_constructor_args=(bundle, settings),
-            compute=ActorPoolStrategy(size=allocation.num_actors),
+            compute=ActorPoolStrategy(
+                size=allocation.num_actors,
+                max_concurrent_calls_per_actor=allocation.actor_calls,
+                enable_true_multi_threading=allocation.actor_calls > 1,
+            ),
             batch_format="pyarrow",
             batch_size=allocation.batch_size,
             num_cpus=allocation.actor_cpus,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from cvt import (
     CvtConfig,
     CvtForImageClassification,
     CvtImageProcessor,
+    CvtOutput,
     to_scores,
 )
 from pipeline.columns import label_columns
@@ -27,17 +28,13 @@ from pipeline.errors import InferenceError
 from pipeline.golden import GoldenBatch
 from pipeline.progress import Reporter
 from pipeline.schema import PIXELS, Status
-from pipeline.spec import Dtype, EmbeddingDtype, Pooling
+from pipeline.spec import Dtype, EmbeddingDtype, Pooling, Runtime
 
 DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-
-Forward = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Normalised images (B, 3, S, S) to logits (B, N), the head's input (B, C), embeddings (B, D)."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,11 @@ class ModelBundle:
     golden: GoldenBatch
 
     @classmethod
-    def of(cls, model: CvtForImageClassification, processor: CvtImageProcessor) -> ModelBundle:
+    def of(
+        cls, model: CvtForImageClassification, processor: CvtImageProcessor, pooling: Pooling
+    ) -> ModelBundle:
         arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        return cls(model.config, arrays, processor, GoldenBatch.compute(model, processor))
+        return cls(model.config, arrays, processor, GoldenBatch.compute(model, processor, pooling))
 
     def build(self) -> CvtForImageClassification:
         """The network in float32 on the CPU, over the bundle's own memory."""
@@ -65,8 +64,11 @@ class InferSettings:
     """What an actor computes, on what."""
 
     dtype: Dtype
+    runtime: Runtime
     on_gpu: bool
     threads: int
+    batch_size: int
+    """Images of a call, but for the last ones of a block."""
     columns: tuple[pa.Field, ...]
     """What to write beside the columns that describe the image."""
     top_k: int
@@ -77,6 +79,11 @@ class InferSettings:
     normalize: bool
     embedding_dtype: EmbeddingDtype
     reporter: Reporter = field(default_factory=Reporter)
+
+    @property
+    def has_fixed_shape(self) -> bool:
+        """Whether the first call compiles or tunes something for the shape of all later ones."""
+        return self.on_gpu or self.runtime == "openvino"
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,24 @@ class Predictions:
         return mask
 
 
+class _Lane(threading.local):
+    """A CUDA stream for every thread of an actor; none on a CPU.
+
+    Two threads take turns: while the GPU computes the batch of one, the other copies its batch to
+    the GPU and makes rows of its last results.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def to_host(self, *results: Tensor) -> list[Tensor]:
+        """The results of this thread's stream, once they are there."""
+        copies = [result.to("cpu", non_blocking=True) for result in results]
+        if self.stream is not None:
+            self.stream.synchronize()
+        return copies
+
+
 class Predictor:
     """Callable for ``Dataset.map_batches``: turns decoded images into result rows."""
 
@@ -107,7 +132,12 @@ class Predictor:
         self.dtype = DTYPES[settings.dtype]
         if not settings.on_gpu:
             torch.set_num_threads(settings.threads)
-        self.forward = _forward(shared.build(), settings.pooling, self.dtype, self.device)
+        self.network = shared.build().optimize(
+            self.dtype, self.device, pooling=settings.pooling, runtime=settings.runtime
+        )
+        if settings.on_gpu:
+            torch.cuda.synchronize(self.device)  # the weights arrive on a stream of their own
+        self.lane = _Lane(self.device)
         self._check(shared.golden)
         settings.reporter.report(actors=1)
 
@@ -125,51 +155,39 @@ class Predictor:
         return table
 
     def _check(self, golden: GoldenBatch) -> None:
-        with torch.inference_mode():
-            _, head_input, _ = self.forward(self._normalize(golden.pixels))
+        count = len(golden.pixels)
+        size = self.settings.batch_size if self.settings.has_fixed_shape else count
+        parts = [golden.pixels[start : start + size] for start in range(0, count, size)]
+        full = [np.resize(part, (size, *part.shape[1:])) for part in parts]  # repeats its images
+        with torch.inference_mode(), torch.cuda.stream(self.lane.stream):
+            outputs = [self._run(pixels) for pixels in full]
+            logits, embedding = self.lane.to_host(
+                torch.cat([out.logits for out in outputs])[:count],
+                torch.cat([out.embedding for out in outputs])[:count],
+            )
         where = torch.cuda.get_device_name(self.device) if self.settings.on_gpu else "the CPU"
-        golden.check(head_input.float().cpu().numpy(), self.settings.dtype, where)
-
-    def _normalize(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
-        """(B, 3, S, S) in the run's dtype on the actor's device."""
-        host = torch.from_numpy(pixels)
-        if self.settings.on_gpu:
-            host = host.pin_memory()
-        return self.processor.normalize(host.to(self.device, non_blocking=True)).to(self.dtype)
+        golden.check(logits.numpy(), embedding.numpy(), self.settings.dtype, where)
 
     def predict(self, pixels: npt.NDArray[np.uint8]) -> Predictions:
         """Run the network on uint8 pixels (B, S, S, 3)."""
-        with torch.inference_mode():
-            logits, _, embedding = self.forward(self._normalize(pixels))
-            embedding = embedding.float()
+        with torch.inference_mode(), torch.cuda.stream(self.lane.stream):
+            out = self._run(pixels)
+            embedding = out.embedding
             if self.settings.normalize:
                 embedding = functional.normalize(embedding, dim=1)
             stored = embedding.to(DTYPES[self.settings.embedding_dtype])
-            return Predictions(logits.float().cpu(), stored.cpu())
+            return Predictions(*self.lane.to_host(out.logits, stored))
 
-
-def _forward(
-    model: CvtForImageClassification, pooling: Pooling, dtype: torch.dtype, device: torch.device
-) -> Forward:
-    """The network on its device; in the form that runs fast where that has what is asked for."""
-    if pooling == "cls_norm":
-        fast = model.optimize(dtype=dtype, device=device)
-
-        def head(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            out = fast(values)
-            return out.logits, out.embedding, out.embedding
-
-        return head
-    model = model.to(device, dtype)
-
-    def pooled(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        out = model.backbone(values, output_hidden_states=True)
-        head_input = model.pool(out)
-        if pooling == "cls":
-            return model.head(head_input), head_input, out.cls_token_value.squeeze(1)
-        return model.head(head_input), head_input, out.hidden_states[-2].mean(dim=(2, 3))
-
-    return pooled
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> CvtOutput:
+        """The network's output, on the actor's device."""
+        if not self.settings.on_gpu:
+            values = self.processor.normalize(pixels)
+        else:
+            host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+            np.copyto(host.numpy(), pixels)
+            values = self.processor.normalize(host.to(self.device, non_blocking=True))
+        out: CvtOutput = self.network(values.to(self.dtype))
+        return out
 
 
 def _count(table: pa.Table, status: Status) -> int:
@@ -178,13 +196,13 @@ def _count(table: pa.Table, status: Status) -> int:
 
 
 def _pixels(column: pa.ChunkedArray, size: int) -> npt.NDArray[np.uint8]:
-    """uint8 (B, S, S, 3) of the rows that have pixels."""
+    """uint8 (B, S, S, 3) of the rows that have pixels: Arrow's own memory, not to be written."""
     values = column.drop_null().combine_chunks()
     if not len(values):
         return np.empty((0, size, size, 3), np.uint8)
     offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset :][: len(values) + 1]
     data = np.frombuffer(values.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
-    return data.reshape(len(values), size, size, 3).copy()
+    return data.reshape(len(values), size, size, 3)
 
 
 def _fail_non_finite(rows: pa.Table, positions: npt.NDArray[np.intp]) -> pa.Table:

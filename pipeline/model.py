@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from pipeline.infer import InferSettings, ModelBundle
 from pipeline.keep import kept_columns
 from pipeline.provenance import Provenance, short_hash
 from pipeline.schema import NO_COLUMNS, result_schema
-from pipeline.spec import Dtype, ModelSpec, OutputSpec, RunSpec
+from pipeline.spec import Dtype, ModelSpec, OutputSpec, RunSpec, Runtime
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ class LoadedModel:
     bundle: ModelBundle
     provenance: Provenance
     dtype: Dtype
+    runtime: Runtime
+    """No part of the provenance: like CPU and GPU, the runtimes give the same numbers, to within
+    what the self-check of every actor allows at its dtype."""
     output: OutputSpec
     kept: pa.Schema = NO_COLUMNS
     """Columns of the input that stand in the output as well."""
@@ -51,6 +55,7 @@ class LoadedModel:
             UsageError: the checkpoint cannot be read, or has not what the output asks for; or the
                 input has not what is to be kept of it.
         """
+        _check_runtime(spec.model.runtime)
         model, processor = _read(spec.model)
         _check(model.config, spec.output)
         if not processor.do_resize:
@@ -64,11 +69,11 @@ class LoadedModel:
             normalize=spec.output.normalize,
             dtype=spec.model.dtype,
         )
-        bundle = ModelBundle.of(model, processor)
+        bundle = ModelBundle.of(model, processor, spec.output.pooling)
         if broken := [n for n, array in bundle.arrays.items() if not np.isfinite(array).all()]:
             raise UsageError(f"the checkpoint's weights hold NaN or infinity, as in {broken[0]}")
         kept = kept_columns(spec.inputs)
-        return cls(bundle, provenance, spec.model.dtype, spec.output, kept)
+        return cls(bundle, provenance, spec.model.dtype, spec.model.runtime, spec.output, kept)
 
     @property
     def config(self) -> CvtConfig:
@@ -121,11 +126,19 @@ class LoadedModel:
             else None,
         }
 
-    def infer_settings(self, **hardware: Any) -> InferSettings:
-        """Settings of the actors; ``hardware`` holds on_gpu, threads and the reporter."""
+    def infer_settings(self, *, on_gpu: bool, **hardware: Any) -> InferSettings:
+        """Settings of the actors; ``hardware`` holds threads, batch_size and the reporter.
+
+        Raises:
+            UsageError: the runtime has no GPUs.
+        """
+        if on_gpu and self.runtime == "openvino":
+            raise UsageError("--runtime openvino computes on CPUs; add --num-gpus 0 or drop it")
         described = len(result_schema(labels=False, thresholds=False, embedding=None))
         return InferSettings(
             dtype=self.dtype,
+            runtime=self.runtime,
+            on_gpu=on_gpu,
             columns=tuple(self.schema)[described:],
             top_k=self.output.top_k or 1,
             scores=self.scores,
@@ -135,6 +148,11 @@ class LoadedModel:
             embedding_dtype=self.output.embedding_dtype,
             **hardware,
         )
+
+
+def _check_runtime(runtime: Runtime) -> None:
+    if runtime == "openvino" and find_spec("openvino") is None:
+        raise UsageError("--runtime openvino needs: pip install 'cvt-batch[openvino]'")
 
 
 def _read(spec: ModelSpec) -> tuple[CvtForImageClassification, CvtImageProcessor]:

@@ -15,6 +15,7 @@ from pipeline.errors import ERROR_CODES, UsageError
 InputFormat = Literal["auto", "images", "webdataset", "parquet", "list", "inventory"]
 DecodeMode = Literal["exact", "fast", "draft"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Runtime = Literal["torch", "openvino"]
 EmbeddingDtype = Literal["float32", "float16"]
 Activation = Literal["gelu", "quick_gelu"]
 Scores = Literal["softmax", "sigmoid", "logits"]
@@ -100,13 +101,18 @@ class ModelSpec:
     image_size: int | None = None
     """Overrides the size in preprocessor_config.json."""
     dtype: Dtype = "float32"
-    decode: DecodeMode = "exact"
+    runtime: Runtime = "torch"
+    """What runs the network; openvino is an extra, and faster on Intel's and AMD's CPUs."""
+    decode: DecodeMode = "fast"
     """Bit-equal to the reference, within two grey levels of it, or large JPEGs at reduced scale."""
 
     def __post_init__(self) -> None:
         if not self.source:
             raise UsageError("--model is empty: name a checkpoint directory, file, URI or hub name")
         _one_of("--dtype", self.dtype, Dtype)
+        _one_of("--runtime", self.runtime, Runtime)
+        if self.runtime == "openvino" and self.dtype == "float16":
+            raise UsageError("--runtime openvino has no float16; --dtype bfloat16 is as small")
         _one_of("--decode", self.decode, DecodeMode)
         if self.activation is not None:
             _one_of("--activation", self.activation, Activation)

@@ -101,7 +101,10 @@ class Task:
             reporter=reporter,
         )
         infer = self.model.infer_settings(
-            on_gpu=allocation.on_gpu, threads=allocation.actor_threads, reporter=reporter
+            on_gpu=allocation.on_gpu,
+            threads=allocation.actor_threads,
+            batch_size=allocation.batch_size,
+            reporter=reporter,
         )
         return Stages(decode, ray.put(self.model.bundle), infer, allocation)
 

@@ -44,6 +44,7 @@ RUN_FLAGS = {
     "--reuse-content",
     "--review",
     "--rows-per-file",
+    "--runtime",
     "--scores",
     "--sink",
     "--thresholds",
@@ -74,6 +75,7 @@ def test_every_flag_is_explained() -> None:
     ("change", "complaint"),
     [
         (["--dtype", "int7"], "invalid choice: 'int7'"),
+        (["--runtime", "openvino", "--dtype", "float16"], "--runtime openvino has no float16"),
         (["--top-k", "0"], "--top-k is 0; it must be 1 or more"),
         (["--max-failure-rate", "2"], "--max-failure-rate is 2.0; it is a share, 0 to 1"),
         (["--retry-failed", "tired"], "--retry-failed names no error code: tired"),

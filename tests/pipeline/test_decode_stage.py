@@ -29,6 +29,7 @@ NO_PIXELS = ("width", "height", "_pixels", "_thumbnail")
 def settings(**changes: Any) -> DecodeSettings:
     values: dict[str, Any] = {
         "processor": CvtImageProcessor(size=SIZE),
+        "mode": "exact",
         "environment": WorkerEnvironment({}),
         "max_pixels": 10**6,
         "max_bytes": 10**6,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pipeline.errors import RunError
 from pipeline.golden import MAX_DEVIATION, GoldenBatch
 from pipeline.infer import DTYPES
 from pipeline.run import run
-from pipeline.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.spec import InputSpec, ModelSpec, OutputSpec, Pooling, RunSpec
 from tests.support.fault_proxy import FaultProxy
 from tests.support.samples import write_checkpoint, write_images
 from tests.support.seaweedfs import Bucket
@@ -29,15 +30,16 @@ def load(checkpoint: Path) -> tuple[CvtForImageClassification, CvtImageProcessor
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_intact_network_passes_by_far(checkpoint: Path, dtype: str) -> None:
+@pytest.mark.parametrize("pooling", ["cls_norm", "cls", "mean"])
+def test_an_intact_network_passes_by_far(checkpoint: Path, dtype: Any, pooling: Any) -> None:
     model, processor = load(checkpoint)
-    golden = GoldenBatch.compute(model, processor)
-    fast = model.optimize(dtype=DTYPES[dtype])  # type: ignore[index]
+    golden = GoldenBatch.compute(model, processor, pooling)
+    fast = model.optimize(dtype=DTYPES[dtype], pooling=pooling)
     with torch.inference_mode():
-        embedding = fast(processor.normalize(golden.pixels).to(DTYPES[dtype])).embedding  # type: ignore[index]
-    deviation = golden.deviation(embedding.float().numpy())
-    assert deviation < MAX_DEVIATION[dtype] / 3
-    golden.check(embedding.float().numpy(), dtype, "here")
+        out = fast(processor.normalize(golden.pixels).to(DTYPES[dtype]))
+    found = out.logits.numpy(), out.embedding.numpy()
+    assert max(golden.deviations(*found).values()) < MAX_DEVIATION[dtype] / 3
+    golden.check(*found, dtype, "here")
 
 
 @pytest.mark.parametrize("dtype", list(MAX_DEVIATION))
@@ -45,14 +47,29 @@ def test_another_weight_file_or_broken_numbers_do_not_pass(
     tmp_path: Path, checkpoint: Path, dtype: str
 ) -> None:
     model, processor = load(checkpoint)
-    golden = GoldenBatch.compute(model, processor)
+    golden = GoldenBatch.compute(model, processor, "cls_norm")
     other, _ = load(write_checkpoint(tmp_path, seed=1))
     with torch.inference_mode():
-        embedding = other(processor.normalize(golden.pixels)).embedding.numpy()
-    with pytest.raises(RuntimeError, match=rf"self-check failed on a GPU: .* in {dtype} deviate"):
-        golden.check(embedding, dtype, "a GPU")
+        out = other(processor.normalize(golden.pixels))
+    for name, found in {
+        "embeddings": (golden.logits, out.embedding.numpy()),
+        "logits": (out.logits.numpy(), golden.embedding),
+    }.items():
+        with pytest.raises(RuntimeError, match=rf"failed on a GPU: {name} in {dtype} deviate"):
+            golden.check(*found, dtype, "a GPU")
     with pytest.raises(RuntimeError, match="deviate by inf"):
-        golden.check(np.full_like(golden.embedding, np.nan), dtype, "a GPU")
+        golden.check(golden.logits, np.full_like(golden.embedding, np.nan), dtype, "a GPU")
+
+
+def test_logits_near_zero_are_no_deviation(checkpoint: Path) -> None:
+    """A head whose bias takes the numbers away leaves their rounding alone."""
+    model, processor = load(checkpoint)
+    logits = GoldenBatch.compute(model, processor, "cls_norm").logits
+    with torch.no_grad():
+        cast(Any, model.head).bias -= torch.from_numpy(logits[0])
+    golden = GoldenBatch.compute(model, processor, "cls_norm")
+    assert np.abs(golden.logits[0]).max() < 1e-6
+    golden.check(golden.logits + 1e-6, golden.embedding, "float32", "here")
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -68,9 +85,9 @@ def test_an_actor_that_computes_something_else_ends_the_run_before_the_bucket_is
     compute = GoldenBatch.compute
 
     def of_another_model(
-        model: CvtForImageClassification, processor: CvtImageProcessor
+        model: CvtForImageClassification, processor: CvtImageProcessor, pooling: Pooling
     ) -> GoldenBatch:
-        golden = compute(model, processor)
+        golden = compute(model, processor, pooling)
         return replace(golden, embedding=-golden.embedding)
 
     monkeypatch.setattr(GoldenBatch, "compute", of_another_model)

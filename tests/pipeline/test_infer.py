@@ -1,6 +1,7 @@
 """The actor against transformers: scores and embeddings of batches with and without gaps."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
+from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor, CvtOutput
 from pipeline.errors import UsageError
 from pipeline.infer import Predictor
 from pipeline.model import LoadedModel
@@ -48,30 +49,36 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.infer.ray.get", lambda reference: reference)
 
 
-def load(source: Path, *, dtype: Any = "float32", **output: Any) -> LoadedModel:
+def load(
+    source: Path, *, dtype: Any = "float32", runtime: Any = "torch", **output: Any
+) -> LoadedModel:
     values: dict[str, Any] = {"uri": "out", "top_k": 3, "embeddings": True, **output}
     return LoadedModel.load(
         RunSpec(
             inputs=InputSpec(uris=("in",)),
-            model=ModelSpec(source=str(source), dtype=dtype),
+            model=ModelSpec(source=str(source), dtype=dtype, runtime=runtime),
             output=OutputSpec(**values),
         )
     )
 
 
 @cache
-def loaded(source: Path, dtype: str) -> LoadedModel:
-    return load(source, dtype=dtype, top_k=None)
+def loaded(source: Path, pooling: Any, **arithmetic: str) -> LoadedModel:
+    return load(source, pooling=pooling, top_k=None, **arithmetic)
 
 
-def prepare(source: Path, *, dtype: str = "float32", **output: Any) -> LoadedModel:
+def prepare(
+    source: Path, *, dtype: str = "float32", runtime: str = "torch", **output: Any
+) -> LoadedModel:
     """As `load`, but a checkpoint is read only once."""
     values: dict[str, Any] = {"uri": "out", "top_k": 3, "embeddings": True, **output}
-    return replace(loaded(source, dtype), output=OutputSpec(**values))
+    model = loaded(source, values.get("pooling", "cls_norm"), dtype=dtype, runtime=runtime)
+    return replace(model, output=OutputSpec(**values))
 
 
 def predictor(model: LoadedModel) -> Predictor:
-    return Predictor(model.bundle, model.infer_settings(on_gpu=False, threads=1))  # type: ignore[arg-type]
+    settings = model.infer_settings(on_gpu=False, threads=1, batch_size=4)
+    return Predictor(model.bundle, settings)  # type: ignore[arg-type]
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), dtype=np.uint8)
@@ -268,15 +275,13 @@ def disturbed(folder: Path, value: float, **options: Any) -> pa.Table:
     """Three images, of which the second one's embedding has ``value`` in it."""
     model = prepare(folder, **options)
     actor = predictor(model)
-    forward = actor.forward
 
-    def disturb(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, head_input, embedding = forward(values)
-        embedding = embedding.clone()
+    def disturb(_: Any, __: Any, out: CvtOutput) -> CvtOutput:
+        embedding = out.embedding.clone()
         embedding[1, 3] = value
-        return logits, head_input, embedding
+        return CvtOutput(out.logits, embedding)
 
-    actor.forward = disturb
+    actor.network.register_forward_hook(disturb)
     return actor(batch(list(PIXELS[:3])))
 
 
@@ -330,11 +335,67 @@ class TestGaps:
         one_by_one = pa.concat_tables([actor(whole.slice(n, 1)) for n in range(len(PIXELS))])
         assert difference(tensor(one_by_one["embedding"]), tensor(actor(whole)["embedding"])) < 1e-5
 
+    def test_two_threads_give_what_one_gives(self, checkpoint: tuple[Oracle, Path]) -> None:
+        """As an actor on a GPU is called."""
+        actor = predictor(prepare(checkpoint[1]))
+        batches = [batch(list(np.roll(PIXELS, n, axis=0))) for n in range(6)]
+        with ThreadPoolExecutor(2) as threads:
+            together = list(threads.map(actor, batches))
+        assert together == [actor(one) for one in batches]
+
+
+class TestRuntime:
+    def test_openvino_gives_the_same_numbers_and_compiles_once(
+        self, checkpoint: tuple[Oracle, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The self-check of two images compiles for batches of four, not for its own two."""
+        openvino = pytest.importorskip("openvino")
+        compiled = []
+        compile_model = openvino.compile_model
+
+        def count(*arguments: Any) -> Any:
+            compiled.append(compile_model(*arguments))
+            return compiled[-1]
+
+        monkeypatch.setattr(openvino, "compile_model", count)
+        model, folder = checkpoint
+        actor = predictor(prepare(folder, runtime="openvino", pooling="mean", scores="logits"))
+        tables = [actor(batch(list(images))) for images in (PIXELS[:4], PIXELS[4:])]
+        assert len(compiled) == 1
+        table, expected = pa.concat_tables(tables), reference(model, PIXELS)
+        assert difference(tensor(table["embedding"]), expected["mean"]) < 1e-4
+        assert difference(tensor(table["score"]), expected["logits"].max(dim=1).values) < 1e-4
+
+    def test_openvino_is_for_cpus(self, checkpoint: tuple[Oracle, Path]) -> None:
+        model = replace(prepare(checkpoint[1]), runtime="openvino")
+        with pytest.raises(UsageError, match="openvino computes on CPUs; add --num-gpus 0"):
+            model.infer_settings(on_gpu=True, threads=1, batch_size=64)
+
+    def test_openvino_that_is_not_installed(
+        self, checkpoint: tuple[Oracle, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pipeline.model.find_spec", lambda name: None)
+        with pytest.raises(UsageError, match=r"needs: pip install 'cvt-batch\[openvino\]'"):
+            load(checkpoint[1], runtime="openvino")
+
+    def test_rows_of_both_runtimes_may_stand_in_one_table(
+        self, checkpoint: tuple[Oracle, Path]
+    ) -> None:
+        pytest.importorskip("openvino")
+        torchs, openvinos = (
+            prepare(checkpoint[1], runtime=runtime).identity for runtime in ("torch", "openvino")
+        )
+        assert torchs == openvinos
+        assert torchs != prepare(checkpoint[1], dtype="bfloat16").identity
+
 
 class TestSelfCheck:
-    def test_actor_with_other_weights_does_not_start(self, checkpoint: tuple[Oracle, Path]) -> None:
-        model = load(checkpoint[1])
-        name = "norm.weight"
+    @pytest.mark.parametrize("name", ["norm.weight", "head.weight", "backbone.stages.2.cls_token"])
+    @pytest.mark.parametrize("pooling", ["cls_norm", "mean"])
+    def test_actor_with_other_weights_does_not_start(
+        self, checkpoint: tuple[Oracle, Path], name: str, pooling: str
+    ) -> None:
+        model = prepare(checkpoint[1], pooling=pooling)
         arrays = model.bundle.arrays | {name: model.bundle.arrays[name] * 1.1}
         spoilt = replace(model.bundle, arrays=arrays)
         with pytest.raises(RuntimeError, match="self-check failed"):
