@@ -210,8 +210,9 @@ def _build(cls: type[M], config: CvtConfig, state: State, layout: Layout, source
     """A model that holds the weights; a norm or head that they lack is new, and the log says so."""
     with torch.device("meta"):
         model = cls(config)
-    own_names = {with_prefix(name): name for name in model.state_dict()}
-    shapes = {full: tuple(model.state_dict()[own].shape) for full, own in own_names.items()}
+    own = model.state_dict()
+    own_names = {with_prefix(name): name for name in own}
+    shapes = {full: tuple(own[name].shape) for full, name in own_names.items()}
     state = {n: t for n, t in state.items() if n in shapes or _module(n) not in _TAIL}
     fresh = {m for m in _TAIL if m in map(_module, shapes) and m not in map(_module, state)}
     expected = {name: shape for name, shape in shapes.items() if _module(name) not in fresh}
