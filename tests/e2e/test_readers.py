@@ -1,0 +1,130 @@
+"""People downstream read what the public command wrote: without Ray, and as the README says."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+import s3fs
+
+from tests.support.samples import REPOSITORY, published_rows, run_job, write_images
+from tests.support.seaweedfs import Bucket
+
+README = (REPOSITORY / "README.md").read_text()
+SQL = [
+    statement
+    for block in re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    for statement in block.split(";")
+    if statement.strip()
+]
+(LANCE,) = re.findall(r"```python\n(import lance\n.*?)```", README, re.DOTALL)
+
+WITHOUT_RAY = """
+import sys
+sys.modules["ray"] = None  # import ray now fails
+
+import duckdb, pandas, polars, pyarrow.dataset
+
+found = [
+    set(pyarrow.dataset.dataset("out/data").to_table(columns=["uri"])["uri"].to_pylist()),
+    set(pandas.read_parquet("out/data")["uri"]),
+    set(polars.read_parquet("out/data/**/*.parquet")["uri"]),
+    {uri for uri, in duckdb.sql("SELECT uri FROM 'out/data/**/*.parquet'").fetchall()},
+]
+assert all(len(uris) == 9 for uris in found), found
+assert all(uris == found[0] for uris in found), found
+assert polars.read_parquet("out/data/**/*.parquet").schema["embedding"].shape == (32,)
+assert pandas.read_parquet("out/data")["embedding"].dropna().map(len).eq(32).all()
+"""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """Where the README's reader stands: out/ after two nights, and products.csv."""
+    root = tmp_path_factory.mktemp("reader")
+    cat, *images = write_images(root / "in", 8)
+    cat.rename(root / "in/cat.jpg")
+    (root / "in/bad.jpg").write_bytes(b"no image at all")
+    arguments = (root / "in", "--output", root / "out", "--model", checkpoint, "--with-labels")
+    for number in (1, 2):
+        done = run_job("embed", *arguments, "--sink", "lance", "--max-failure-rate", "0.2")
+        assert done.returncode == 0, done.stderr
+        if number == 1:  # the second night finds one image changed, as another's double
+            images[0].write_bytes((root / "in/cat.jpg").read_bytes())
+    with (root / "products.csv").open("w") as file:
+        rows = [(str(path), f"sku {path.stem}") for path in (*images[:3], root / "in/none.jpg")]
+        csv.writer(file).writerows([("uri", "sku"), *rows])
+    return root
+
+
+def newest(output: Path) -> dict[str, dict[str, Any]]:
+    """Oracle in plain Python: of each image the row of the last run."""
+    files = sorted(output.glob("data/run=*"))
+    rows = [row for run in files for row in rows_of_run(run)]
+    return {row["uri"]: row for row in rows}
+
+
+def rows_of_run(run: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = ds.dataset(run).to_table().to_pylist()
+    return rows
+
+
+def test_nobody_needs_ray(directory: Path) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_RAY], cwd=directory, check=True)
+
+
+def neighbours(output: Path) -> list[str]:
+    """The nearest by cosine, computed with NumPy: the cat, its double, then the others."""
+    good = {uri: row for uri, row in newest(output).items() if row["status"] == "ok"}
+    vectors = np.array([row["embedding"] for row in good.values()])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cat = vectors[[uri.endswith("/cat.jpg") for uri in good]][0]
+    return [list(good)[place] for place in np.argsort(-(vectors @ cat))]
+
+
+def test_the_queries_of_the_readme(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory)
+    with duckdb.connect() as connection:
+        results = [connection.sql(statement) for statement in SQL]
+        queries = [found for found in results if found and found.columns != ["Count"]]
+        labels, latest, joined, near = [found.fetchall() for found in queries]
+    rows = newest(directory / "out")
+    assert len(published_rows(directory / "out")) == len(rows) + 1 == 10
+    assert sum(count for _, count, _ in labels) == 9
+    assert {row[0] for row in latest} == set(rows)
+    assert len(latest) == len(rows)
+    expected = [rows.get(uri, {}) for uri, *_ in joined]
+    assert [(sku, label) for _, sku, _, label, _ in joined] == [
+        (f"sku {Path(uri).stem}", row.get("label"))
+        for (uri, *_), row in zip(joined, expected, strict=True)
+    ]
+    assert [sku for _, sku, status, *_ in joined if status is None] == ["sku none"]
+    wanted = neighbours(directory / "out")
+    assert {uri for uri, *_ in near[:2]} == set(wanted[:2])
+    assert [uri for uri, *_ in near[2:]] == wanted[2:]
+
+
+def test_the_search_of_the_readme(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory)
+    names: dict[str, Any] = {}
+    exec(LANCE, names)
+    found = names["near"]["uri"].to_pylist()
+    assert len(found) == 8, "all good images, and no failed one"
+    assert {Path(uri).name for uri in found[:2]} == {"cat.jpg", "0001.jpg"}
+    stored = names["images"].to_table().sort_by("uri").to_pylist()
+    rows = newest(directory / "out")
+    assert stored == [rows[uri] for uri in sorted(rows)]
+
+
+def test_the_queries_of_the_readme_in_a_bucket(directory: Path, s3_bucket: Bucket) -> None:
+    s3_bucket.put_tree(directory / "out/data", "out/data/")
+    with duckdb.connect() as connection:
+        connection.register_filesystem(s3fs.S3FileSystem())
+        query = SQL[1].replace("'out/", f"'{s3_bucket.uri}/out/")
+        assert len(connection.sql(query).fetchall()) == 9
