@@ -194,7 +194,9 @@ class TestReaders:
 
     def test_columns_are_encoded_for_scans(self, published_file: Path) -> None:
         group = pq.ParquetFile(published_file).metadata.row_group(0)
-        columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+        columns = {
+            group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)
+        }
         with_dictionary = {
             name for name, column in columns.items() if "RLE_DICTIONARY" in column.encodings
         }
