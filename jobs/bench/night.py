@@ -1,86 +1,27 @@
-"""Measure what a run costs on this machine."""
+"""What the plan of a night costs: a listing compared with a ledger of as many rows."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
-from cvt import CvtImageProcessor
-from jobs import _cli
-from pipeline.errors import ExitCode
-from pipeline.fetch import read_bytes
 from pipeline.history import DATA, RUNS, History
-from pipeline.inventory import CHUNK_ROWS, inventory
+from pipeline.inventory import CHUNK_ROWS
 from pipeline.objects import Kind
 from pipeline.plan import Plan
 from pipeline.schema import LISTING
-from pipeline.spec import DecodeMode, InputSpec
 from pipeline.staging import OpenRun
 from pipeline.storage import Store
 
 ROWS_PER_FILE = 1_000_000
 CHANGED_EVERY = 200
-
-Pixels = npt.NDArray[np.int16]
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line of this job."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.bench", description=__doc__)
-    benches = parser.add_subparsers(dest="bench", required=True)
-    plan = benches.add_parser("plan", help="compare a listing with a ledger of as many rows")
-    plan.add_argument("--rows", type=int, default=1_000_000, metavar="N")
-    decode = benches.add_parser("decode", help="decode local images in every mode, on one thread")
-    decode.add_argument("inputs", nargs="+", metavar="INPUT", help="directories, globs, files")
-    decode.add_argument("--size", type=int, default=224, metavar="S", help="of the model's input")
-    decode.add_argument("--rounds", type=int, default=5, metavar="N")
-    for bench in (plan, decode):
-        bench.add_argument("--debug", action="store_true")
-    return parser
-
-
-def bench_decode(inputs: list[str], size: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Images per CPU-second of each decode mode, and how far it is from the exact one.
-
-    The modes take turns, each on all images; the speed is that of the median round.
-    """
-    torch.set_num_threads(1)
-    spec = InputSpec(uris=tuple(inputs), format="images")
-    uris = [uri for table in inventory(spec) for uri in table["uri"].to_pylist()]
-    images = [read_bytes(uri) for uri in uris]
-    processor = CvtImageProcessor(size=size)
-    seconds: dict[str, list[float]] = {mode: [] for mode in get_args(DecodeMode)}
-    pixels: dict[str, list[Pixels]] = {}
-    for _ in range(rounds):
-        for mode, taken in seconds.items():
-            started = time.process_time()
-            decoded = [processor.pixels_from_bytes(data, mode=mode).pixels for data in images]  # type: ignore[arg-type]
-            taken.append(time.process_time() - started)
-            pixels[mode] = [image.astype(np.int16) for image in decoded]
-    speed = {mode: len(images) / float(np.median(taken)) for mode, taken in seconds.items()}
-    return {
-        mode: {
-            "images_per_cpu_second": round(rate, 1),
-            "ratio": round(rate / speed["exact"], 2),
-            "max_grey_levels_off": max(
-                int(abs(a - b).max()) for a, b in zip(pixels[mode], pixels["exact"], strict=True)
-            ),
-        }
-        for mode, rate in speed.items()
-    }
 
 
 def bench_plan(rows: int) -> dict[str, float]:
@@ -162,23 +103,3 @@ def _listing(rows: int) -> Iterator[pa.Table]:
             pa.array(np.full(stop - start, 100_000)),
         ]
         yield pa.table(columns, schema=LISTING)
-
-
-def job(arguments: argparse.Namespace) -> ExitCode:
-    """Measure and print JSON."""
-    if arguments.bench == "plan":
-        print(json.dumps(bench_plan(arguments.rows)))
-        return ExitCode.OK
-    modes = bench_decode(arguments.inputs, arguments.size, arguments.rounds)
-    for mode, numbers in modes.items():
-        print(json.dumps({"mode": mode} | numbers))
-    return ExitCode.OK
-
-
-def main() -> int:
-    """Entry point of ``cvt-bench``."""
-    return _cli.main(job, build_parser())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
