@@ -3,13 +3,20 @@
 import hashlib
 import io
 import json
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from tests.support.samples import run_job, write_images
-from tests.support.seaweedfs import Bucket
+from tests.pipeline.test_fetch_tar import tar_bytes
+from tests.support.fault_proxy import FaultProxy, Faults
+from tests.support.samples import published_rows, run_job, write_images
+from tests.support.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 ODD_NAMES = ["a b.jpg", "50%.jpg", "x#y.jpg", "ümlaut/grün.jpg", "deep/er/still.jpg"]
 
@@ -51,12 +58,148 @@ def test_bucket_in_bucket_out(tmp_path: Path, checkpoint: Path, s3_bucket: Bucke
     assert "nothing new: 13 images unchanged" in again.stdout
 
 
-def test_a_missing_bucket_is_found_before_the_first_image(
-    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket
+ROOM = 10
+"""Images in a row group."""
+FAULTS = {
+    "slow_down": 0.005,
+    "access_denied": 0.005,
+    "internal_error": 0.005,
+    "reset": 0.005,
+    "truncate": 0.01,
+    "stall": 0.01,
+}
+
+
+def test_every_image_ends_right_on_a_store_that_fails(
+    tmp_path: Path,
+    checkpoint: Path,
+    s3_bucket: Bucket,
+    fault_proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = run_job(
-        "embed", "s3://no-such-bucket/x", "--output", tmp_path / "out", "--model", checkpoint
+    """A clean run, and one over what it found in which three requests in a hundred fail."""
+    names = [f"{ODD_NAMES[n % 4]}-{n}.jpg" for n in range(300)]
+    images = [path.read_bytes() for path in write_images(tmp_path / "in", 380)]
+    for name, data in zip(names, images, strict=False):
+        s3_bucket.put(f"in/{name}", data)
+    tar = s3_bucket.put("in/x.tar", tar_bytes({f"{n}.jpg": images[300 + n] for n in range(40)}))
+    table = io.BytesIO()
+    pq.write_table(pa.table({"image": images[340:]}), table, row_group_size=ROOM)
+    parquet = s3_bucket.put("in/y.parquet", table.getvalue())
+    options = ("--model", checkpoint, "--with-embeddings", "--max-failure-rate", "0.1")
+
+    done = run_job("classify", f"{s3_bucket.uri}/in", "--output", tmp_path / "clean", *options)
+    assert done.returncode == 0, done.stderr
+    clean = {str(row["uri"]): row for row in published_rows(tmp_path / "clean")}
+    assert len(clean) == 380
+
+    loose = [f"{s3_bucket.uri}/in/{name}" for name in names]
+    assert set(loose) < set(clean)
+    never = f"{s3_bucket.uri}/in/never.jpg"
+    slashes = f"{s3_bucket.uri}//in//{names[0]}"  # the server takes slashes together
+    (tmp_path / "found.txt").write_text("\n".join([*loose, slashes, never]))
+    monkeypatch.setenv("FSSPEC_S3", json.dumps({"config_kwargs": {"read_timeout": 3}}))
+    fault_proxy.faults = faults_that_hit("in/x.tar", "in/y.parquet")
+    arguments = (tmp_path / "found.txt", tar, parquet, "--output", tmp_path / "out")
+    done = run_job("classify", *arguments, *options)
+    assert done.returncode == 0, done.stderr
+    assert "382 images listed = 381 ok + 1 failed + 0 skipped" in done.stdout
+    for fault in FAULTS:
+        assert fault_proxy.count("GET", fault=fault) > 0
+
+    rows = {str(row["uri"]): row for row in published_rows(tmp_path / "out")}
+    assert rows.pop(never)["error_code"] == "access_denied"
+    clean[slashes] = clean[loose[0]]
+    assert rows.keys() == clean.keys()
+    for uri, row in rows.items():
+        assert row["status"] == "ok"
+        assert (row["sha256"], row["label_id"]) == (clean[uri]["sha256"], clean[uri]["label_id"])
+        np.testing.assert_allclose(row["embedding"], clean[uri]["embedding"], rtol=1e-3, atol=1e-5)
+
+
+def faults_that_hit(tar: str, parquet: str) -> Faults:
+    """Such that both shards break in the middle, too."""
+    for seed in count():
+        faults = Faults(
+            **FAULTS,  # type: ignore[arg-type]
+            pattern=r"^/[^/]+/+in/",
+            denied_pattern=r"never\.jpg$",
+            seed=seed,
+        )
+        if faults.draw(tar, 1) == "truncate" and faults.draw(parquet, 2) in ("stall", "reset"):
+            return faults
+    raise AssertionError
+
+
+def test_a_profile_is_enough(
+    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No variable but its name, on the driver; the workers get what it says."""
+    for path in write_images(tmp_path / "in", 4):
+        s3_bucket.put(path.name, path.read_bytes())
+    server = s3_bucket.server
+    (tmp_path / "config").write_text(
+        f"[profile lab]\nendpoint_url = {server.endpoint}\nregion = {REGION}\n"
+        f"aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
     )
-    assert done.returncode == 2
-    assert "s3://no-such-bucket/x" in done.stderr.splitlines()[-1]
+    for name in server.env:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    done = run_job(
+        "classify", s3_bucket.uri, "--output", f"{s3_bucket.uri}/out", "--model", checkpoint
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 images listed = 4 ok" in done.stdout
+    texts = [done.stdout, done.stderr, *(str(s3_bucket.get(key)) for key in s3_bucket.keys("out/"))]
+    assert not [text for text in texts if SECRET_KEY in text]
+
+
+def wrong_secret(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    return bucket.uri, "denied"
+
+
+def wrong_profile(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    monkeypatch.setenv("AWS_PROFILE", "typo")
+    return bucket.uri, "typo"
+
+
+def missing_bucket(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    return "s3://no-such-bucket", "does not exist"
+
+
+@pytest.mark.parametrize("spoil", [wrong_secret, wrong_profile, missing_bucket])
+def test_a_useless_input_is_found_before_the_first_image(
+    tmp_path: Path,
+    checkpoint: Path,
+    s3_bucket: Bucket,
+    fault_proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Bucket, pytest.MonkeyPatch], tuple[str, str]],
+) -> None:
+    s3_bucket.put("a.jpg", b"1")
+    uri, message = spoil(s3_bucket, monkeypatch)
+    done = run_job("embed", f"{uri}/x", "--output", tmp_path / "out", "--model", checkpoint)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+    assert fault_proxy.count("GET", path=".*jpg") == 0
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("spoil", [wrong_secret, missing_bucket])
+def test_a_useless_output_is_found_before_the_first_image(
+    tmp_path: Path,
+    checkpoint: Path,
+    s3_bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Bucket, pytest.MonkeyPatch], tuple[str, str]],
+) -> None:
+    write_images(tmp_path / "in", 1)
+    uri, _ = spoil(s3_bucket, monkeypatch)
+    done = run_job("embed", tmp_path / "in", "--output", f"{uri}/out", "--model", checkpoint)
+    assert done.returncode == 2, done.stderr
+    assert f"{uri}/out" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

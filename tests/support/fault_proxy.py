@@ -23,6 +23,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _REFUSALS = {
     "slow_down": (503, "SlowDown", "Please reduce your request rate."),
     "access_denied": (403, "AccessDenied", "Access Denied"),
+    "internal_error": (500, "InternalError", "We encountered an internal error."),
 }
 
 
@@ -39,6 +40,8 @@ class Faults:
     """503 SlowDown."""
     access_denied: float = 0
     """403 AccessDenied, which busy stores also say when they mean SlowDown."""
+    internal_error: float = 0
+    """500 InternalError."""
     reset: float = 0
     """The connection is reset instead of an answer."""
     truncate: float = 0
@@ -49,6 +52,8 @@ class Faults:
     stall_seconds: float = 60
     latency_seconds: float = 0
     """Added to each GET that `pattern` finds, before the first byte."""
+    denied_pattern: str = ""
+    """What it finds, if it is given, is denied each time."""
     pattern: str = r"^/[^/?]+/[^?]"
     """Searched in the percent-decoded path and query; by default it finds objects, not listings."""
     seed: int = 0
@@ -57,7 +62,7 @@ class Faults:
         """Return the name of the fault for the `attempt`-th request of `key`, mostly None."""
         digest = hashlib.sha256(f"{self.seed} {attempt} {key}".encode()).digest()
         point = int.from_bytes(digest[:8]) / 2**64
-        for field in fields(self)[:5]:
+        for field in fields(self)[:6]:
             point -= getattr(self, field.name)
             if point < 0:
                 return field.name
@@ -142,6 +147,8 @@ class FaultProxy:
             if chosen:
                 attempt = self._attempts[path] = self._attempts.get(path, 0) + 1
                 fault = faults.draw(path.split("/", 2)[-1], attempt)
+                if faults.denied_pattern and re.search(faults.denied_pattern, path):
+                    fault = "access_denied"
             request = Request(method, path, query, fault, headers)
             self.requests.append(request)
         if self.region and request.region not in (None, self.region):
