@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ def test_the_lease_of_another_machine_has_to_run_out(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     foreign = {"owner": "x", "beat": 1, "host": "elsewhere", "pid": 1, "process": "boot ns 1 1"}
     store.write_json(LEASE, foreign)
+    started = time.monotonic()
     with Lease(store, stale_seconds=0.3) as lease:
+        assert time.monotonic() - started >= 0.3
         lease.check()
 
 
