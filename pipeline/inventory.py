@@ -6,9 +6,9 @@ Listing reads names, sizes and versions, and the lists that name images; never a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +24,9 @@ from pipeline.spec import InputSpec
 CHUNK_ROWS = 10_000
 STORAGE_ERRORS = (OSError, BotoCoreError)
 
+_WILDCARDS = set("*?[")
+_GLOB_HINT = " (in a glob, * stops at a slash and ** does not)"
+
 log = logging.getLogger(__name__)
 
 
@@ -38,14 +41,16 @@ def inventory(
         kept: columns of lists that are carried along.
 
     Raises:
-        UsageError: an INPUT does not exist, holds no images, or may not be listed.
+        UsageError: an INPUT does not exist, holds no images, or may not be listed; or two objects
+            would have the same uri in the output.
     """
     once = _Once(always=len(inputs.uris) > 1)
     rows = (row for uri in inputs.uris for row in _checked(uri, inputs, tuple(kept.names)))
     outside = exclude.rstrip("/") + "/"
     wanted = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
     found = False
-    while chunk := list(islice(filter(once.is_first, wanted), CHUNK_ROWS)):
+    unique = _without_namesakes(filter(once.is_first, wanted))
+    while chunk := list(islice(unique, CHUNK_ROWS)):
         found = True
         yield _table(chunk, kept)
     if once.repeated:
@@ -76,6 +81,22 @@ class _Once:
         return is_first
 
 
+def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same rows, unless an image is called like a member of a shard that is listed too."""
+    shards: set[str] = set()
+    for row in rows:
+        uri = row["uri"]
+        if row["kind"] != Kind.IMAGE.value:
+            shards.add(uri)
+        elif "#" in uri and shards:
+            for shard in shards.intersection(accumulate(uri.split("#"), "{}#{}".format)):
+                raise UsageError(
+                    f"{uri} is a file, and the uri of a member of {shard}, so their rows would be "
+                    "one; rename one of them, or give INPUTs that leave one out"
+                )
+        yield row
+
+
 def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
     try:
         return pa.Table.from_pylist(rows, schema=with_kept(LISTING, kept))
@@ -96,7 +117,7 @@ def _checked(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dic
     if not found:
         raise UsageError(
             f"no images under {uri}; looked for .tar shards, Parquet files and "
-            f"{', '.join(inputs.extensions)}"
+            f"{', '.join(inputs.extensions)}{_GLOB_HINT if _WILDCARDS & set(uri) else ''}"
         )
 
 

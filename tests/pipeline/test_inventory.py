@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import pipeline.inventory
@@ -233,6 +235,25 @@ def test_overlapping_inputs_name_each_object_once(tmp_path: Path) -> None:
     touch(tmp_path, "a/x.jpg", "a/y.jpg", "b/z.jpg")
     found = uris(tmp_path / "a", tmp_path, tmp_path / "a/x.jpg", tmp_path / "**/*.jpg")
     assert sorted(found) == uris(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["a.tar", "a#b.tar.gz", "a.parquet"])
+def test_file_called_like_a_member_is_a_usage_error(tmp_path: Path, shard: str) -> None:
+    touch(tmp_path, f"{shard}#1#.jpg", "a#.jpg")
+    assert len(uris(tmp_path)) == 2, "there is no shard"
+    if shard.endswith("parquet"):
+        pq.write_table(pa.table({"image": [b""]}), tmp_path / shard)
+    else:
+        touch(tmp_path, shard)
+    with pytest.raises(UsageError, match=r"#1#\.jpg is a file, and the uri of a member.*rename"):
+        uris(tmp_path)
+
+
+def test_glob_that_meets_directories_only_says_how_to_go_deeper(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+    with pytest.raises(UsageError, match=r"no images .*\* stops at a slash and \*\* does not"):
+        uris(tmp_path / "*")
+    assert len(uris(tmp_path / "**")) == 2
 
 
 def test_output_inside_the_input_is_left_out(tmp_path: Path) -> None:
