@@ -222,9 +222,14 @@ def _build(cls: type[M], config: CvtConfig, state: State, layout: Layout, source
     if fresh:
         what = " and ".join(sorted(fresh))
         logger.warning("%s: %s new, for %d labels: train first", source, what, config.num_labels)
-    model = cls(config) if fresh else model.to_empty(device="cpu")
-    model.load_state_dict({own_names[name]: t for name, t in state.items()}, strict=not fresh)
+    copies = {own_names[name]: _copy(t, own[own_names[name]].dtype) for name, t in state.items()}
+    model = cls(config) if fresh else model
+    model.load_state_dict(copies, strict=not fresh, assign=True)
     return model
+
+
+def _copy(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype=dtype, memory_format=torch.contiguous_format, copy=True)
 
 
 def _module(name: str) -> str:
