@@ -195,14 +195,12 @@ def kill_until_tired(scene: Scene, seed: int, kills: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(6))
 def test_killed_at_random_points(on_disk: Scene, seed: int) -> None:
     kill_until_tired(on_disk, seed, kills=4)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(10, 13))
 def test_killed_at_random_points_on_s3(on_s3: Scene, seed: int) -> None:
     kill_until_tired(on_s3, seed, kills=4)

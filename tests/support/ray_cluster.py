@@ -18,7 +18,7 @@ from ray.job_submission import JobSubmissionClient
 from tests.support import process, victims
 
 _SCRIPTS = Path(sysconfig.get_path("scripts"))
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tests.support import process
 ACCESS_KEY = "test-access-key"
 SECRET_KEY = "test-secret-key"
 REGION = "us-east-1"
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 PUBLIC_BUCKET = "public"
 """Once it is created under this name, everybody may list and read it."""
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 
 T = TypeVar("T")
 
