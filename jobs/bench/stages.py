@@ -87,7 +87,7 @@ def run_stage(
     context.enable_progress_bars = False
     context.wait_for_min_actors_s = 600
     context.target_max_block_size = 16 * 2**20
-    alone = name == "decode"
+    alone = name != "model"  # then nothing else takes the CPUs
     work = ray.data.from_arrow(blocks)
     if name == "decode":
         decode: Any = partial(timed_decode, settings=_decode_settings(spec, model))
