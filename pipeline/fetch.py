@@ -51,6 +51,7 @@ def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions, hold: Hold
     item = _item(row)
     try:
         check_size(row["size_bytes"], max_bytes)
+        hold(row["size_bytes"] or 0)  # if it has to wait, then better without a connection
         if is_web(item.uri):
             private = options.allow_private_urls
             data = read_url(item.uri, max_bytes, allow_private=private, hold=hold)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -60,7 +61,7 @@ def test_bucket_in_bucket_out(tmp_path: Path, checkpoint: Path, s3_bucket: Bucke
 
 ROOM = 10
 """Images in a row group."""
-FAULTS = {
+FAULTS: dict[str, Any] = {
     "slow_down": 0.005,
     "access_denied": 0.005,
     "internal_error": 0.005,
@@ -114,14 +115,15 @@ def test_every_image_ends_right_on_a_store_that_fails(
     for uri, row in rows.items():
         assert row["status"] == "ok"
         assert (row["sha256"], row["label_id"]) == (clean[uri]["sha256"], clean[uri]["label_id"])
-        np.testing.assert_allclose(row["embedding"], clean[uri]["embedding"], rtol=1e-3, atol=1e-5)
+        found, wanted = np.array(row["embedding"]), np.array(clean[uri]["embedding"])
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
 
 
 def faults_that_hit(tar: str, parquet: str) -> Faults:
     """Such that both shards break in the middle, too."""
     for seed in count():
         faults = Faults(
-            **FAULTS,  # type: ignore[arg-type]
+            **FAULTS,
             pattern=r"^/[^/]+/+in/",
             denied_pattern=r"never\.jpg$",
             seed=seed,
