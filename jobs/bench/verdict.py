@@ -21,6 +21,10 @@ class Ceilings:
     """Images/s of the model on its cores or GPUs, given pixels."""
     decode_cores: float
     """CPUs that decode while the model runs; all of them, where both share."""
+    decode_cpu: float = 0.0
+    """CPU seconds of an image in the decode tasks; it counts where both stages share the cores."""
+    model_cpu: float = 0.0
+    """CPU seconds of an image in the model's actors, likewise."""
     gpus: float = 0.0
     """GPUs of the model; 0 where it shares the cores with the decoders."""
 
@@ -36,11 +40,6 @@ class Ceilings:
             return 1 / (1 / self.model + 1 / self.decode)
         return min(self.model, self.decode)
 
-    @property
-    def decode_share(self) -> float:
-        """Of the core time of an image, where both stages share the cores."""
-        return self.expected / self.decode
-
     def bottleneck(self) -> str:
         """One sentence: what limits, and how much of what would help by how much."""
         if self.shared:
@@ -48,15 +47,15 @@ class Ceilings:
         return self._decode_limits() if self.decode < self.model else self._model_limits()
 
     def _on_cores(self) -> str:
-        decode_ms, model_ms = (1000 * self.decode_cores / r for r in (self.decode, self.model))
-        name, share, lever = "decode", self.decode_share, ""
+        total = self.decode_cpu + self.model_cpu
+        name, share, lever = "decode", self.decode_cpu / total, ""
         if share < 0.5:
             name, share = "the model", 1 - share
             allowed = f"{self.decode:.0f} images/s that decode allows"
             lever = f", and a GPU would lift it up to the {allowed}"
         return (
-            f"{name} limits: {share:.0%} of the {decode_ms + model_ms:.1f} ms of core time per "
-            f"image; {_count(self.decode_cores, 'more core')} would double throughput{lever}"
+            f"{name} limits: {share:.0%} of the {1000 * total:.1f} ms of CPU time per image; "
+            f"{_count(self.decode_cores, 'more core')} would double throughput{lever}"
         )
 
     def _decode_limits(self) -> str:

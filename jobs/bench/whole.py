@@ -104,7 +104,11 @@ def ceilings_of(decode: Stage, model: Stage, room: Allocation, cpus: float) -> C
     """Decode was measured on all CPUs; beside actors on GPUs it has those that they leave."""
     if not room.on_gpu:
         return Ceilings(
-            decode=decode.images_per_second, model=model.images_per_second, decode_cores=cpus
+            decode=decode.images_per_second,
+            model=model.images_per_second,
+            decode_cores=cpus,
+            decode_cpu=decode.cpu_seconds_per_image,
+            model_cpu=model.cpu_seconds_per_image,
         )
     left = cpus - room.num_actors * room.actor_cpus
     return Ceilings(

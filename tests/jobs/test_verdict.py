@@ -38,15 +38,15 @@ def test_with_gpus_the_slower_stage_decides() -> None:
             id="GPUs",
         ),
         pytest.param(
-            Ceilings(decode=400, model=20, decode_cores=2),
-            "the model limits: 95% of the 105.0 ms of core time per image; "
+            Ceilings(decode=400, model=20, decode_cores=2, decode_cpu=0.005, model_cpu=0.095),
+            "the model limits: 95% of the 100.0 ms of CPU time per image; "
             "2 more cores would double throughput, "
             "and a GPU would lift it up to the 400 images/s that decode allows",
             id="the model on CPUs",
         ),
         pytest.param(
-            Ceilings(decode=100, model=400, decode_cores=1),
-            "decode limits: 80% of the 12.5 ms of core time per image; "
+            Ceilings(decode=100, model=400, decode_cores=1, decode_cpu=0.01, model_cpu=0.0025),
+            "decode limits: 80% of the 12.5 ms of CPU time per image; "
             "1 more core would double throughput",
             id="decode on CPUs",
         ),
