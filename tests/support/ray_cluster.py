@@ -7,13 +7,13 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ray.job_submission import JobSubmissionClient
+from ray.util.state import list_nodes
 
 from tests.support import process, victims
 
@@ -80,6 +80,7 @@ class RayCluster:
         self._process = process.start(self._command(), log=self._log, env=self.env)
         try:
             self._wait_until_up()
+            victims.wait_until(self._alive, "raylet of the head", START_SECONDS)
         except BaseException:
             self.stop()
             raise
@@ -118,10 +119,7 @@ class RayCluster:
 
     def _alive(self) -> int:
         """How many nodes the cluster has."""
-        nodes = self._run(
-            ("list", "nodes", "--address", self.address, "--format", "json"), timeout=60
-        )
-        return nodes.stdout.count('"ALIVE"')
+        return sum(node.state == "ALIVE" for node in list_nodes(address=self.address))
 
     def submit(
         self,
@@ -131,21 +129,15 @@ class RayCluster:
         timeout: float = 240,
     ) -> Job:
         """Run `ray job submit --working-dir DIR -- ENTRYPOINT` and wait for the job's end."""
-        options = ["--working-dir", str(working_dir)]
-        if runtime_env is not None:
-            options += ["--runtime-env", str(runtime_env)]
         job_id = f"test-{secrets.token_hex(4)}"
-        done = self._run(
-            ("job", "submit", "--address", self.address, "--submission-id", job_id),
-            (*options, "--", *entrypoint),
-            timeout=timeout,
-        )
-        info = JobSubmissionClient(self.address).get_job_info(job_id)
-        return Job(done.returncode, info.driver_exit_code, done.stdout)
-
-    def _run(self, *arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(_SCRIPTS / "ray"), *(word for group in arguments for word in group)],
+        command: list[str | Path] = [
+            *(_SCRIPTS / "ray", "job", "submit", "--address", self.address),
+            *("--submission-id", job_id, "--working-dir", working_dir),
+            *(() if runtime_env is None else ("--runtime-env", runtime_env)),
+            *("--", *entrypoint),
+        ]
+        done = subprocess.run(
+            command,
             env=self.env,
             text=True,
             stdout=subprocess.PIPE,
@@ -153,6 +145,8 @@ class RayCluster:
             timeout=timeout,
             check=False,
         )
+        info = JobSubmissionClient(self.address).get_job_info(job_id)
+        return Job(done.returncode, info.driver_exit_code, done.stdout)
 
     def _command(self) -> list[str | Path]:
         gcs, dashboard, client, agent, metrics = self._ports
