@@ -42,13 +42,14 @@ def export_program(
 
 
 def trace(
-    network: InferenceCvt,
+    network: nn.Module,
     outputs: Sequence[str],
     pixel_values: Tensor,
     dynamic_shapes: dict[str, Any] | None = None,
 ) -> ExportedProgram:
     """Trace a network with ordinary weights, for the example's shape unless dynamic ones are given.
 
+    The network returns a CvtOutput.
     Errors are those of `export_program`.
     """
     with quiet_export():
@@ -66,16 +67,31 @@ def export_onnx(
 
     Arguments and errors are those of `export_program`; ImportError without the onnx extra.
     """
+    free = {"pixel_values": {0: "batch", 2: "height", 3: "width"}}
+    write_onnx(InferenceCvt(model), path, outputs, _example(model), free)
+
+
+def write_onnx(
+    network: nn.Module,
+    path: str | os.PathLike[str],
+    outputs: Sequence[str],
+    pixel_values: Tensor,
+    dynamic_shapes: dict[str, Any] | None = None,
+) -> None:
+    """Write any network that returns a CvtOutput, with the arguments of `trace`.
+
+    Errors are those of `export_onnx`.
+    """
     if find_spec("onnxscript") is None:
         raise ImportError("writing ONNX needs onnx and onnxscript: pip install 'cvt-batch[onnx]'")
     with quiet_export():
         torch.onnx.export(
-            _Outputs(InferenceCvt(model), outputs),
-            (_example(model),),
+            _Outputs(network, outputs),
+            (pixel_values,),
             path,
             input_names=["pixel_values"],
             output_names=list(outputs),
-            dynamic_shapes={"pixel_values": {0: "batch", 2: "height", 3: "width"}},
+            dynamic_shapes=dynamic_shapes,
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -93,7 +109,7 @@ def quiet_export() -> Iterator[None]:
 class _Outputs(nn.Module):
     """The network with a tuple of tensors as its result."""
 
-    def __init__(self, network: InferenceCvt, outputs: Sequence[str]) -> None:
+    def __init__(self, network: nn.Module, outputs: Sequence[str]) -> None:
         super().__init__()
         if not outputs or not set(outputs) <= set(OUTPUTS):
             raise ValueError(f"outputs must be of {', '.join(OUTPUTS)}, not {list(outputs)}")

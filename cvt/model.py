@@ -355,11 +355,20 @@ class CvtForImageClassification(Pretrained):
         *,
         pooling: str = "cls_norm",
         runtime: str = "torch",
+        calibration: Tensor | None = None,
     ) -> nn.Module:
         """A fast copy with the same call, for logits and embeddings; see `inference.optimize`."""
         from cvt.inference import optimize
 
-        return optimize(self, dtype, device, compile, pooling=pooling, runtime=runtime)
+        return optimize(
+            self,
+            dtype,
+            device,
+            compile,
+            pooling=pooling,
+            runtime=runtime,
+            calibration=calibration,
+        )
 
 
 def init_weights(module: nn.Module, std: float) -> None:

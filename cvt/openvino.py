@@ -1,64 +1,63 @@
-"""The inference graph in OpenVINO: the fastest way on Intel and AMD CPUs, as an extra."""
+"""The inference graph in OpenVINO: the fastest way on Intel and AMD CPUs, as an extra.
+
+OpenVINO and NNCF report their use to Intel, unless told not to with `opt_in_out --opt_out`, a
+command that comes with them.
+"""
 
 from importlib.util import find_spec
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
 
 from cvt.export import OUTPUTS, quiet_export, trace
-from cvt.inference import InferenceCvt
+from cvt.fixed_shape import FixedShape, pad_batch
 from cvt.outputs import CvtOutput
+from cvt.quantize import QuantizedGraph
 
-_PRECISIONS: Final = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_PRECISIONS: Final = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "bf16"}
 
 
-class OpenVinoCvt(nn.Module):
-    """An InferenceCvt that OpenVINO runs: the same call, `logits` and `embedding` in float32.
+class OpenVinoCvt(FixedShape):
+    """A network that OpenVINO runs: the same call, `logits` and `embedding` in float32.
 
-    It is compiled on the first call, for that call's shape, which takes seconds. A smaller batch
-    is padded to it; a larger one, or another image size, compiles again. It runs on as many threads
-    as PyTorch has at that moment.
+    It is compiled for a shape as its base class says, and runs on as many threads as PyTorch has at
+    that moment. It can be pickled, and compiles anew where it arrives.
     """
 
-    def __init__(self, network: InferenceCvt, dtype: torch.dtype) -> None:
-        """Take a float32 network on the CPU, to compute in float32 or bfloat16.
+    def __init__(
+        self, network: nn.Module, dtype: torch.dtype, calibration: Tensor | None = None
+    ) -> None:
+        """Take a float32 network on the CPU that returns a CvtOutput.
+
+        Args:
+            network: Such as an `InferenceCvt`.
+            dtype: torch.float32, torch.bfloat16, or torch.int8 (see `cvt.quantize`), where what is
+                not quantised computes in bfloat16.
+            calibration: For int8 alone, normalised images (N, 3, H, W) like those to come; all
+                calls have their H and W.
 
         Raises:
             ImportError: without the openvino extra.
-            ValueError: for another dtype.
+            ValueError: for another dtype, and for int8 without calibration images.
         """
         super().__init__()
         if find_spec("openvino") is None:
             raise ImportError("the runtime openvino needs: pip install 'cvt-batch[openvino]'")
         if dtype not in _PRECISIONS:
-            raise ValueError(f"OpenVINO computes in float32 or bfloat16, not {dtype}")
-        self.network = network
+            raise ValueError(f"OpenVINO computes in float32, bfloat16 or int8, not {dtype}")
         self.precision = _PRECISIONS[dtype]
-        self.shape: tuple[int, ...] = (0, 0, 0, 0)
         self.compiled: Any = None
+        self.source: nn.Module | QuantizedGraph = (
+            QuantizedGraph.of(network, calibration) if dtype == torch.int8 else network
+        )
 
-    def forward(self, pixel_values: Tensor) -> CvtOutput:
-        """Classify normalised images (B, 3, H, W) of any floating dtype."""
-        batch, *size = pixel_values.shape
-        if batch > self.shape[0] or tuple(size) != self.shape[1:]:
-            self.compile_for(pixel_values)
-        padding = (0, 0) * 3 + (0, self.shape[0] - batch)
-        images = F.pad(pixel_values.float().cpu(), padding).contiguous()
-        results = self.compiled(images.numpy(), share_inputs=True)
-        logits, embedding = (torch.from_numpy(results[i][:batch]) for i in range(2))
-        return CvtOutput(logits, embedding)
-
-    def compile_for(self, pixel_values: Tensor) -> None:
+    def prepare(self, shape: tuple[int, ...]) -> None:
         """Build the graph for one shape, and let OpenVINO compile it."""
         import openvino
 
-        with quiet_export():
-            program = trace(self.network, OUTPUTS, torch.zeros(pixel_values.shape))
-            model = openvino.convert_model(program)
         self.compiled = openvino.compile_model(
-            model,
+            self.graph(shape),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": self.precision,
@@ -68,4 +67,22 @@ class OpenVinoCvt(nn.Module):
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        self.shape = tuple(pixel_values.shape)
+
+    def graph(self, shape: tuple[int, ...]) -> Any:
+        """An `openvino.Model` for one shape (B, 3, H, W). ValueError if int8 has another size."""
+        import openvino
+
+        if isinstance(self.source, QuantizedGraph):
+            return self.source.at(shape)
+        with quiet_export():
+            return openvino.convert_model(trace(self.source, OUTPUTS, torch.zeros(shape)))
+
+    def run(self, pixel_values: Tensor) -> CvtOutput:
+        """Pad, and compute; results are copies."""
+        images = pad_batch(pixel_values.float().cpu(), self.shape[0]).contiguous()
+        results = self.compiled(images.numpy(), share_inputs=True)
+        logits, embedding = (torch.from_numpy(results[i]) for i in range(len(OUTPUTS)))
+        return CvtOutput(logits, embedding)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "compiled": None}

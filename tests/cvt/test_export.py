@@ -10,7 +10,7 @@ from cvt import CvtConfig, CvtForImageClassification
 from cvt.export import export_onnx, export_program
 from tests.oracle import SMALL, difference, images, randomise
 
-SIZES = [(1, 224, 224), (3, 224, 224), (1, 97, 140), (3, 97, 140)]
+SIZES = [(1, 224, 224), (3, 97, 140)]
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +30,10 @@ def test_torch_export_equals_eager(model: CvtForImageClassification) -> None:
         assert difference(embedding, model(x).embedding) < 1e-5
 
 
-@pytest.mark.parametrize("outputs", [("logits", "embedding"), ("embedding",)])
 @torch.inference_mode()
-def test_onnx_equals_eager(
-    model: CvtForImageClassification, outputs: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_onnx_equals_eager(model: CvtForImageClassification, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
+    outputs = ("embedding", "logits")
     export_onnx(model, path, outputs)
     assert list(tmp_path.iterdir()) == [path]
     session = onnxruntime.InferenceSession(path)

@@ -1,15 +1,18 @@
 """What `optimize` returns, against transformers in float32."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from cvt import CvtConfig, CvtForImageClassification, weights_hash
+from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor, weights_hash
 from cvt.inference import attention
 from cvt.linear import OneDnnLinear
 from tests.oracle import SMALL, Oracle, difference, images, randomise, relative_difference
+
+DEMO = Path(__file__).parents[2] / "jobs" / "demo"
 
 
 @torch.inference_mode()
@@ -89,10 +92,10 @@ def test_compiled_is_equal(shallow: CvtForImageClassification) -> None:
 
 
 @torch.inference_mode()
-def test_openvino_is_equal_at_any_batch_and_size(shallow: CvtForImageClassification) -> None:
-    """A smaller batch is padded; a larger one and another size compile again."""
+def test_openvino_is_equal(shallow: CvtForImageClassification) -> None:
+    """A smaller batch is padded."""
     fast = shallow.optimize(runtime="openvino")
-    for size in [(2, 64, 64), (1, 64, 64), (3, 48, 80)]:
+    for size in [(2, 48, 64), (1, 48, 64)]:
         out, expected = fast(images(*size)), shallow(images(*size))
         assert difference(out.logits, expected.logits) < 1e-4
         assert difference(out.embedding, expected.embedding) < 1e-4
@@ -105,12 +108,44 @@ def test_openvino_in_bfloat16_is_near(shallow: CvtForImageClassification) -> Non
     assert F.cosine_similarity(out.embedding, shallow(x).embedding).min() > 0.999
 
 
-def test_unknown_runtimes_and_dtypes_are_refused(small_dir: Path) -> None:
-    model = CvtForImageClassification.from_pretrained(small_dir)
+def test_unknown_runtimes_and_dtypes_are_refused(shallow: CvtForImageClassification) -> None:
     with pytest.raises(ValueError, match="runtime must be one of torch, openvino"):
-        model.optimize(runtime="tensorrt")
-    with pytest.raises(ValueError, match="OpenVINO computes in float32 or bfloat16"):
-        model.optimize(dtype=torch.float16, runtime="openvino")
+        shallow.optimize(runtime="tensorrt")
+    with pytest.raises(ValueError, match="OpenVINO computes in float32, bfloat16 or int8"):
+        shallow.optimize(dtype=torch.float16, runtime="openvino")
+    with pytest.raises(ValueError, match='runtime="openvino" computes on the CPU, not on cuda'):
+        shallow.optimize(device="cuda", runtime="openvino")
+
+
+def test_int8_needs_its_runtime_and_calibration(shallow: CvtForImageClassification) -> None:
+    x = images(2, 64, 64)
+    with pytest.raises(ValueError, match='int8 needs runtime="openvino"'):
+        shallow.optimize(torch.int8, calibration=x)
+    with pytest.raises(ValueError, match="int8 needs calibration="):
+        shallow.optimize(torch.int8, runtime="openvino")
+    with pytest.raises(ValueError, match=r"calibration= is for dtype=torch\.int8, not "):
+        shallow.optimize(torch.bfloat16, runtime="openvino", calibration=x)
+
+
+@torch.inference_mode()
+def test_int8_of_a_trained_model_agrees() -> None:
+    """The demo's model and images, those of calibration left out; as pickled for an actor."""
+    model = CvtForImageClassification.from_pretrained(DEMO / "model")
+    processor = CvtImageProcessor.from_pretrained(DEMO / "model")
+    files = sorted(DEMO.glob("bucket/images/*/*"))
+    x = processor([file.read_bytes() for file in files])
+    fast = model.optimize(torch.int8, runtime="openvino", calibration=x[::3])
+    assert b"FakeQuantize" in fast.source.xml  # type: ignore[union-attr, operator]
+    fast = pickle.loads(pickle.dumps(fast))
+    unseen = torch.arange(len(x)) % 3 > 0
+    out, expected = fast(x[unseen]), model(x[unseen])
+    cosine = F.cosine_similarity(out.embedding, expected.embedding)
+    assert cosine.min() > 0.99
+    assert cosine.mean() > 0.999
+    same = out.logits.argmax(dim=1) == expected.logits.argmax(dim=1)
+    assert same.float().mean() > 0.98
+    with pytest.raises(ValueError, match="calibrated for 28x28 pixels, not 32x32"):
+        fast(torch.zeros(1, 3, 32, 32))
 
 
 def test_an_unknown_pooling_is_refused(small_dir: Path) -> None:
