@@ -1,30 +1,41 @@
 """Speed and drift of every way to run a CvT, side by side in one run.
 
-    python -m cvt.benchmark [--preset cvt-13] [--size 224] [--batch 8] [--rounds 5]
+    OMP_NUM_THREADS=1 python -m cvt.benchmark [--model SOURCE] [--only REGEX] [--json FILE]
 
-The ways take turns, so that a busy machine disturbs all alike, and each is compared with the first
-within the round. Time is the process's CPU time; weights and images are random.
+Ways whose packages are not installed are left out. They take turns, so that a busy machine disturbs
+all alike, and each is compared with the first within the round. Time is the process's CPU time,
+which counts waiting threads too: with more than one, compare the same number only. Images are
+random, and so are the weights unless --model names some.
 """
 
 import argparse
+import json
+import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvt.config import PRESETS, CvtConfig
 from cvt.model import CvtForImageClassification
 from cvt.outputs import CvtOutput
 
-_OPENVINO: Final = find_spec("openvino") is not None
+_PACKAGES: Final = ("torch", "transformers", "onnxruntime", "openvino", "nncf")
+
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Run = Callable[[Tensor], CvtOutput]
+Build = Callable[[], Run]
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Measurement:
     """Largest absolute difference of a logit from the first."""
     embedding_cosine: float
     """Smallest cosine between an embedding and that of the first."""
+    agreement: float
+    """Share of the images to which it gives the first's best class."""
 
 
 @torch.inference_mode()
@@ -55,85 +68,151 @@ def compare(ways: Mapping[str, Run], images: Tensor, rounds: int = 5) -> list[Me
     first = next(iter(ways))
     return [
         Measurement(
-            name=name,
-            images_per_cpu_second=len(images) / statistics.median(seconds[name]),
-            ratio=statistics.median(
-                a / b for a, b in zip(seconds[first], seconds[name], strict=True)
-            ),
-            logit_drift=_drift(outputs[name].logits, outputs[first].logits),
-            embedding_cosine=_cosine(outputs[name].embedding, outputs[first].embedding),
+            name,
+            len(images) / statistics.median(seconds[name]),
+            statistics.median(a / b for a, b in zip(seconds[first], seconds[name], strict=True)),
+            *_drift(outputs[name], outputs[first]),
         )
         for name in ways
     ]
 
 
-def _drift(a: Tensor, b: Tensor) -> float:
-    return (a - b).abs().max().item()
+def _drift(out: CvtOutput, reference: CvtOutput) -> tuple[float, float, float]:
+    """Largest difference of a logit, smallest cosine of an embedding, share of equal classes."""
+    logits, expected = out.logits.float(), reference.logits.float()
+    cosine = F.cosine_similarity(out.embedding.double(), reference.embedding.double())
+    same = logits.argmax(dim=1) == expected.argmax(dim=1)
+    return (logits - expected).abs().max().item(), cosine.min().item(), same.float().mean().item()
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
-    return F.cosine_similarity(a.double(), b.double()).min().item()
+def ways_to_run(
+    model: CvtForImageClassification,
+    images: Tensor,
+    calibration: Tensor,
+    *,
+    compile: bool = False,
+) -> dict[str, Build]:
+    """What builds each way that is installed, by name: transformers' first, then ours.
+
+    Args:
+        model: In float32; every way has its weights.
+        images: Of the shape that graphs are made for.
+        calibration: Images for int8.
+        compile: With torch.compile of transformers' model, which takes minutes.
+    """
+    theirs = _ways_of_transformers(model, images, compile) if _installed("transformers") else {}
+    return theirs | _ways_of_ours(model, calibration)
 
 
-def ways_to_run(model: CvtForImageClassification) -> dict[str, Run]:
-    """The reference, transformers where it is installed, and every runtime in every precision."""
-    ways: dict[str, Run] = {}
-    if find_spec("transformers") is not None:
-        ways["transformers, float32"] = _transformers(model, torch.float32)
-        ways["transformers, bfloat16"] = _transformers(model, torch.bfloat16)
-    ways["model.py, float32"] = model
-    for dtype in (torch.float32, torch.bfloat16):
-        name = str(dtype).removeprefix("torch.")
-        ways[f"optimized, {name}"] = model.optimize(dtype)
-        if _OPENVINO:
-            ways[f"openvino, {name}"] = model.optimize(dtype, runtime="openvino")
+def _ways_of_transformers(
+    model: CvtForImageClassification, images: Tensor, compile: bool
+) -> dict[str, Build]:
+    from cvt.openvino import OpenVinoCvt
+    from cvt.peers import TransformersCvt, onnxruntime_of
+
+    theirs = TransformersCvt(model)
+    ways: dict[str, Build] = {}
+    for name, dtype in DTYPES.items():
+        eager = partial(TransformersCvt(model).to, dtype)
+        ways[f"transformers, {name}"] = eager
+        if compile:
+            ways[f"transformers, compiled, {name}"] = partial(_compiled, eager)
+        if _installed("openvino"):
+            ways[f"transformers, openvino, {name}"] = partial(OpenVinoCvt, theirs, dtype)
+    if _installed("onnxruntime", "onnxscript"):
+        ways["transformers, onnxruntime, float32"] = partial(onnxruntime_of, theirs, images)
     return ways
 
 
-def _transformers(model: CvtForImageClassification, dtype: torch.dtype) -> Run:
-    """transformers' classifier with the same weights; its embedding is what enters the head."""
-    import transformers
+def _compiled(build: Callable[[], nn.Module]) -> Run:
+    network = build()
+    network.compile()
+    return network
 
-    from cvt.checkpoint import reference_state
 
-    kind: Any = transformers.CvtForImageClassification
-    theirs = kind(transformers.CvtConfig.from_dict(model.config.to_dict()))
-    theirs.load_state_dict(reference_state(model))
-    theirs.eval().to(dtype)
-    entered: list[Tensor] = []
-    theirs.classifier.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+def _ways_of_ours(model: CvtForImageClassification, calibration: Tensor) -> dict[str, Build]:
+    ways: dict[str, Build] = {"model.py, float32": lambda: model}
+    in_openvino = partial(model.optimize, runtime="openvino")
+    for name, dtype in DTYPES.items():
+        ways[f"optimized, {name}"] = partial(model.optimize, dtype)
+        if _installed("openvino"):
+            ways[f"optimized, openvino, {name}"] = partial(in_openvino, dtype)
+    if _installed("openvino", "nncf"):
+        int8 = partial(in_openvino, torch.int8, calibration=calibration)
+        ways["optimized, openvino, int8"] = int8
+    return ways
 
-    def run(images: Tensor) -> CvtOutput:
-        logits = theirs(images.to(dtype)).logits
-        return CvtOutput(logits.float(), entered.pop().float())
 
-    return run
+def _installed(*packages: str) -> bool:
+    return all(find_spec(package) is not None for package in packages)
+
+
+def choose(ways: Mapping[str, Build], pattern: str = "") -> dict[str, Run]:
+    """Build the ways whose name has the pattern in it, behind the first, the measure of all."""
+    chosen = [name for i, name in enumerate(ways) if not i or re.search(pattern, name)]
+    return {name: ways[name]() for name in chosen}
 
 
 def to_markdown(measurements: Sequence[Measurement]) -> str:
     """A table with one row per way."""
+    width = max(len(m.name) for m in measurements)
     rows = [
-        f"| {m.name} | {m.images_per_cpu_second:.1f} | {m.ratio:.2f} | {m.logit_drift:.1e} "
-        f"| {m.embedding_cosine:.6f} |"
+        f"| {m.name:{width}} | {m.images_per_cpu_second:20.1f} | {m.ratio:5.2f} "
+        f"| {m.logit_drift:11.1e} | {m.embedding_cosine:12.6f} | {m.agreement:9.1%} |"
         for m in measurements
     ]
-    head = "| way | images per CPU second | ratio | logit drift | least cosine |"
-    return "\n".join([head, "|---|---|---|---|---|", *rows])
+    columns = {"images / CPU second": 20, "ratio": 5, "logit drift": 11}
+    columns |= {"least cosine": 12, "agreement": 9}
+    head = "|".join(["", f" {'way':{width}} ", *(f" {c:>{n}} " for c, n in columns.items()), ""])
+    line = "|".join(["", "-" * (width + 2), *("-" * (n + 1) + ":" for n in columns.values()), ""])
+    return "\n".join([head, line, *rows])
+
+
+def to_json(measurements: Sequence[Measurement], options: argparse.Namespace) -> str:
+    """Everything that a later run can be compared with."""
+    report: dict[str, Any] = {
+        "options": {name: value for name, value in vars(options).items() if name != "json"},
+        "machine": platform.processor() or platform.machine(),
+        "versions": {name: version(name) for name in _PACKAGES if _installed(name)},
+        "ways": [asdict(m) for m in measurements],
+    }
+    return json.dumps(report, indent=2)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="cvt-13")
+    parser.add_argument("--model", metavar="SOURCE", help="a checkpoint instead of a preset")
+    parser.add_argument("--size", type=int, help="pixels a side (default: the model's own, or 224)")
+    parser.add_argument("--batch", type=int, default=8, help="images in a call (default: 8)")
+    parser.add_argument("--rounds", type=int, default=5, help="times each way runs (default: 5)")
+    parser.add_argument("--threads", type=int, default=1, help="per way (default: 1)")
+    parser.add_argument("--only", metavar="REGEX", default="", help="ways by name, and the first")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile of transformers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here as well")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table for a preset."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="cvt-13")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args(arguments)
+    """Print the table."""
+    options = make_parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = CvtForImageClassification(CvtConfig.from_preset(options.preset)).eval()
-    images = torch.randn(options.batch, 3, options.size, options.size)
-    table = to_markdown(compare(ways_to_run(model), images, options.rounds))
-    print(table)  # noqa: T201, the entry point
+    if options.model:
+        model = CvtForImageClassification.from_pretrained(options.model)
+    else:
+        model = CvtForImageClassification(CvtConfig.from_preset(options.preset)).eval()
+    size = options.size or model.config.image_size or 224
+    images = torch.randn(5 * options.batch, model.config.num_channels, size, size)
+    images, calibration = images[: options.batch], images[options.batch :]
+    ways = ways_to_run(model, images, calibration, compile=options.compile)
+    measurements = compare(choose(ways, options.only), images, options.rounds)
+    print(to_markdown(measurements))  # noqa: T201, the entry point
+    if options.json:
+        options.json.write_text(to_json(measurements, options))
 
 
 if __name__ == "__main__":
