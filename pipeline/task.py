@@ -35,7 +35,10 @@ from pipeline.write import PartSink
 THUMBNAILS = 48
 TASKS_OF_A_WAVE = 2000
 VANISHED_LISTED = 10_000
-_PACKAGES = ("cvt-batch", "ray", "torch", "pyarrow", "pillow", "numpy", "fsspec", "s3fs")
+_PACKAGES = (
+    "cvt-batch", "ray", "torch", "openvino", "pillow", "simplejpeg", "numpy", "pyarrow", "fsspec",
+    "s3fs",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 

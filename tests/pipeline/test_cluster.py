@@ -68,3 +68,8 @@ def test_gpus_are_used_when_there_are_any_and_not_when_unwanted() -> None:
     assert allocate(ComputeSpec(), cpus=8, gpus=1).on_gpu
     assert not allocate(ComputeSpec(num_gpus=0), cpus=8, gpus=1).on_gpu
     assert allocate(ComputeSpec(batch_size=7), cpus=8, gpus=1).batch_size == 7
+
+
+def test_an_actor_on_a_gpu_has_the_next_batch_in_hand() -> None:
+    assert allocate(ComputeSpec(), cpus=8, gpus=1).actor_calls == 2
+    assert allocate(ComputeSpec(num_gpus=0), cpus=8, gpus=1).actor_calls == 1
