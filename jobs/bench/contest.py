@@ -7,6 +7,7 @@ time from the moment when its workers hold the model to its written Parquet; wha
 
 from __future__ import annotations
 
+import logging
 import statistics
 import tempfile
 from collections import defaultdict
@@ -36,6 +37,8 @@ GOALS: Mapping[Dtype, float] = {"float32": 1.45, "bfloat16": 1.3}
 """Times the best peer, end to end."""
 GOAL_RAY_EXAMPLE = 2.5
 
+log = logging.getLogger(__name__)
+
 Labels = dict[str, str]
 """Best label by the image's file name."""
 
@@ -52,6 +55,10 @@ class Lap:
     wall_seconds: float
     cpu_seconds: float
     labels: Labels
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / self.processing_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +118,7 @@ def contest(
                 try:
                     with tempfile.TemporaryDirectory(prefix="bench-") as work:
                         laps.append(run(Path(work)))
+                    log.info("%s: %.1f images/s", key, laps[-1].images_per_second)
                 except RunError as error:
                     failed[key] = str(error)
     return Results(standings(laps), failed, number, rounds)
@@ -197,7 +205,7 @@ def standings(laps: Sequence[Lap]) -> list[Standing]:
             name=name,
             dtype=dtype,
             is_ours=group[0].is_ours,
-            images_per_second=statistics.median(g.images / g.processing_seconds for g in group),
+            images_per_second=statistics.median(g.images_per_second for g in group),
             images_per_second_with_start=statistics.median(
                 g.images / g.wall_seconds for g in group
             ),

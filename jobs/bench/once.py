@@ -54,7 +54,7 @@ class Measured:
     cpu_seconds: float = 0.0
     """Of the driver, Ray and its workers on this machine."""
     wall_seconds: float = 0.0
-    """From the start of the process to its end, imports and all."""
+    """From the start of its process to the end; of a run in this one, from the start of Ray."""
     memory: list[Memory] = field(default_factory=list)
 
     @property
@@ -154,6 +154,7 @@ def measure(spec: RunSpec) -> Measured:
         cluster=resources,
         by_node=watcher.by_node,
         curve=watcher.curve,
+        wall_seconds=ended - started,
     )
 
 
