@@ -127,6 +127,7 @@ def test_int8_needs_its_runtime_and_calibration(shallow: CvtForImageClassificati
         shallow.optimize(torch.bfloat16, runtime="openvino", calibration=x)
 
 
+@pytest.mark.timeout(900)  # NNCF takes 20 s of CPU: minutes where many tests share the cores
 @torch.inference_mode()
 def test_int8_of_a_trained_model_agrees() -> None:
     """The demo's model and images, those of calibration left out; as pickled for an actor."""
