@@ -21,6 +21,8 @@ from pipeline.spec import RunSpec
 DISTINCT = 100
 SIDE = 64
 POINTS = 10
+SAMPLE_SECONDS = 1.0
+"""A span that is shorter than the time between two samples takes the one before."""
 MIB = 2**20
 
 
@@ -109,7 +111,7 @@ def points(measured: Measured, number: int = POINTS) -> list[Point]:
 def _point(
     memory: Sequence[Memory], done: float, images: float, start: float, stop: float
 ) -> Point:
-    inside = [m for m in memory if start <= m.when <= stop]
+    inside = [m for m in memory if start - SAMPLE_SECONDS <= m.when <= stop]
     return Point(
         images=done,
         images_per_second=images / max(stop - start, 1e-3),
