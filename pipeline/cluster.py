@@ -36,6 +36,7 @@ from pipeline.spec import ComputeSpec
 ACTOR_SHARE = 0.9
 WRITERS_SHARE = 0.02
 LOCAL_OBJECT_STORE_BYTES = 2**30
+IDLE_WORKER_MS = 600_000
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Allocation:
     actor_gpus: float
     actor_threads: int
     decode_cpus: float
+    decode_tasks: int
+    """How many find room at a time."""
     batch_size: int
 
     @property
@@ -94,12 +97,14 @@ def allocate(compute: ComputeSpec, *, cpus: float, gpus: float, nodes: int = 1) 
 def _on_gpus(compute: ComputeSpec, cpus: float, gpus: float, nodes: int) -> Allocation:
     actors = compute.num_actors or max(int(gpus), 1)
     actor_cpus = min(1.0, cpus / (2 * actors))
+    decode_cpus, decode_tasks = _decoders(cpus - actors * actor_cpus, nodes)
     return Allocation(
         num_actors=actors,
         actor_cpus=round(actor_cpus, 3),
         actor_gpus=_gpu_share(gpus, actors),
         actor_threads=1,
-        decode_cpus=_decode_cpus((cpus - actors * actor_cpus) / nodes),
+        decode_cpus=decode_cpus,
+        decode_tasks=decode_tasks,
         batch_size=compute.batch_size or 64,
     )
 
@@ -123,20 +128,26 @@ def _on_cpus(compute: ComputeSpec, cpus: float, nodes: int) -> Allocation:
             f"{actors} actors of {threads} CPUs need more than the {cpus:g} of the cluster; "
             "lower --num-actors or --num-cpus-per-actor"
         )
+    decode_cpus, decode_tasks = _decoders(cpus - actors * actor_cpus, nodes)
     return Allocation(
         num_actors=actors,
         actor_cpus=actor_cpus,
         actor_gpus=0.0,
         actor_threads=threads,
-        decode_cpus=_decode_cpus((cpus - actors * actor_cpus) / nodes),
+        decode_cpus=decode_cpus,
+        decode_tasks=decode_tasks,
         batch_size=compute.batch_size or 8,
     )
 
 
-def _decode_cpus(free: float) -> float:
-    """At least two decode tasks at a time on a node with the mean of what is left (so that there
-    is one that carries them), of one CPU each where there is room."""
-    return round(min(1.0, (free - WRITERS_SHARE) / 2), 3)
+def _decoders(free: float, nodes: int) -> tuple[float, int]:
+    """CPUs of a decode task, and how many such tasks find room at a time.
+
+    At least two on a node with the mean of what is left (so that there is one that carries them),
+    of one CPU each where there is room.
+    """
+    cpus = round(min(1.0, (free / nodes - WRITERS_SHARE) / 2), 3)
+    return cpus, nodes * int((free / nodes - WRITERS_SHARE) / cpus + 0.01)
 
 
 @contextmanager
@@ -173,6 +184,8 @@ def _connect(debug: bool) -> None:
     _quiet(level)
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": debug}
     if not address:  # then a Ray of our own, not one that happens to run on this machine
+        # Ray ends workers that were idle for a second, and has to start others soon after.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
         options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     try:
         with _our_sigterm(), nullcontext() if debug else _muted():

@@ -46,6 +46,18 @@ class Stages:
         return replace(self, allocation=replace(self.allocation, num_actors=actors))
 
 
+def warm_up(allocation: Allocation) -> None:
+    """Let the workers that will decode start and load their libraries, while actors do the same:
+    Ray Data gives them nothing to do before every actor is ready."""
+    load: Any = ray.remote(_load).options(num_cpus=allocation.decode_cpus, max_retries=0)
+    for _ in range(allocation.decode_tasks):
+        load.remote()
+
+
+def _load() -> None:
+    """Nothing is left to do: whoever has found this function has loaded this module."""
+
+
 def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
     """Stream the blocks through decode and inference into the sink; what it committed."""
     _configure()

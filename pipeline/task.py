@@ -17,7 +17,7 @@ import ray
 
 from pipeline.cluster import Allocation, ray_session
 from pipeline.decode import DecodeSettings
-from pipeline.graph import Stages, execute
+from pipeline.graph import Stages, execute, warm_up
 from pipeline.history import History
 from pipeline.item import ReadOptions
 from pipeline.model import LoadedModel
@@ -34,6 +34,7 @@ from pipeline.write import PartSink
 
 THUMBNAILS = 48
 TASKS_OF_A_WAVE = 2000
+TURNS_OF_AN_ACTOR = 8
 VANISHED_LISTED = 10_000
 _PACKAGES = (
     "cvt-batch", "ray", "torch", "openvino", "pillow", "simplejpeg", "numpy", "pyarrow", "fsspec",
@@ -72,6 +73,7 @@ class Task:
     def execute(self, waves: Iterable[Work], stop_at: float | None, *, debug: bool) -> None:
         """Compute; the open run owns the new parts afterwards."""
         with ray_session(self.spec.compute, debug=debug) as allocation:
+            warm_up(allocation)
             log.info("%s", allocation.describe())
             with Progress(done=self.plan.counts.finished) as progress:
                 stages = self._stages(allocation, stop_at, progress.reporter)
@@ -112,7 +114,8 @@ class Task:
         return Stages(decode, ray.put(self.model.bundle), infer, allocation)
 
     def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
-        blocks = list(work.blocks(images_per_task(work, self.spec.compute.block_size)))
+        size = images_per_task(work, self.spec.compute.block_size, stages.allocation)
+        blocks = list(work.blocks(size))
         sink = PartSink(self.open_run, number, rows_per_part(work), stages.decode.environment)
         decode = replace(stages.decode, thumbnail_rate=THUMBNAILS / work.weight)
         # A shard is one block of work and many of images.
@@ -182,10 +185,14 @@ def rows_per_part(work: Work) -> int:
     return min(max(work.weight // 200, 256), 16_384)
 
 
-def images_per_task(work: Work, block_size: int) -> int:
-    """A block of decoded images per task, more where that would make thousands of tasks: each
-    costs Ray's scheduler some 15 ms, whatever its size."""
-    return block_size * min(max(work.num_images // (TASKS_OF_A_WAVE * block_size), 1), 8)
+def images_per_task(work: Work, block_size: int, allocation: Allocation) -> int:
+    """A block of decoded images per task. Less where that would leave actors idle at the end of a
+    short wave; more where it would make thousands of tasks: each costs Ray's scheduler some 15 ms,
+    whatever its size."""
+    turns = -(-work.num_images // (TURNS_OF_AN_ACTOR * allocation.num_actors))
+    batches = -(-turns // allocation.batch_size)
+    many = max(work.num_images // (TASKS_OF_A_WAVE * block_size), 1)
+    return min(block_size * min(many, 8), batches * allocation.batch_size)
 
 
 def utc_now() -> str:

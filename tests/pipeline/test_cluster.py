@@ -14,7 +14,8 @@ from pipeline.spec import ComputeSpec
 def fits(allocation: Allocation, cpus: float) -> bool:
     """Actors keep what they have; beside them decode and write tasks must find a place."""
     free = cpus - allocation.num_actors * allocation.actor_cpus
-    return 0 < 2 * allocation.decode_cpus <= free - WRITE_CPUS
+    tasks = allocation.decode_tasks
+    return tasks >= 2 and 0 < tasks * allocation.decode_cpus <= free - WRITE_CPUS
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 3, 4, 8, 16, 96])
