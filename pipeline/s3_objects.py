@@ -12,7 +12,6 @@ import re
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 from urllib.parse import quote
 
 from botocore import UNSIGNED
@@ -62,6 +61,9 @@ class S3Object:
             headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         response = self._request("GET", headers)
         self._check_version(response)
+        if headers and response.status_code != 206:
+            response.raw.close()
+            raise FetchError("storage_error", "the server cannot send a part of an object")
         return Body(response)
 
     def size(self) -> int:
@@ -85,7 +87,7 @@ class S3Object:
             _regions[self.bucket] = region
             response = _send(reach, _locate(reach, self.bucket), method, self.key, headers)
         if response.status_code >= 300:
-            raise _refusal(response, self.bucket)
+            raise _refusal(response)
         return response
 
 
@@ -200,7 +202,7 @@ def _other_region(response: AWSResponse, bucket: _Bucket) -> str | None:
     return region if region != bucket.region else None
 
 
-def _refusal(response: AWSResponse, bucket: str) -> FetchError:
+def _refusal(response: AWSResponse) -> FetchError:
     """What S3 says when it sends no object."""
     status, content = response.status_code, response.content.decode("utf-8", "replace")
     code, message = _element("Code", content), _element("Message", content)
@@ -215,9 +217,9 @@ def _refusal(response: AWSResponse, bucket: str) -> FetchError:
         return PassingError("access_denied", text)
     if status in (408, 504) or code == "RequestTimeout":
         return PassingError("timeout", text)
-    kind: Any = PassingError if status >= 500 or status == 409 else FetchError
-    error: FetchError = kind("storage_error", text)
-    return error
+    if status >= 500 or status == 409:
+        return PassingError("storage_error", text)
+    return FetchError("storage_error", text)
 
 
 def _element(name: str, content: str) -> str:
