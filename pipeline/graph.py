@@ -60,7 +60,7 @@ def _load() -> None:
 
 def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
     """Stream the blocks through decode and inference into the sink; what it committed."""
-    _configure()
+    _configure(stages.decode)
     work = ray.data.from_arrow(blocks)
     decoded = _decode(work, stages.decode, stages.allocation)
     results = _infer(decoded, stages.bundle, stages.infer, stages.allocation)
@@ -107,13 +107,12 @@ def _limits_are_deprecated() -> warnings.catch_warnings[None]:
     return warnings.catch_warnings(action="ignore", category=RayDeprecationWarning)
 
 
-def _configure() -> None:
+def _configure(decode: DecodeSettings) -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = on_terminal()
     context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
     # Actors check themselves when they start; until all have, no image is read.
     context.wait_for_min_actors_s = ACTORS_START_TIMEOUT_SECONDS
-    # A shard's images leave its task in small blocks, or none would be computed until all are
-    # decoded.
-    context.target_max_block_size = 16 * 2**20
+    # Or Ray would gather a task's blocks until they are large, and actors would wait for them.
+    context.target_max_block_size = decode.block_size * decode.processor.size**2 * 3

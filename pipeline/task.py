@@ -27,14 +27,13 @@ from pipeline.publish import CLASSES_FILE, Tally, balance, close, merge
 from pipeline.report import render
 from pipeline.retrospect import Retrospect
 from pipeline.reuse import Contents
+from pipeline.sizes import images_per_task, rows_per_block, rows_per_part
 from pipeline.spec import RunSpec
 from pipeline.staging import Committed, OpenRun
 from pipeline.storage import WorkerEnvironment
 from pipeline.write import PartSink
 
 THUMBNAILS = 48
-TASKS_OF_A_WAVE = 2000
-TURNS_OF_AN_ACTOR = 8
 VANISHED_LISTED = 10_000
 _PACKAGES = (
     "cvt-batch", "ray", "torch", "openvino", "pillow", "simplejpeg", "numpy", "pyarrow", "fsspec",
@@ -114,12 +113,12 @@ class Task:
         return Stages(decode, ray.put(self.model.bundle), infer, allocation)
 
     def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
-        size = images_per_task(work, self.spec.compute.block_size, stages.allocation)
-        blocks = list(work.blocks(size))
+        allocation = stages.allocation
+        rows = rows_per_block(work, self.spec.compute.block_size, allocation)
+        blocks = list(work.blocks(images_per_task(work, rows, allocation)))
         sink = PartSink(self.open_run, number, rows_per_part(work), stages.decode.environment)
-        decode = replace(stages.decode, thumbnail_rate=THUMBNAILS / work.weight)
-        # A shard is one block of work and many of images.
-        most = stages.allocation.num_actors if work.shards else len(blocks)
+        decode = replace(stages.decode, block_size=rows, thumbnail_rate=THUMBNAILS / work.weight)
+        most = -(-work.weight // rows)
         return execute(blocks, replace(stages, decode=decode).limited_to(most), sink)
 
     @property
@@ -177,22 +176,6 @@ class Task:
             "timings": clock.seconds | {f"stage_{k}": round(v, 3) for k, v in self.totals.items()},
             "versions": versions(),
         }
-
-
-def rows_per_part(work: Work) -> int:
-    """Small enough that a crash costs little, large enough that a wave has at most some hundred
-    parts: a two-hundredth of it, between 256 and 16,384 rows."""
-    return min(max(work.weight // 200, 256), 16_384)
-
-
-def images_per_task(work: Work, block_size: int, allocation: Allocation) -> int:
-    """A block of decoded images per task. Less where that would leave actors idle at the end of a
-    short wave; more where it would make thousands of tasks: each costs Ray's scheduler some 15 ms,
-    whatever its size."""
-    turns = -(-work.num_images // (TURNS_OF_AN_ACTOR * allocation.num_actors))
-    batches = -(-turns // allocation.batch_size)
-    many = max(work.num_images // (TASKS_OF_A_WAVE * block_size), 1)
-    return min(block_size * min(many, 8), batches * allocation.batch_size)
 
 
 def utc_now() -> str:

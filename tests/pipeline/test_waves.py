@@ -12,15 +12,14 @@ import pytest
 import pipeline.run
 from pipeline import waves as module
 from pipeline.ahead import Ahead
-from pipeline.cluster import allocate
 from pipeline.errors import ExitCode, RunError, UsageError
 from pipeline.inventory import inventory
 from pipeline.plan import Plan, Work
 from pipeline.run import run
-from pipeline.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.staging import OpenRun
 from pipeline.storage import Store
-from pipeline.task import Task, images_per_task, rows_per_part
+from pipeline.task import Task
 from pipeline.waves import waves
 from tests.pipeline.world import Row, World, listing_of
 from tests.support.samples import published_rows, write_checkpoint, write_images
@@ -192,15 +191,3 @@ def test_run_in_waves(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.Monk
     assert result.manifest["plan"]["finished"] == 8
     rows = [str(row["uri"]) for row in published_rows(tmp_path / "out")]
     assert sorted(rows) == sorted(table["uri"].to_pylist())
-
-
-def test_sizes_grow_with_the_wave() -> None:
-    def work(images: int) -> Work:
-        return Work(images=(pa.table({"uri": pa.nulls(images, pa.string())}),))
-
-    assert [rows_per_part(work(n)) for n in (1, 60_000, 1_000_000, 10**7)] == [
-        256, 300, 5000, 16_384
-    ]  # fmt: skip
-    cluster = allocate(ComputeSpec(), cpus=2, gpus=0)
-    sizes = [images_per_task(work(n), 32, cluster) for n in (1, 280, 10_000, 128_000, 10**6, 10**7)]
-    assert sizes == [8, 24, 32, 64, 256, 256]

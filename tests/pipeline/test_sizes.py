@@ -1,0 +1,45 @@
+"""How a wave is cut, on small and large machines."""
+
+import pyarrow as pa
+import pytest
+
+from pipeline.cluster import Allocation, allocate
+from pipeline.plan import Work
+from pipeline.sizes import images_per_task, rows_per_block, rows_per_part
+from pipeline.spec import ComputeSpec
+
+LAPTOP = allocate(ComputeSpec(), cpus=2, gpus=0)
+GPU_NODE = allocate(ComputeSpec(), cpus=16, gpus=1)
+SIZES = (1, 100, 280, 1_000, 10_000, 10**6)
+
+
+def images(number: int) -> Work:
+    return Work(images=(pa.table({"uri": pa.nulls(number, pa.string())}),))
+
+
+def shards(number: int) -> Work:
+    return Work(shards=(pa.table({"uri": pa.nulls(number, pa.string())}),))
+
+
+def test_parts_grow_with_the_wave() -> None:
+    sizes = [rows_per_part(images(n)) for n in (1, 60_000, 10**6, 10**7)]
+    assert sizes == [256, 300, 5000, 16_384]
+
+
+@pytest.mark.parametrize(
+    ("allocation", "rows", "tasks"),
+    [
+        (LAPTOP, [8, 8, 24, 32, 32, 32], [8, 8, 24, 32, 256, 256]),
+        (GPU_NODE, [32] * 6, [32, 32, 32, 32, 64, 256]),
+    ],
+)
+def test_blocks_and_tasks(allocation: Allocation, rows: list[int], tasks: list[int]) -> None:
+    found = [rows_per_block(images(n), 32, allocation) for n in SIZES]
+    assert found == rows
+    pairs = zip(SIZES, rows, strict=True)
+    assert [images_per_task(images(n), r, allocation) for n, r in pairs] == tasks
+
+
+def test_a_shard_is_cut_into_blocks_too() -> None:
+    assert rows_per_block(shards(1), 32, LAPTOP) == 32
+    assert rows_per_block(shards(1), 1, LAPTOP) == 1
