@@ -30,13 +30,15 @@ import ray
 import ray.data  # configures the loggers that _quiet adjusts
 from ray._private.log import PlainRayHandler
 
-from pipeline.errors import UsageError, one_line
+from pipeline.errors import RunError, UsageError, one_line
 from pipeline.spec import ComputeSpec
 
 ACTOR_SHARE = 0.9
 WRITERS_SHARE = 0.02
 LOCAL_OBJECT_STORE_BYTES = 2**30
 IDLE_WORKER_MS = 600_000
+START_TRIES = 3
+_START_TIMEOUT = "timed out during startup"
 
 log = logging.getLogger(__name__)
 
@@ -189,9 +191,30 @@ def _connect(debug: bool) -> None:
         options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     try:
         with _our_sigterm(), nullcontext() if debug else _muted():
-            ray.init(address=address or "local", **options)
+            _init(address or "local", options)
     except (ConnectionError, ValueError) as error:
         raise UsageError(f"cannot reach Ray at {address or 'local'}: {one_line(error)}") from error
+
+
+def _init(address: str, options: dict[str, Any]) -> None:
+    """A Ray of our own has 30 seconds to come up, which on a machine with much else to do is
+    little: Ray takes no other limit, but another try.
+
+    Raises:
+        RunError: no try was enough.
+    """
+    for _ in range(START_TRIES):
+        try:
+            ray.init(address=address, **options)
+            return
+        except Exception as error:
+            if _START_TIMEOUT not in str(error):
+                raise
+            ray.shutdown()
+    raise RunError(
+        f"Ray did not start in {START_TRIES} tries, the machine is too busy; start the same "
+        "command again when it is less so"
+    )
 
 
 def _quiet(level: int) -> None:

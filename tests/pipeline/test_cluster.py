@@ -4,9 +4,11 @@ import math
 from itertools import product
 
 import pytest
+import ray
 
+from pipeline import cluster
 from pipeline.cluster import Allocation, allocate
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.graph import WRITE_CPUS
 from pipeline.spec import ComputeSpec
 
@@ -74,3 +76,39 @@ def test_gpus_are_used_when_there_are_any_and_not_when_unwanted() -> None:
 def test_an_actor_on_a_gpu_has_the_next_batch_in_hand() -> None:
     assert allocate(ComputeSpec(), cpus=8, gpus=1).actor_calls == 2
     assert allocate(ComputeSpec(num_gpus=0), cpus=8, gpus=1).actor_calls == 1
+
+
+class TestStart:
+    """A busy machine, on which Ray gives up after 30 seconds."""
+
+    @pytest.fixture
+    def failures(self, monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+        """What the next calls of ray.init raise."""
+        waiting: list[Exception] = []
+
+        def init(**options: object) -> None:
+            if waiting:
+                raise waiting.pop(0)
+
+        monkeypatch.setattr(ray, "init", init)
+        monkeypatch.setattr(ray, "shutdown", lambda: None)
+        return waiting
+
+    def timeout(self) -> Exception:
+        return Exception("The current node timed out during startup. This could happen because")
+
+    def test_is_tried_again(self, failures: list[Exception]) -> None:
+        failures += [self.timeout(), self.timeout()]
+        cluster._init("local", {})
+        assert not failures
+
+    def test_ends_in_one_line(self, failures: list[Exception]) -> None:
+        failures += [self.timeout() for _ in range(9)]
+        with pytest.raises(RunError, match=r"3 tries, the machine is too busy; start the same"):
+            cluster._init("local", {})
+
+    def test_other_errors_are_not_tried_again(self, failures: list[Exception]) -> None:
+        failures += [ValueError("no such address"), self.timeout()]
+        with pytest.raises(ValueError, match="no such address"):
+            cluster._init("local", {})
+        assert len(failures) == 1
