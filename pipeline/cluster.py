@@ -191,12 +191,12 @@ def _connect(debug: bool) -> None:
         options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
     try:
         with _our_sigterm(), nullcontext() if debug else _muted():
-            _init(address or "local", options)
+            start_ray(address or "local", options)
     except (ConnectionError, ValueError) as error:
         raise UsageError(f"cannot reach Ray at {address or 'local'}: {one_line(error)}") from error
 
 
-def _init(address: str, options: dict[str, Any]) -> None:
+def start_ray(address: str, options: dict[str, Any]) -> None:
     """A Ray of our own has 30 seconds to come up, which on a machine with much else to do is
     little: Ray takes no other limit, but another try.
 

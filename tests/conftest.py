@@ -66,12 +66,14 @@ def ray_local() -> Iterator[None]:
     """Ray in this process's name with two CPUs, for tests of the graph."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=256 << 20,
-        log_to_driver=False,
-    )
+    from pipeline import cluster
+
+    options = {
+        "num_cpus": 2,
+        "include_dashboard": False,
+        "object_store_memory": 256 << 20,
+        "log_to_driver": False,
+    }
+    cluster.start_ray("local", options)
     yield
     ray.shutdown()

@@ -99,16 +99,16 @@ class TestStart:
 
     def test_is_tried_again(self, failures: list[Exception]) -> None:
         failures += [self.timeout(), self.timeout()]
-        cluster._init("local", {})
+        cluster.start_ray("local", {})
         assert not failures
 
     def test_ends_in_one_line(self, failures: list[Exception]) -> None:
         failures += [self.timeout() for _ in range(9)]
         with pytest.raises(RunError, match=r"3 tries, the machine is too busy; start the same"):
-            cluster._init("local", {})
+            cluster.start_ray("local", {})
 
     def test_other_errors_are_not_tried_again(self, failures: list[Exception]) -> None:
         failures += [ValueError("no such address"), self.timeout()]
         with pytest.raises(ValueError, match="no such address"):
-            cluster._init("local", {})
+            cluster.start_ray("local", {})
         assert len(failures) == 1
