@@ -54,7 +54,7 @@ def trace(
     """
     with quiet_export():
         return torch.export.export(
-            _Outputs(network, outputs), (pixel_values,), dynamic_shapes=dynamic_shapes
+            TupleOutputs(network, outputs), (pixel_values,), dynamic_shapes=dynamic_shapes
         )
 
 
@@ -86,7 +86,7 @@ def write_onnx(
         raise ImportError("writing ONNX needs onnx and onnxscript: pip install 'cvt-batch[onnx]'")
     with quiet_export():
         torch.onnx.export(
-            _Outputs(network, outputs),
+            TupleOutputs(network, outputs),
             (pixel_values,),
             path,
             input_names=["pixel_values"],
@@ -100,14 +100,16 @@ def write_onnx(
 
 @contextmanager
 def quiet_export() -> Iterator[None]:
-    """No gradients, and no warnings of torch.export about its own inner parts."""
+    """No gradients, and no warnings of the exporters about their own inner parts."""
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
+        warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
         yield
 
 
-class _Outputs(nn.Module):
-    """The network with a tuple of tensors as its result."""
+class TupleOutputs(nn.Module):
+    """A network that returns a CvtOutput, with a tuple of tensors as its result."""
 
     def __init__(self, network: nn.Module, outputs: Sequence[str]) -> None:
         super().__init__()

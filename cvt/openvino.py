@@ -1,8 +1,4 @@
-"""The inference graph in OpenVINO: the fastest way on Intel and AMD CPUs, as an extra.
-
-OpenVINO and NNCF report their use to Intel, unless told not to with `opt_in_out --opt_out`, a
-command that comes with them.
-"""
+"""The inference graph in OpenVINO: the fastest way on Intel and AMD CPUs, as an extra."""
 
 from importlib.util import find_spec
 from typing import Any, Final
@@ -10,8 +6,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from cvt.export import OUTPUTS, quiet_export, trace
 from cvt.fixed_shape import FixedShape, pad_batch
+from cvt.openvino_graph import import_openvino, to_openvino
 from cvt.outputs import CvtOutput
 from cvt.quantize import QuantizedGraph
 
@@ -54,9 +50,7 @@ class OpenVinoCvt(FixedShape):
 
     def prepare(self, shape: tuple[int, ...]) -> None:
         """Build the graph for one shape, and let OpenVINO compile it."""
-        import openvino
-
-        self.compiled = openvino.compile_model(
+        self.compiled = import_openvino().compile_model(
             self.graph(shape),
             "CPU",
             {
@@ -70,18 +64,15 @@ class OpenVinoCvt(FixedShape):
 
     def graph(self, shape: tuple[int, ...]) -> Any:
         """An `openvino.Model` for one shape (B, 3, H, W). ValueError if int8 has another size."""
-        import openvino
-
         if isinstance(self.source, QuantizedGraph):
             return self.source.at(shape)
-        with quiet_export():
-            return openvino.convert_model(trace(self.source, OUTPUTS, torch.zeros(shape)))
+        return to_openvino(self.source, shape)
 
     def run(self, pixel_values: Tensor) -> CvtOutput:
         """Pad, and compute; results are copies."""
         images = pad_batch(pixel_values.float().cpu(), self.shape[0]).contiguous()
         results = self.compiled(images.numpy(), share_inputs=True)
-        logits, embedding = (torch.from_numpy(results[i]) for i in range(len(OUTPUTS)))
+        logits, embedding = (torch.from_numpy(results[i]) for i in range(2))
         return CvtOutput(logits, embedding)
 
     def __getstate__(self) -> dict[str, Any]:

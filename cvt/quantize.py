@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.export import Dim
 
-from cvt.export import OUTPUTS, quiet_export, trace
+from cvt.openvino_graph import import_openvino, to_openvino
 
 # Images in one calibration step; the ranges of what they give are averaged over the steps.
 _STEP = 8
@@ -60,32 +59,21 @@ class QuantizedGraph:
         if calibration is None or len(calibration) < 2:
             raise ValueError("int8 needs calibration=: normalised images (N, 3, H, W), N > 1")
         images = calibration.float().cpu()
-        graph = _quantized(_traced(network, images[:2]), images)
+        graph = _quantized(to_openvino(network, (-1, *images.shape[1:])), images)
         height, width = images.shape[2:]
         return cls(*_to_bytes(graph), (height, width))
 
     def at(self, shape: tuple[int, ...]) -> Any:
         """An `openvino.Model` for one shape (B, 3, H, W). ValueError for another size."""
-        import openvino
-
         if shape[2:] != self.size:
             height, width = self.size
             raise ValueError(
                 f"the int8 network was calibrated for {height}x{width} pixels, not "
                 f"{shape[2]}x{shape[3]}: calibrate it with images of this size"
             )
-        graph = openvino.Core().read_model(self.xml, self.weights)
+        graph = import_openvino().Core().read_model(self.xml, self.weights)
         graph.reshape(list(shape))
         return graph
-
-
-def _traced(network: nn.Module, pixel_values: Tensor) -> Any:
-    """An `openvino.Model` for the images' size and any batch."""
-    import openvino
-
-    free = {"pixel_values": {0: Dim("batch")}}
-    with quiet_export():
-        return openvino.convert_model(trace(network, OUTPUTS, pixel_values, free))
 
 
 def _quantized(graph: Any, images: Tensor) -> Any:
@@ -110,9 +98,7 @@ def _quantized(graph: Any, images: Tensor) -> Any:
 
 def _to_bytes(graph: Any) -> tuple[bytes, bytes]:
     """A graph in OpenVINO's format: its XML and its weights."""
-    import openvino
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.xml")
-        openvino.save_model(graph, path, compress_to_fp16=False)
+        import_openvino().save_model(graph, path, compress_to_fp16=False)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()

@@ -1,6 +1,9 @@
 """What `optimize` returns, against transformers in float32."""
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,9 @@ from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor, weights
 from cvt.inference import attention
 from cvt.linear import OneDnnLinear
 from tests.oracle import SMALL, Oracle, difference, images, randomise, relative_difference
+from tests.support.samples import REPOSITORY
 
-DEMO = Path(__file__).parents[2] / "jobs" / "demo"
+DEMO = REPOSITORY / "jobs" / "demo"
 
 
 @torch.inference_mode()
@@ -99,6 +103,26 @@ def test_openvino_is_equal(shallow: CvtForImageClassification) -> None:
         out, expected = fast(images(*size)), shallow(images(*size))
         assert difference(out.logits, expected.logits) < 1e-4
         assert difference(out.embedding, expected.embedding) < 1e-4
+
+
+def test_openvino_tells_nobody(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "openvino_telemetry.py").write_text("raise SystemExit('telemetry was imported')")
+    code = """
+import torch
+from cvt import CvtConfig, CvtForImageClassification
+config = CvtConfig(depth=(1, 1, 1))
+network = CvtForImageClassification(config).optimize(runtime="openvino")
+print(network(torch.zeros(1, 3, 64, 64)).logits.shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(REPOSITORY)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("torch.Size"), done.stderr
 
 
 @torch.inference_mode()
