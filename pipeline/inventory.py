@@ -18,8 +18,10 @@ from pipeline.errors import UsageError, one_line
 from pipeline.http import is_web
 from pipeline.lists import listed_objects
 from pipeline.objects import Kind, kind_of_named, objects
+from pipeline.s3_objects import S3Object
 from pipeline.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.spec import InputSpec
+from pipeline.storage import split_uri
 
 CHUNK_ROWS = 10_000
 STORAGE_ERRORS = (OSError, BotoCoreError)
@@ -141,10 +143,20 @@ def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[s
     """Rows of a LISTING; only those that come from a list have ``KEPT``."""
     for kind, row in objects(uri, inputs):
         if kind is Kind.LIST:
+            is_checked = False
             for listed in listed_objects(row["uri"], inputs.uri_column, keep):
+                if not is_checked and listed["uri"].startswith("s3://"):
+                    _check_credentials(listed["uri"])
+                    is_checked = True
                 yield {"kind": _kind_of_listed(listed["uri"]).value, **listed}
         else:
             yield {"kind": kind.value, **row}
+
+
+def _check_credentials(uri: str) -> None:
+    """A list is read without S3, which would refuse every one of its images instead."""
+    if complaint := S3Object(split_uri(uri)[1]).refuses_credentials():
+        raise PermissionError(f"{uri}: {complaint}")
 
 
 def _kind_of_listed(uri: str) -> Kind:

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import RunError, UsageError, one_line
 from pipeline.history import ClosedRun, History
+from pipeline.s3_access import access
 from pipeline.spec import Sink
-from pipeline.storage import Store, join_uri, s3_endpoint
+from pipeline.storage import Store, join_uri
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -32,6 +33,7 @@ APPLIED = "cvt.run_id"
 
 PROTOCOLS = ("file", "s3", "gs", "az")
 BATCH_ROWS = 4096
+_OPTIONS = {"AWS_ENDPOINT_URL_S3": "aws_endpoint", "AWS_DEFAULT_REGION": "aws_region"}
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +136,10 @@ def _exists(store: Store) -> bool:
 
 
 def _storage_options(store: Store) -> dict[str, str]:
-    """What Lance does not read from the environment itself; never a credential."""
-    endpoint = s3_endpoint() if store.protocol == "s3" else None
-    if endpoint is None:
+    """Where S3 is, and the keys of a profile; what else Lance needs, it finds in the environment or
+    from the machine's role."""
+    if store.protocol != "s3":
         return {}
-    return {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
+    settings = access().settings()
+    options = {_OPTIONS.get(name, name.lower()): value for name, value in settings.items()}
+    return options | {"allow_http": str(options.get("aws_endpoint", "")[:5] == "http:").lower()}

@@ -56,6 +56,21 @@ class Access:
         """Fresh, of temporary ones too."""
         return self.session.get_credentials()
 
+    def settings(self) -> dict[str, str]:
+        """Endpoint, region, and keys that stand in a profile, as AWS's variables.
+
+        Credentials that expire (roles, SSO) are left out: who has them copied cannot refresh them.
+        """
+        found = {"AWS_ENDPOINT_URL_S3": self.endpoint, "AWS_DEFAULT_REGION": self.region}
+        credentials = self.credentials if self.is_signed else None
+        if credentials is not None and credentials.method in _STATIC:
+            found |= {
+                "AWS_ACCESS_KEY_ID": credentials.access_key,
+                "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+                "AWS_SESSION_TOKEN": credentials.token,
+            }
+        return {name: value for name, value in found.items() if value}
+
     def s3fs_options(self) -> dict[str, Any]:
         """What s3fs has to be told beyond its own configuration."""
         config = _config()
@@ -94,22 +109,11 @@ def access() -> Access:
 def portable_settings() -> dict[str, str]:
     """What a profile of this machine says, as variables for machines that do not have it.
 
-    Keys that stand in a profile travel. Credentials that expire (roles, SSO) do not: a worker gets
-    and refreshes its own, from its own role or from a profile of the same name.
+    Of credentials that expire a worker gets and refreshes its own, from its own role or from a
+    profile of the same name.
     """
     is_needed = _key() in _resolved or "AWS_PROFILE" in os.environ
-    if not is_needed or "profile" in _config():
-        return {}
-    reach = access()
-    found = {"AWS_ENDPOINT_URL_S3": reach.endpoint, "AWS_DEFAULT_REGION": reach.region}
-    credentials = reach.credentials if reach.is_signed else None
-    if credentials is not None and credentials.method in _STATIC:
-        found |= {
-            "AWS_ACCESS_KEY_ID": credentials.access_key,
-            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
-            "AWS_SESSION_TOKEN": credentials.token,
-        }
-    return {name: value for name, value in found.items() if value}
+    return access().settings() if is_needed and "profile" not in _config() else {}
 
 
 def is_signed_here() -> bool | None:

@@ -28,8 +28,9 @@ from pipeline.window import THREADS
 
 _DEFAULT_REGION = "us-east-1"
 _BUSY = ("SlowDown", "Throttling", "RequestLimitExceeded", "TooManyRequests", "BandwidthLimit")
-_DENIED = ("AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch",
-           "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed")  # fmt: skip
+_BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+                    "RequestTimeTooSkewed")  # fmt: skip
+_DENIED = ("AccessDenied", "AllAccessDisabled", *_BAD_CREDENTIALS)
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,13 @@ class S3Object:
             raise FetchError("storage_error", "the server cannot send a part of an object")
         return Body(response)
 
+    def refuses_credentials(self) -> str | None:
+        """What S3 has against the credentials, whatever object they ask for; None if nothing."""
+        response = self._answer("GET", {"Range": "bytes=0-0"})
+        code = _element("Code", response.content.decode("utf-8", "replace"))
+        is_bad = response.status_code >= 300 and code.startswith(_BAD_CREDENTIALS)
+        return str(_refusal(response)) if is_bad else None
+
     def size(self) -> int:
         """In bytes."""
         response = self._request("HEAD", {})
@@ -80,14 +88,19 @@ class S3Object:
         self._etag = etag
 
     def _request(self, method: str, headers: dict[str, str]) -> AWSResponse:
+        response = self._answer(method, headers)
+        if response.status_code >= 300:
+            raise _refusal(response)
+        return response
+
+    def _answer(self, method: str, headers: dict[str, str]) -> AWSResponse:
+        """From the region that has the bucket."""
         reach = access()
         bucket = _locate(reach, self.bucket)
         response = _send(reach, bucket, method, self.key, headers)
         if response.status_code >= 300 and (region := _other_region(response, bucket)):
             _regions[self.bucket] = region
             response = _send(reach, _locate(reach, self.bucket), method, self.key, headers)
-        if response.status_code >= 300:
-            raise _refusal(response)
         return response
 
 

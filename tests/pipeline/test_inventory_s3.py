@@ -1,6 +1,7 @@
 """Listing buckets of a real S3 server."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import s3fs
@@ -155,3 +156,39 @@ def test_useless_bucket_is_a_usage_error_in_one_line(
     assert uri in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert "test-secret-key" not in str(refusal.value)
+
+
+class TestListOfObjects:
+    """A local list is read without S3; only the credentials for what it names are tried."""
+
+    @pytest.fixture
+    def list_of_one(self, s3_bucket: Bucket, tmp_path: Path) -> str:
+        path = tmp_path / "list.txt"
+        path.write_text(f"{s3_bucket.put('a.jpg', b'')}\n")
+        return str(path)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("AWS_SECRET_ACCESS_KEY", "wrong", "denied.*SignatureDoesNotMatch.*credentials"),
+            ("AWS_ACCESS_KEY_ID", "wrong", "denied.*InvalidAccessKeyId.*credentials"),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "cannot list.*127.0.0.1:9"),
+        ],
+    )
+    def test_under_wrong_credentials_is_a_usage_error(
+        self, list_of_one: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(UsageError, match=message) as refusal:
+            uris(list_of_one)
+        assert list_of_one in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+    def test_may_name_what_is_missing(
+        self, list_of_one: str, s3_bucket: Bucket, tmp_path: Path
+    ) -> None:
+        """Of a list of millions that is some rows' failure, and no reason not to begin."""
+        names = [f"{s3_bucket.uri}/missing.jpg", f"{s3_bucket.uri}-missing/a.jpg"]
+        for name in names:
+            (tmp_path / "list.txt").write_text(name)
+            assert uris(list_of_one) == [name]

@@ -1,6 +1,7 @@
 """The Lance dataset beside the Parquet files: the newest row of every image, however often."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -171,6 +172,25 @@ def test_wrong_credentials_are_one_line_without_them(
     with pytest.raises(RunError, match=r"published, but not in s3://.*start the same") as caught:
         update("lance", store)
     assert "no-such-secret" not in str(caught.value)
+
+
+def test_keys_of_a_profile_reach_lance(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if store.is_local:
+        pytest.skip("a local disk asks for none")
+    night(store, 1, 3)
+    (tmp_path / "config").write_text(
+        f"[profile lab]\nregion = eu-north-1\nendpoint_url = {os.environ['AWS_ENDPOINT_URL']}\n"
+        f"aws_access_key_id = {os.environ['AWS_ACCESS_KEY_ID']}\n"
+        f"aws_secret_access_key = {os.environ['AWS_SECRET_ACCESS_KEY']}\n"
+    )
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    update("lance", store)
+    assert store.list(f"{NAME}/_versions")
 
 
 def test_a_run_without_the_sink_says_that_the_dataset_is_behind(
