@@ -1,15 +1,15 @@
 """The inference graph in OpenVINO: the fastest way on Intel and AMD CPUs, as an extra."""
 
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from cvt.fixed_shape import FixedShape, pad_batch
-from cvt.openvino_graph import import_openvino, to_openvino
+from cvt.openvino_graph import OpenVinoGraph, import_openvino, to_openvino
 from cvt.outputs import CvtOutput
-from cvt.quantize import QuantizedGraph
+from cvt.quantize import quantized
 
 _PRECISIONS: Final = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "bf16"}
 
@@ -18,7 +18,8 @@ class OpenVinoCvt(FixedShape):
     """A network that OpenVINO runs: the same call, `logits` and `embedding` in float32.
 
     It is compiled for a shape as its base class says, and runs on as many threads as PyTorch has at
-    that moment. It can be pickled, and compiles anew where it arrives.
+    that moment. It can be pickled, and compiles anew where it arrives; `convert` before that spares
+    all copies the longer part.
     """
 
     def __init__(
@@ -44,9 +45,14 @@ class OpenVinoCvt(FixedShape):
             raise ValueError(f"OpenVINO computes in float32, bfloat16 or int8, not {dtype}")
         self.precision = _PRECISIONS[dtype]
         self.compiled: Any = None
-        self.source: nn.Module | QuantizedGraph = (
-            QuantizedGraph.of(network, calibration) if dtype == torch.int8 else network
-        )
+        self.converted = quantized(network, calibration) if dtype == torch.int8 else None
+        self.network = network if self.converted is None else None
+
+    def convert(self, shape: tuple[int, int, int]) -> None:
+        """Fix the shape (3, H, W) of the images, and make their graph now."""
+        if self.network is not None:
+            graph = to_openvino(self.network, (-1, *shape))
+            self.converted, self.network = OpenVinoGraph.of(graph, shape[1:]), None
 
     def prepare(self, shape: tuple[int, ...]) -> None:
         """Build the graph for one shape, and let OpenVINO compile it."""
@@ -63,10 +69,14 @@ class OpenVinoCvt(FixedShape):
         )
 
     def graph(self, shape: tuple[int, ...]) -> Any:
-        """An `openvino.Model` for one shape (B, 3, H, W). ValueError if int8 has another size."""
-        if isinstance(self.source, QuantizedGraph):
-            return self.source.at(shape)
-        return to_openvino(self.source, shape)
+        """An `openvino.Model` for one shape (B, 3, H, W).
+
+        Raises:
+            ValueError: H and W are fixed, to others.
+        """
+        if self.converted is not None:
+            return self.converted.at(shape)
+        return to_openvino(cast(nn.Module, self.network), shape)
 
     def run(self, pixel_values: Tensor) -> CvtOutput:
         """Pad, and compute; results are copies."""

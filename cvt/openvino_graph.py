@@ -1,8 +1,11 @@
 """A network as a graph of OpenVINO's."""
 
 import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
@@ -21,6 +24,36 @@ def import_openvino() -> ModuleType:
     import openvino
 
     return cast(ModuleType, openvino)
+
+
+@dataclass(frozen=True)
+class OpenVinoGraph:
+    """A graph in OpenVINO's own format, as bytes, so that it can be pickled."""
+
+    xml: bytes
+    weights: bytes
+    size: tuple[int, int]
+    """(H, W) of the images, which is fixed; the batch is free."""
+
+    @classmethod
+    def of(cls, model: Any, size: tuple[int, int]) -> Self:
+        """Take an `openvino.Model` with a free batch."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "graph.xml")
+            import_openvino().save_model(model, path, compress_to_fp16=False)
+            return cls(path.read_bytes(), path.with_suffix(".bin").read_bytes(), size)
+
+    def at(self, shape: tuple[int, ...]) -> Any:
+        """An `openvino.Model` for one shape (B, 3, H, W). ValueError for another size."""
+        if shape[2:] != self.size:
+            (height, width), other = self.size, shape[2:]
+            raise ValueError(
+                f"this network was converted for images of {height}x{width} pixels, not "
+                f"{other[0]}x{other[1]}"
+            )
+        graph = import_openvino().Core().read_model(self.xml, self.weights)
+        graph.reshape(list(shape))
+        return graph
 
 
 def to_openvino(network: nn.Module, shape: tuple[int, ...]) -> Any:

@@ -11,69 +11,43 @@ images after 32 others: the same class for 97 %, cosine 0.993 at least and 0.999
 
 import io
 import logging
-import tempfile
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor, nn
 
-from cvt.openvino_graph import import_openvino, to_openvino
+from cvt.openvino_graph import OpenVinoGraph, to_openvino
 
 # Images in one calibration step; the ranges of what they give are averaged over the steps.
 _STEP = 8
 
 
-@dataclass(frozen=True)
-class QuantizedGraph:
-    """An OpenVINO graph whose linear maps multiply in int8, as bytes, so that it can be pickled.
+def quantized(network: nn.Module, calibration: Tensor | None) -> OpenVinoGraph:
+    """A graph whose linear maps multiply in int8; to make it takes a minute for CvT-13.
 
     Weights are int8 per output channel, symmetric; activations are int8 per tensor, with ranges
     taken from calibration images. Convolutions, attention and the classifier stay as they
     are: with them, as by NNCF's defaults, the least cosine of the demo's model falls to 0.983.
     Weights and activations are balanced before (SmoothQuant, arXiv 2211.10438), and biases are
     corrected after.
+
+    Args:
+        network: In float32 on the CPU; any that returns a CvtOutput.
+        calibration: Normalised images (N, 3, H, W) like those to come, some hundreds of them.
+
+    Raises:
+        ImportError: without the openvino extra.
+        ValueError: without calibration images.
     """
-
-    xml: bytes
-    weights: bytes
-    size: tuple[int, int]
-    """(H, W) of the images, which is fixed; the batch is free."""
-
-    @classmethod
-    def of(cls, network: nn.Module, calibration: Tensor | None) -> Self:
-        """Quantise a float32 network on the CPU; it takes a minute for CvT-13.
-
-        Args:
-            network: Any that returns a CvtOutput.
-            calibration: Normalised images (N, 3, H, W) like those to come, some hundreds of them.
-
-        Raises:
-            ImportError: without the openvino extra.
-            ValueError: without calibration images.
-        """
-        if find_spec("nncf") is None:
-            raise ImportError("int8 needs NNCF: pip install 'cvt-batch[openvino]'")
-        if calibration is None or len(calibration) < 2:
-            raise ValueError("int8 needs calibration=: normalised images (N, 3, H, W), N > 1")
-        images = calibration.float().cpu()
-        graph = _quantized(to_openvino(network, (-1, *images.shape[1:])), images)
-        height, width = images.shape[2:]
-        return cls(*_to_bytes(graph), (height, width))
-
-    def at(self, shape: tuple[int, ...]) -> Any:
-        """An `openvino.Model` for one shape (B, 3, H, W). ValueError for another size."""
-        if shape[2:] != self.size:
-            height, width = self.size
-            raise ValueError(
-                f"the int8 network was calibrated for {height}x{width} pixels, not "
-                f"{shape[2]}x{shape[3]}: calibrate it with images of this size"
-            )
-        graph = import_openvino().Core().read_model(self.xml, self.weights)
-        graph.reshape(list(shape))
-        return graph
+    if find_spec("nncf") is None:
+        raise ImportError("int8 needs NNCF: pip install 'cvt-batch[openvino]'")
+    if calibration is None or len(calibration) < 2:
+        raise ValueError("int8 needs calibration=: normalised images (N, 3, H, W), N > 1")
+    images = calibration.float().cpu()
+    _, channels, height, width = images.shape
+    graph = to_openvino(network, (-1, channels, height, width))
+    return OpenVinoGraph.of(_quantized(graph, images), (height, width))
 
 
 def _quantized(graph: Any, images: Tensor) -> Any:
@@ -94,11 +68,3 @@ def _quantized(graph: Any, images: Tensor) -> Any:
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=kept,
         )
-
-
-def _to_bytes(graph: Any) -> tuple[bytes, bytes]:
-    """A graph in OpenVINO's format: its XML and its weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "graph.xml")
-        import_openvino().save_model(graph, path, compress_to_fp16=False)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()

@@ -61,7 +61,7 @@ def _load() -> None:
 def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
     """Stream the blocks through decode and inference into the sink; what it committed."""
     _configure(stages.decode)
-    work = ray.data.from_arrow(blocks)
+    work = ray.data.from_blocks(list(blocks))  # from_arrow would run a task for each of them
     decoded = _decode(work, stages.decode, stages.allocation)
     results = _infer(decoded, stages.bundle, stages.infer, stages.allocation)
     results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})

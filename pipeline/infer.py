@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from cvt import (
@@ -23,6 +23,7 @@ from cvt import (
     CvtOutput,
     to_scores,
 )
+from cvt.openvino import OpenVinoCvt
 from pipeline.columns import label_columns
 from pipeline.errors import InferenceError
 from pipeline.golden import GoldenBatch
@@ -46,6 +47,8 @@ class ModelBundle:
     arrays: dict[str, npt.NDArray[Any]]
     processor: CvtImageProcessor
     golden: GoldenBatch
+    graph: OpenVinoCvt | None = None
+    """Takes the place of the arrays."""
 
     @classmethod
     def of(
@@ -54,9 +57,23 @@ class ModelBundle:
         arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         return cls(model.config, arrays, processor, GoldenBatch.compute(model, processor, pooling))
 
-    def build(self) -> CvtForImageClassification:
-        """The network in float32 on the CPU, over the bundle's own memory."""
-        return CvtForImageClassification.from_state(self.config, self.arrays)
+    def converted(self, dtype: Dtype, pooling: Pooling) -> ModelBundle:
+        """The same for the runtime openvino, so that no actor has to convert it."""
+        graph = cast(OpenVinoCvt, self._optimized(DTYPES[dtype], "cpu", pooling, "openvino"))
+        graph.convert((self.config.num_channels, self.processor.size, self.processor.size))
+        return replace(self, arrays={}, graph=graph)
+
+    def build(self, settings: InferSettings, device: torch.device) -> nn.Module:
+        """The network in the form that runs fast."""
+        if self.graph is not None:
+            return self.graph
+        return self._optimized(DTYPES[settings.dtype], device, settings.pooling, settings.runtime)
+
+    def _optimized(
+        self, dtype: torch.dtype, device: torch.device | str, pooling: Pooling, runtime: Runtime
+    ) -> nn.Module:
+        model = CvtForImageClassification.from_state(self.config, self.arrays)  # no copies
+        return model.optimize(dtype, device, pooling=pooling, runtime=runtime)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +149,7 @@ class Predictor:
         self.dtype = DTYPES[settings.dtype]
         if not settings.on_gpu:
             torch.set_num_threads(settings.threads)
-        self.network = shared.build().optimize(
-            self.dtype, self.device, pooling=settings.pooling, runtime=settings.runtime
-        )
+        self.network = shared.build(settings, self.device)
         if settings.on_gpu:
             torch.cuda.synchronize(self.device)  # the weights arrive on a stream of their own
         self.lane = _Lane(self.device)

@@ -126,6 +126,12 @@ class LoadedModel:
             else None,
         }
 
+    def pack(self) -> ModelBundle:
+        """What the actors get; some seconds of work with the runtime openvino, else none."""
+        if self.runtime == "openvino":
+            return self.bundle.converted(self.dtype, self.output.pooling)
+        return self.bundle
+
     def infer_settings(self, *, on_gpu: bool, **hardware: Any) -> InferSettings:
         """Settings of the actors; ``hardware`` holds threads, batch_size and the reporter.
 

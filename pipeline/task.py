@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from pipeline.cluster import Allocation, ray_session
 from pipeline.decode import DecodeSettings
 from pipeline.graph import Stages, execute, warm_up
 from pipeline.history import History
+from pipeline.infer import InferSettings, ModelBundle
 from pipeline.item import ReadOptions
 from pipeline.model import LoadedModel
 from pipeline.plan import Plan, Work
@@ -71,17 +73,31 @@ class Task:
 
     def execute(self, waves: Iterable[Work], stop_at: float | None, *, debug: bool) -> None:
         """Compute; the open run owns the new parts afterwards."""
-        with ray_session(self.spec.compute, debug=debug) as allocation:
-            warm_up(allocation)
-            log.info("%s", allocation.describe())
-            with Progress(done=self.plan.counts.finished) as progress:
-                stages = self._stages(allocation, stop_at, progress.reporter)
-                for number, work in enumerate(waves):
-                    progress.expected = self._num_images
-                    if not work.is_empty:
-                        self.committed += self._stream(number, work, stages)
-                self.totals = progress.totals()
+        with ThreadPoolExecutor(1) as beside:
+            packed = beside.submit(self.model.pack)  # Ray takes seconds to start, and few cores
+            with ray_session(self.spec.compute, debug=debug) as allocation:
+                warm_up(allocation)
+                log.info("%s", allocation.describe())
+                self._compute(waves, ray.put(packed.result()), allocation, stop_at)
         self.open_run.parts += self.committed.parts
+
+    def _compute(
+        self,
+        waves: Iterable[Work],
+        bundle: ray.ObjectRef[ModelBundle],
+        allocation: Allocation,
+        stop_at: float | None,
+    ) -> None:
+        with Progress(done=self.plan.counts.finished) as progress:
+            reporter = progress.reporter
+            decode = self._decode_settings(stop_at, reporter)
+            infer = self._infer_settings(allocation, reporter)
+            stages = Stages(decode, bundle, infer, allocation)
+            for number, work in enumerate(waves):
+                progress.expected = self._num_images
+                if not work.is_empty:
+                    self.committed += self._stream(number, work, stages)
+            self.totals = progress.totals()
 
     @property
     def _num_images(self) -> int | None:
@@ -89,10 +105,9 @@ class Task:
         is_known = self.plan.is_complete and not self.plan.counts.shards
         return self.plan.num_images if is_known else None
 
-    def _stages(self, allocation: Allocation, stop_at: float | None, reporter: Reporter) -> Stages:
-        """What the waves have in common."""
+    def _decode_settings(self, stop_at: float | None, reporter: Reporter) -> DecodeSettings:
         inputs = self.spec.inputs
-        decode = DecodeSettings(
+        return DecodeSettings(
             processor=self.model.bundle.processor,
             mode=self.spec.model.decode,
             environment=WorkerEnvironment.capture(),
@@ -104,13 +119,14 @@ class Task:
             known_contents=ray.put(self.contents.index()) if self._reuses_content else None,
             reporter=reporter,
         )
-        infer = self.model.infer_settings(
+
+    def _infer_settings(self, allocation: Allocation, reporter: Reporter) -> InferSettings:
+        return self.model.infer_settings(
             on_gpu=allocation.on_gpu,
             threads=allocation.actor_threads,
             batch_size=allocation.batch_size,
             reporter=reporter,
         )
-        return Stages(decode, ray.put(self.model.bundle), infer, allocation)
 
     def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
         allocation = stages.allocation

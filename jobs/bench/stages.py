@@ -88,7 +88,7 @@ def run_stage(
     context.wait_for_min_actors_s = 600
     context.target_max_block_size = 16 * 2**20
     alone = name != "model"  # then nothing else takes the CPUs
-    work = ray.data.from_arrow(blocks)
+    work = ray.data.from_blocks(blocks)
     if name == "decode":
         decode: Any = partial(timed_decode, settings=_decode_settings(spec, model))
     else:
@@ -113,7 +113,7 @@ def _model(name: StageName, decoded: Dataset, model: LoadedModel, room: Allocati
     )
     return decoded.map_batches(
         TimedPredictor,
-        fn_constructor_args=(ray.put(model.bundle), settings),
+        fn_constructor_args=(ray.put(model.pack()), settings),
         compute=ActorPoolStrategy(size=room.num_actors),
         num_cpus=room.actor_cpus,
         num_gpus=room.actor_gpus or None,

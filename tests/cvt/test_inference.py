@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor, weights_hash
-from cvt.inference import attention
+from cvt.inference import InferenceCvt, attention
 from cvt.linear import OneDnnLinear
+from cvt.openvino import OpenVinoCvt
 from tests.oracle import SMALL, Oracle, difference, images, randomise, relative_difference
 from tests.support.samples import REPOSITORY
 
@@ -105,6 +106,17 @@ def test_openvino_is_equal(shallow: CvtForImageClassification) -> None:
         assert difference(out.embedding, expected.embedding) < 1e-4
 
 
+def test_openvino_converted_once_serves_every_copy(shallow: CvtForImageClassification) -> None:
+    network = OpenVinoCvt(InferenceCvt(shallow), torch.float32)
+    network.convert((3, 48, 64))
+    copied = pickle.loads(pickle.dumps(network))
+    for batch in (3, 1, 4):
+        x = images(batch, 48, 64)
+        assert difference(copied(x).logits, shallow(x).logits) < 1e-4
+    with pytest.raises(ValueError, match="converted for images of 48x64 pixels, not 64x64"):
+        copied(images(1, 64, 64))
+
+
 def test_openvino_tells_nobody(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     (tmp_path / "openvino_telemetry.py").write_text("raise SystemExit('telemetry was imported')")
@@ -160,7 +172,7 @@ def test_int8_of_a_trained_model_agrees() -> None:
     files = sorted(DEMO.glob("bucket/images/*/*"))
     x = processor([file.read_bytes() for file in files])
     fast = model.optimize(torch.int8, runtime="openvino", calibration=x[::3])
-    assert b"FakeQuantize" in fast.source.xml  # type: ignore[union-attr, operator]
+    assert b"FakeQuantize" in fast.converted.xml  # type: ignore[union-attr, operator]
     fast = pickle.loads(pickle.dumps(fast))
     unseen = torch.arange(len(x)) % 3 > 0
     out, expected = fast(x[unseen]), model(x[unseen])
@@ -169,7 +181,7 @@ def test_int8_of_a_trained_model_agrees() -> None:
     assert cosine.mean() > 0.999
     same = out.logits.argmax(dim=1) == expected.logits.argmax(dim=1)
     assert same.float().mean() > 0.98
-    with pytest.raises(ValueError, match="calibrated for 28x28 pixels, not 32x32"):
+    with pytest.raises(ValueError, match="converted for images of 28x28 pixels, not 32x32"):
         fast(torch.zeros(1, 3, 32, 32))
 
 
