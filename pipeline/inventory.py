@@ -18,7 +18,7 @@ from pipeline.errors import UsageError, one_line
 from pipeline.http import is_web
 from pipeline.lists import listed_objects
 from pipeline.objects import Kind, kind_of_named, objects
-from pipeline.s3_objects import S3Object
+from pipeline.s3_objects import refusal_of_credentials
 from pipeline.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.spec import InputSpec
 from pipeline.storage import split_uri
@@ -155,8 +155,8 @@ def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[s
 
 def _check_credentials(uri: str) -> None:
     """A list is read without S3, which would refuse every one of its images instead."""
-    if complaint := S3Object(split_uri(uri)[1]).refuses_credentials():
-        raise PermissionError(f"{uri}: {complaint}")
+    if refusal := refusal_of_credentials(split_uri(uri)[1].partition("/")[0]):
+        raise PermissionError(refusal)
 
 
 def _kind_of_listed(uri: str) -> Kind:

@@ -18,6 +18,7 @@ from botocore import UNSIGNED
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
@@ -67,13 +68,6 @@ class S3Object:
             raise FetchError("storage_error", "the server cannot send a part of an object")
         return Body(response)
 
-    def refuses_credentials(self) -> str | None:
-        """What S3 has against the credentials, whatever object they ask for; None if nothing."""
-        response = self._answer("GET", {"Range": "bytes=0-0"})
-        code = _element("Code", response.content.decode("utf-8", "replace"))
-        is_bad = response.status_code >= 300 and code.startswith(_BAD_CREDENTIALS)
-        return str(_refusal(response)) if is_bad else None
-
     def size(self) -> int:
         """In bytes."""
         response = self._request("HEAD", {})
@@ -88,19 +82,9 @@ class S3Object:
         self._etag = etag
 
     def _request(self, method: str, headers: dict[str, str]) -> AWSResponse:
-        response = self._answer(method, headers)
+        response = _answer(self.bucket, method, quote(self.key, safe="/~"), headers)
         if response.status_code >= 300:
             raise _refusal(response)
-        return response
-
-    def _answer(self, method: str, headers: dict[str, str]) -> AWSResponse:
-        """From the region that has the bucket."""
-        reach = access()
-        bucket = _locate(reach, self.bucket)
-        response = _send(reach, bucket, method, self.key, headers)
-        if response.status_code >= 300 and (region := _other_region(response, bucket)):
-            _regions[self.bucket] = region
-            response = _send(reach, _locate(reach, self.bucket), method, self.key, headers)
         return response
 
 
@@ -159,6 +143,31 @@ class RangeFile:
         return self._size
 
 
+def refusal_of_credentials(bucket: str) -> str | None:
+    """What S3 has against the credentials themselves; None where that is not what it says.
+
+    Asks for a list of no objects, which may well be denied to credentials that are good.
+    """
+    try:
+        response = _answer(bucket, "GET", "?list-type=2&max-keys=0", {})
+    except BotoCoreError:  # no answer, which is another matter
+        return None
+    refusal = response.content.decode("utf-8", "replace") if response.status_code >= 300 else ""
+    is_refused = _element("Code", refusal).startswith(_BAD_CREDENTIALS)
+    return str(_refusal(response)) if is_refused else None
+
+
+def _answer(bucket: str, method: str, path: str, headers: dict[str, str]) -> AWSResponse:
+    """From the region that has the bucket; ``path`` is quoted."""
+    reach = access()
+    place = _locate(reach, bucket)
+    response = _send(reach, place, method, path, headers)
+    if response.status_code >= 300 and (region := _other_region(response, place)):
+        _regions[bucket] = region
+        response = _send(reach, _locate(reach, bucket), method, path, headers)
+    return response
+
+
 _regions: dict[str, str] = {}
 """Of buckets that turned out to be elsewhere."""
 _lock = threading.Lock()
@@ -195,13 +204,11 @@ def _connections(reach: Access, server: str) -> URLLib3Session:
 
 
 def _send(
-    reach: Access, bucket: _Bucket, method: str, key: str, headers: dict[str, str]
+    reach: Access, bucket: _Bucket, method: str, path: str, headers: dict[str, str]
 ) -> AWSResponse:
     if reach.requester_pays:
         headers = headers | {"x-amz-request-payer": "requester"}
-    request = AWSRequest(
-        method=method, url=bucket.url + quote(key, safe="/~"), headers=headers, stream_output=True
-    )
+    request = AWSRequest(method=method, url=bucket.url + path, headers=headers, stream_output=True)
     if reach.is_signed:
         credentials = reach.credentials.get_frozen_credentials()
         S3SigV4Auth(credentials, "s3", bucket.region).add_auth(request)

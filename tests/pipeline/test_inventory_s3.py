@@ -172,7 +172,6 @@ class TestListOfObjects:
         [
             ("AWS_SECRET_ACCESS_KEY", "wrong", "denied.*SignatureDoesNotMatch.*credentials"),
             ("AWS_ACCESS_KEY_ID", "wrong", "denied.*InvalidAccessKeyId.*credentials"),
-            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "cannot list.*127.0.0.1:9"),
         ],
     )
     def test_under_wrong_credentials_is_a_usage_error(
@@ -183,6 +182,15 @@ class TestListOfObjects:
             uris(list_of_one)
         assert list_of_one in str(refusal.value)
         assert "\n" not in str(refusal.value)
+
+    def test_needs_no_server_yet(self, list_of_one: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        assert len(uris(list_of_one)) == 1
+
+    def test_asks_for_no_image(self, list_of_one: str, fault_proxy: FaultProxy) -> None:
+        assert len(uris(list_of_one)) == 1
+        assert [request.path for request in fault_proxy.requests if "a.jpg" in request.path] == []
+        assert len(fault_proxy.requests) == 1
 
     def test_may_name_what_is_missing(
         self, list_of_one: str, s3_bucket: Bucket, tmp_path: Path

@@ -22,6 +22,12 @@ REMOTE = ["s3://b/a b#1%.jpg", "https://h.example/x.jpg?w=1", "gs://b/ü.png"]
 NAMES = [*REMOTE, "d/rel.jpg", "/abs.jpg"]
 
 
+@pytest.fixture(autouse=True)
+def no_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The buckets of these lists are nowhere; tests/pipeline/test_inventory_s3.py has real ones."""
+    monkeypatch.setattr("pipeline.inventory.refusal_of_credentials", lambda bucket: None)
+
+
 def lines(names: list[str]) -> bytes:
     return "".join(f"{name}\n" for name in names).encode()
 

@@ -19,6 +19,8 @@ from tests.support import process, victims
 
 _SCRIPTS = Path(sysconfig.get_path("scripts"))
 START_SECONDS = 180.0
+START_TRIES = 3
+"""Ray itself gives up on a node that is not up within 30 seconds."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,21 @@ class RayCluster:
             *(f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}"),
             *self._node_options(num_cpus),
         ]
-        log = self._directory / f"node-{len(self._nodes)}.log"
-        node = Node(process.start(command, log=log, env=self.env))
-        self._nodes.append(node)
-        victims.wait_until(lambda: self._alive() > known, f"new node: {log}", START_SECONDS)
-        return node
+        for _ in range(START_TRIES):
+            log = self._directory / f"node-{len(self._nodes)}.log"
+            self._nodes.append(node := Node(process.start(command, log=log, env=self.env)))
+            if self._is_up(node, known):
+                return node
+        raise RuntimeError(f"no new node in {START_TRIES} tries: {log.read_text()[-2000:]}")
+
+    def _is_up(self, node: Node, known: int) -> bool:
+        """Wait for the cluster to have more nodes than the known ones, or the process to end."""
+        victims.wait_until(
+            lambda: self._alive() > known or node.process.poll() is not None,
+            "new node",
+            START_SECONDS,
+        )
+        return node.process.poll() is None
 
     def _alive(self) -> int:
         """How many nodes the cluster has."""
