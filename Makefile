@@ -16,7 +16,7 @@ demo: $(VENV)/demo ## install, then classify the bundled images into a Parquet t
 	@$(RUN) jobs.demo
 
 test: lint ## install, then check style and types and run the tests
-	@$(RUN) pytest --numprocesses 2 --dist worksteal
+	@$(RUN) pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/test ## the campaigns that take minutes: many kills, outages, millions of rows
 	@$(RUN) pytest -m slow

@@ -5,7 +5,8 @@
 Ways whose packages are not installed are left out. They take turns, so that a busy machine disturbs
 all alike, and each is compared with the first within the round. Time is the process's CPU time,
 which counts waiting threads too: with more than one, compare the same number only. Images are
-random, and so are the weights unless --model names some.
+random, and so are the weights unless --model names some. Below the table stands what no way can
+exceed: the speed of large matrix products, of which the network would then be made alone.
 """
 
 import argparse
@@ -25,12 +26,15 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cvt.config import PRESETS, CvtConfig
 from cvt.model import CvtForImageClassification
 from cvt.outputs import CvtOutput
 
 _PACKAGES: Final = ("torch", "transformers", "onnxruntime", "openvino", "nncf")
+
+_PRODUCT_SIDE: Final = 2048
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -83,6 +87,26 @@ def _drift(out: CvtOutput, reference: CvtOutput) -> tuple[float, float, float]:
     cosine = F.cosine_similarity(out.embedding.double(), reference.embedding.double())
     same = logits.argmax(dim=1) == expected.argmax(dim=1)
     return (logits - expected).abs().max().item(), cosine.min().item(), same.float().mean().item()
+
+
+@torch.inference_mode()
+def ceilings(model: CvtForImageClassification, image: Tensor, rounds: int = 5) -> dict[str, float]:
+    """Images per CPU second, by dtype, if the network were nothing but large matrix products.
+
+    Its operations are counted on one image (1, 3, H, W), two for a multiplication and addition.
+    """
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    found = {}
+    for name, dtype in DTYPES.items():
+        a, b = torch.rand(2, _PRODUCT_SIDE, _PRODUCT_SIDE).to(dtype)
+        seconds = []
+        for _ in range(1 + rounds):
+            started = time.process_time()
+            torch.mm(a, b)
+            seconds.append(time.process_time() - started)
+        found[name] = 2 * _PRODUCT_SIDE**3 / min(seconds) / counter.get_total_flops()
+    return found
 
 
 def ways_to_run(
@@ -168,13 +192,16 @@ def to_markdown(measurements: Sequence[Measurement]) -> str:
     return "\n".join([head, line, *rows])
 
 
-def to_json(measurements: Sequence[Measurement], options: argparse.Namespace) -> str:
+def to_json(
+    measurements: Sequence[Measurement], most: Mapping[str, float], options: argparse.Namespace
+) -> str:
     """Everything that a later run can be compared with."""
     report: dict[str, Any] = {
         "options": {name: value for name, value in vars(options).items() if name != "json"},
         "machine": platform.processor() or platform.machine(),
         "versions": {name: version(name) for name in _PACKAGES if _installed(name)},
         "ways": [asdict(m) for m in measurements],
+        "ceilings": dict(most),
     }
     return json.dumps(report, indent=2)
 
@@ -210,9 +237,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images, calibration = images[: options.batch], images[options.batch :]
     ways = ways_to_run(model, images, calibration, compile=options.compile)
     measurements = compare(choose(ways, options.only), images, options.rounds)
+    most = ceilings(model, images[:1], options.rounds)
+    bounds = ", ".join(f"{bound:.1f} in {name}" for name, bound in most.items())
     print(to_markdown(measurements))  # noqa: T201, the entry point
+    print(f"matrix products alone: {bounds}")  # noqa: T201
     if options.json:
-        options.json.write_text(to_json(measurements, options))
+        options.json.write_text(to_json(measurements, most, options))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,14 @@ class Work:
         """Images, a shard counting as a thousand: for choices that need no exact number."""
         return self.num_images + IMAGES_OF_A_SHARD * self.num_shards
 
+    @property
+    def mean_bytes(self) -> float:
+        """Of an encoded image, as far as the listing tells; 0 where it tells of none."""
+        sizes = [table["size_bytes"] for table in self.images]
+        total = sum(pc.sum(size).as_py() or 0 for size in sizes)
+        known = sum(len(size) - size.null_count for size in sizes)
+        return total / known if known else 0.0
+
     def blocks(self, block_size: int) -> Iterator[pa.Table]:
         """Blocks of the data flow: shards one by one and first, since they take longest."""
         for table in self.shards:

@@ -10,6 +10,8 @@ from pipeline.plan import Work
 TURNS = 8
 """How often every worker is given something in a wave, so that all end at about the same time."""
 MOST_BLOCKS_OF_A_TASK = 8
+MOST_BYTES_OF_A_TASK = 64 * 2**20
+"""Encoded: large images take long to decode, and are few enough to hide the latency of another."""
 
 
 def rows_per_block(work: Work, block_size: int, allocation: Allocation) -> int:
@@ -24,8 +26,9 @@ def images_per_task(work: Work, rows: int, allocation: Allocation) -> int:
     The storage's latency counts once a task, as fetching runs ahead within it, and so do some 15 ms
     of Ray's scheduler; both disappear in a task of several blocks.
     """
-    turn = ceil(work.num_images / (TURNS * allocation.decode_tasks))
-    return rows * min(max(turn // rows, 1), MOST_BLOCKS_OF_A_TASK)
+    turn = work.num_images / (TURNS * allocation.decode_tasks)
+    most = MOST_BYTES_OF_A_TASK / work.mean_bytes if work.mean_bytes else turn
+    return rows * min(max(int(min(ceil(turn), most)) // rows, 1), MOST_BLOCKS_OF_A_TASK)
 
 
 def rows_per_part(work: Work) -> int:

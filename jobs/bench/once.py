@@ -30,7 +30,9 @@ from pipeline.errors import RunError, one_line
 from pipeline.run import run
 from pipeline.spec import RunSpec
 
-POLL_SECONDS = 0.2
+START_POLL_SECONDS = 0.2
+POLL_SECONDS = 1.0
+"""Once the first image is out: looking costs CPU time, which none of the peers is charged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +121,13 @@ class Watcher:
         self._thread.join()
 
     def _loop(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
+        while not self._stop.wait(POLL_SECONDS if self._has_begun else START_POLL_SECONDS):
             if reported := progress.watch():
                 self._see(time.time(), reported)
+
+    @property
+    def _has_begun(self) -> bool:
+        return bool(self.curve) and self.curve[-1][1] > 0
 
     def _see(self, now: float, reported: dict[str, dict[str, float]]) -> None:
         self.by_node = reported

@@ -93,7 +93,6 @@ def _download(release: str, cache: Path) -> Path:
     return cache / f"{release}.tar.gz"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_test_image_of_pillow(images: Path, tmp_path: Path, checkpoint: Path) -> None:
     files = sorted(str(path) for path in images.rglob("*") if path.is_file())

@@ -13,8 +13,10 @@ GPU_NODE = allocate(ComputeSpec(), cpus=16, gpus=1)
 SIZES = (1, 100, 280, 1_000, 10_000, 10**6)
 
 
-def images(number: int) -> Work:
-    return Work(images=(pa.table({"uri": pa.nulls(number, pa.string())}),))
+def images(number: int, size_bytes: int | None = None) -> Work:
+    """Every second of them without a size, as those are that a list names."""
+    sizes = pa.array([size_bytes, None] * (number // 2) + [size_bytes] * (number % 2), pa.int64())
+    return Work(images=(pa.table({"size_bytes": sizes}),))
 
 
 def shards(number: int) -> Work:
@@ -38,6 +40,13 @@ def test_blocks_and_tasks(allocation: Allocation, rows: list[int], tasks: list[i
     assert found == rows
     pairs = zip(SIZES, rows, strict=True)
     assert [images_per_task(images(n), r, allocation) for n, r in pairs] == tasks
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "task"), [(110_000, 256), (1_000_000, 64), (5_000_000, 32), (200_000_000, 32)]
+)
+def test_tasks_of_large_images_are_small(size_bytes: int, task: int) -> None:
+    assert images_per_task(images(10**6, size_bytes), 32, GPU_NODE) == task
 
 
 def test_a_shard_is_cut_into_blocks_too() -> None:
