@@ -39,7 +39,7 @@ class InferenceCvt(nn.Module):
         """Copy a model, which had better be in float32, as folding rounds."""
         super().__init__()
         check_pooling(model.config, pooling)
-        model = copy.deepcopy(model).requires_grad_(False).eval()
+        model = fold_batch_norm(model)
         self.config: CvtConfig = model.config
         self.pooling = pooling
         self.mean_stage = self.config.mean_stage if pooling == "mean" else None
@@ -130,12 +130,12 @@ class _ClsBlock(_Block):
 
 
 class _Projection(nn.Module):
-    """Depthwise convolution with BatchNorm inside it, then the linear map."""
+    """Depthwise convolution (or average), BatchNorm folded before, then the linear map."""
 
     def __init__(self, projection: Projection, scale: float = 1.0) -> None:
         super().__init__()
         self.has_cls = projection.has_cls
-        self.spatial = _folded(projection.spatial)
+        self.spatial = projection.spatial
         self.linear = FusedLinear.of(projection.linear, scale=scale)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
@@ -158,11 +158,14 @@ def _fused_mlp(mlp: Mlp) -> tuple[FusedLinear, FusedLinear]:
     return FusedLinear.of(mlp.fc1, activation="swish", scale=quick), FusedLinear.of(mlp.fc2)
 
 
-def _folded(spatial: nn.Module) -> nn.Module:
-    """The convolution with the affine map of its BatchNorm inside it; anything else as it is."""
-    if not isinstance(spatial, nn.Sequential):
-        return spatial
-    return fuse_conv_bn_eval(cast(nn.Conv2d, spatial.conv), cast(nn.BatchNorm2d, spatial.bn))
+def fold_batch_norm(model: CvtForImageClassification) -> CvtForImageClassification:
+    """A copy for inference, whose convolutions have the affine map of their BatchNorm inside."""
+    model = copy.deepcopy(model).requires_grad_(False).eval()
+    for projection in model.modules():
+        if isinstance(projection, Projection) and isinstance(projection.spatial, nn.Sequential):
+            conv, bn = projection.spatial.conv, projection.spatial.bn
+            projection.spatial = fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn))
+    return model
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

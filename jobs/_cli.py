@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import json
 import logging
 import signal
@@ -44,6 +46,8 @@ _STOPPED = "stopped by {}; start the same command again to continue"
 
 def main(job: Callable[[argparse.Namespace], ExitCode], parser: argparse.ArgumentParser) -> int:
     """Run a job; whatever ends it early becomes one line on stderr and an exit code."""
+    # The interpreter's last collection would visit all objects of torch and Ray for a second.
+    atexit.register(gc.freeze)
     arguments = parser.parse_args()
     _log_to_stderr(logging.DEBUG if arguments.debug else logging.INFO)
     terminated = _interrupt_on_sigterm()

@@ -102,11 +102,6 @@ def local_path(path: str) -> str:
     return _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), path)
 
 
-def s3_endpoint() -> str | None:
-    """Where s3:// leads, None for AWS itself."""
-    return access().endpoint
-
-
 def filesystem(protocol: str) -> AbstractFileSystem:
     """The fsspec filesystem of a protocol, configured by the environment alone.
 

@@ -10,7 +10,13 @@ from cvt.benchmark import main
 
 EAGER = ["transformers, float32", "transformers, bfloat16"]
 GRAPH = ["transformers, onnxruntime, float32"]
-OURS = ["model.py, float32", "optimized, float32", "optimized, bfloat16"]
+OURS = [
+    "model.py, float32",
+    "BatchNorm folded, float32",
+    "InferenceCvt, float32",
+    "optimized, float32",
+    "optimized, bfloat16",
+]
 CHOSEN = (
     f"^({'|'.join([*EAGER, *GRAPH, *OURS])})$"  # OpenVINO takes seconds, and is tested elsewhere
 )

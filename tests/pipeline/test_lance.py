@@ -20,8 +20,9 @@ from pipeline.errors import RunError, UsageError
 from pipeline.lance import NAME, check, update
 from pipeline.relabel import RelabelSpec, relabel
 from pipeline.run import run
+from pipeline.s3_access import access
 from pipeline.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
-from pipeline.storage import Store, s3_endpoint
+from pipeline.storage import Store
 from tests.support.closed_runs import close_run, rows_of
 
 CLASSES = ["cat", "dog", "ü"]
@@ -62,7 +63,7 @@ def newest(store: Store) -> list[dict[str, Any]]:
 
 
 def opened(store: Store) -> lance.LanceDataset:
-    endpoint = None if store.is_local else s3_endpoint()
+    endpoint = None if store.is_local else access().endpoint
     options = {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint else None
     return lance.dataset(store.locate(NAME), storage_options=options)
 
