@@ -6,6 +6,9 @@ RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet --quiet
 CHECKED := cvt pipeline jobs tests
 
+# Modules are compiled on first use, not by pip; kept from that, every process of Ray would do it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint format clean
 

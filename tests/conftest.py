@@ -22,7 +22,6 @@ _HERMETIC = {
     "OMP_NUM_THREADS": "1",  # or the processes that share the cores wait for each other's threads
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # or Ray's workers starve beside the tests of the other process
 }
 
 
