@@ -27,7 +27,8 @@ h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.5rem 0 .7
 .bad b { color: var(--bad) }
 table { border-collapse: collapse; width: 100% }
 td, th { text-align: left; padding: .2rem .75rem .2rem 0; vertical-align: top;
-         border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
+         border-bottom: 1px solid var(--line) }
+td { overflow-wrap: anywhere } th { white-space: nowrap }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td.wide { width: 60% }
 .bar { background: var(--bar); height: .7rem; border-radius: .2rem; margin-top: .4rem;
