@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -112,18 +111,13 @@ class FaultProxy:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.stopping.set()
         self._server.shutdown()
         self._thread.join()
         self._server.hang_up()
         self._server.server_close()
-        if self._server.errors and error is None:
+        if self._server.errors and exc_info[0] is None:
             raise self._server.errors[0]
 
     def count(self, method: str = "", *, fault: str = "", path: str = "") -> int:
