@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
 
-from cvt.checkpoint import Pretrained
+from cvt.checkpoints.pretrained import Pretrained
 from cvt.config import CvtConfig
 from cvt.heads import check_pooling, classification_loss
 from cvt.layers import (
@@ -358,7 +358,7 @@ class CvtForImageClassification(Pretrained):
         calibration: Tensor | None = None,
     ) -> nn.Module:
         """A fast copy with the same call, for logits and embeddings; see `inference.optimize`."""
-        from cvt.inference import optimize
+        from cvt.inference.network import optimize
 
         return optimize(
             self,

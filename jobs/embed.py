@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from jobs import _cli
-from pipeline.errors import ExitCode
+from jobs.cli import command as _cli
+from pipeline.contract.errors import ExitCode
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from jobs import _cli
-from pipeline.config import read_config, spec_from_config
-from pipeline.errors import ExitCode
-from pipeline.spec import RunSpec
+from jobs.cli import command as _cli
+from pipeline.contract.config import read_config, spec_from_config
+from pipeline.contract.errors import ExitCode
+from pipeline.contract.spec import RunSpec
 
 
 def build_parser() -> argparse.ArgumentParser:

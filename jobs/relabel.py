@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from jobs import _cli
-from pipeline.errors import ExitCode, one_line
-from pipeline.relabel import RelabelSpec, relabel
-from pipeline.spec import Scores, Sink
+from jobs.cli import command as _cli
+from pipeline.contract.errors import ExitCode, one_line
+from pipeline.contract.spec import Scores, Sink
+from pipeline.runs.relabel.job import RelabelSpec, relabel
 
 
 def build_parser() -> argparse.ArgumentParser:

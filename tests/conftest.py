@@ -66,7 +66,7 @@ def ray_local() -> Iterator[None]:
     """Ray in this process's name with two CPUs, for tests of the graph."""
     import ray
 
-    from pipeline import cluster
+    from pipeline.stages import ray_session as cluster
 
     options = {
         "num_cpus": 2,

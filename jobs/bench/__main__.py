@@ -15,18 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs import _cli
 from jobs.bench import arguments as flags
-from jobs.bench import machine
-from pipeline.errors import ExitCode
-from pipeline.spec import Dtype
+from jobs.bench.measure import machine
+from jobs.cli import command as _cli
+from pipeline.contract.errors import ExitCode
+from pipeline.contract.spec import Dtype
 
 Command = Callable[[argparse.Namespace], None]
 
 
 def whole(a: argparse.Namespace) -> None:
     """Stage ceilings and end to end; with --peers also the contest."""
-    from jobs.bench.whole import bench, report
+    from jobs.bench.ceilings.end_to_end import bench, report
 
     names = ("null", "decode", "model", "end-to-end") if a.stage == "all" else (a.stage,)
     found: dict[str, Any] = {}
@@ -42,9 +42,9 @@ def whole(a: argparse.Namespace) -> None:
 
 
 def _peers(a: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    from jobs.bench.contest import contest
-    from jobs.bench.stages import copy_images
-    from jobs.bench.tables import NOTES, peers_table
+    from jobs.bench.ceilings.stages import copy_images
+    from jobs.bench.contest.rounds import contest
+    from jobs.bench.measure.tables import NOTES, peers_table
 
     spec = flags.run_spec(a, scratch)
     images = copy_images(spec.inputs, a.images, scratch / "photos")
@@ -57,8 +57,8 @@ def _peers(a: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 def grow(a: argparse.Namespace) -> None:
     """Runs of growing size."""
-    from jobs.bench import growth
-    from jobs.bench.tables import growth_table
+    from jobs.bench.campaigns import growth
+    from jobs.bench.measure.tables import growth_table
 
     with _scratch() as scratch:
         spec = flags.run_spec(a, scratch)
@@ -72,9 +72,9 @@ def grow(a: argparse.Namespace) -> None:
 
 def nodes(a: argparse.Namespace) -> None:
     """A run over simulated nodes."""
-    from jobs.bench.nodes import run_on_nodes
-    from jobs.bench.tables import table
-    from jobs.bench.whole import sample
+    from jobs.bench.campaigns.nodes import run_on_nodes
+    from jobs.bench.ceilings.end_to_end import sample
+    from jobs.bench.measure.tables import table
 
     with _scratch() as scratch:
         spec = sample(flags.run_spec(a, scratch), a.images, scratch)
@@ -86,8 +86,8 @@ def nodes(a: argparse.Namespace) -> None:
 
 def compare(a: argparse.Namespace) -> None:
     """One INPUT against another."""
-    from jobs.bench.compare import compare as measure
-    from jobs.bench.tables import table
+    from jobs.bench.campaigns.compare import compare as measure
+    from jobs.bench.measure.tables import table
 
     with _scratch() as scratch:
         sides = measure(flags.run_spec(a, scratch), a.inputs, a.images, a.rounds, scratch)
@@ -106,7 +106,7 @@ def compare(a: argparse.Namespace) -> None:
 
 def decode(a: argparse.Namespace) -> None:
     """Every decode mode on one thread."""
-    from jobs.bench.decoding import bench_decode
+    from jobs.bench.components.decoding import bench_decode
 
     for mode, numbers in bench_decode(a.inputs, a.size, a.rounds).items():
         print(json.dumps({"mode": mode} | numbers))
@@ -114,21 +114,21 @@ def decode(a: argparse.Namespace) -> None:
 
 def plan(a: argparse.Namespace) -> None:
     """The plan of a night."""
-    from jobs.bench.night import bench_plan
+    from jobs.bench.components.plan import bench_plan
 
     print(json.dumps(bench_plan(a.rows)))
 
 
 def listing(a: argparse.Namespace) -> None:
     """A listing as a run takes it."""
-    from jobs.bench.listing import bench_listing
+    from jobs.bench.components.listing import bench_listing
 
     print(json.dumps(bench_listing(a.input, a.objects)))
 
 
 def images(a: argparse.Namespace) -> None:
     """Made-up photographs."""
-    from jobs.bench.images import write_images
+    from jobs.bench.synthetic.images import write_images
 
     paths = write_images(a.directory, a.number)
     mean = sum(path.stat().st_size for path in paths) / len(paths)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 from cvt import CvtForImageClassification, CvtImageProcessor
-from jobs.bench.models import PRESET_NAMES, write_model
-from pipeline.errors import UsageError
-from pipeline.spec import (
+from jobs.bench.synthetic.models import PRESET_NAMES, write_model
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import (
     ComputeSpec,
     DecodeMode,
     Dtype,

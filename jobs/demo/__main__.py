@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 
-from jobs import _cli
-from pipeline.errors import ExitCode
-from pipeline.run import RunResult, run
-from pipeline.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from jobs.cli import command as _cli
+from pipeline.contract.errors import ExitCode
+from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.runs.run import RunResult, run
 
 HERE = Path(__file__).resolve().parent
 BUCKET = HERE / "bucket"

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from cvt import CvtConfig, CvtForImageClassification
+from cvt.checkpoints.layouts import translate
 from cvt.layers import DropPath
-from cvt.layouts import translate
 from cvt.model import Block
-from tests.oracle import SMALL, difference, images, oracle
+from tests.support.oracle import SMALL, difference, images, oracle
 
 X = images(6, 48, 40)
 LABELS = torch.arange(6)

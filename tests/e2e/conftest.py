@@ -24,8 +24,8 @@ def call_job(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
 
     The log belongs to pytest then, and the signals as well.
     """
-    monkeypatch.setattr("jobs._cli._log_to_stderr", lambda level: None)
-    monkeypatch.setattr("jobs._cli._interrupt_on_sigterm", threading.Event)
+    monkeypatch.setattr("jobs.cli.command._log_to_stderr", lambda level: None)
+    monkeypatch.setattr("jobs.cli.command._interrupt_on_sigterm", threading.Event)
 
     def call(job: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "argv", [job, *map(str, arguments)])

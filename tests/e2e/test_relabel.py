@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from pipeline.storage import Store
+from pipeline.storage.store import Store
 from tests.e2e.conftest import CallJob
 from tests.support.closed_runs import IDENTITY, close_run, rows_of
 from tests.support.samples import run_job

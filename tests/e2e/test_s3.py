@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.test_fetch_tar import tar_bytes
+from tests.pipeline.sources.formats.test_tar import tar_bytes
 from tests.support.fault_proxy import FaultProxy, Faults
 from tests.support.samples import published_rows, run_job, write_images
 from tests.support.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, Bucket

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import Store
+from pipeline.storage.store import Store
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.history import History
-from pipeline.publish import CLASSES_FILE, close, merge
-from pipeline.report import render
-from pipeline.retrospect import Retrospect
-from pipeline.schema import result_schema
-from pipeline.staging import OpenRun, Part, PartFooter, write_table
-from pipeline.storage import Store
+from pipeline.contract.schema import result_schema
+from pipeline.monitoring.comparison import Retrospect
+from pipeline.monitoring.report import render
+from pipeline.output.history import History
+from pipeline.output.open_run import OpenRun, Part, PartFooter, write_table
+from pipeline.output.publish import CLASSES_FILE, close, merge
+from pipeline.storage.store import Store
 
 IDENTITY = {
     "fingerprint": "f00d",

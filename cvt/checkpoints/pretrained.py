@@ -1,0 +1,243 @@
+"""Models out of checkpoints and back: every published layout in, Hugging Face's out."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+from cvt.checkpoints.files import FILE_NAMES, State, read_weights
+from cvt.checkpoints.layouts import Layout, detect, translate, with_prefix
+from cvt.checkpoints.mismatch import Anatomy, explain_mismatch
+from cvt.checkpoints.sources import Fetch, Source, display, open_source
+from cvt.config import PRESETS, CvtConfig, default_labels
+from cvt.errors import CheckpointError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound="Pretrained")
+
+_TAIL: Final = ("norm", "head")  # what a base model lacks
+_COUNTER = "num_batches_tracked"  # of BatchNorm; unused at the fixed momentum, absent in some files
+
+
+class Pretrained(nn.Module):
+    """Loading, saving and sharing: what the backbone and the classifier have in common."""
+
+    def __init__(self, config: CvtConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: Source,
+        *,
+        config: CvtConfig | str | None = None,
+        activation: str | None = None,
+        num_labels: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        revision: str | None = None,
+    ) -> Self:
+        """Load a checkpoint, in eval mode and float32.
+
+        Args:
+            source: A directory in Hugging Face layout (safetensors, .bin, sharded or not, or
+                tf_model.h5); one file (.safetensors, .bin, .pth, .h5; also Microsoft's); either of
+                them behind any fsspec URI; or a hub name.
+            config: The architecture, in place of the directory's config.json: a CvtConfig, a
+                preset's name, or where a config.json lies. Without any, the published models are
+                told by their widths and depths.
+            activation: "gelu" or "quick_gelu". By default that of the configuration, else that of
+                the code base whose layout the weights have: "quick_gelu" for Microsoft's.
+            num_labels: Another number of classes than the checkpoint's gives a new head to train.
+            dtype: Of the weights; float32 by default.
+            device: Where the weights go; the CPU by default.
+            revision: Branch, tag or commit of a hub name.
+
+        Raises:
+            CheckpointError: when the weights cannot be found, read, trusted or fitted.
+            ConfigError: when the configuration describes no CvT.
+        """
+        name = display(source)
+        with open_source(source, revision) as (fetch, file):
+            if config is None and file is None:
+                config = read_config(fetch)
+            state, layout = _read_state(fetch, file, name)
+            chosen = _choose_config(config, Anatomy.of(state), layout, name)
+            chosen = dataclasses.replace(chosen, activation=activation or chosen.activation)
+            if num_labels is not None:
+                chosen, state = _with_labels(chosen, state, num_labels)
+            model = _build(cls, chosen, state, layout, name)
+        return model.to(device=device, dtype=dtype or torch.float32).eval()
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write config.json and model.safetensors in Hugging Face's layout.
+
+        transformers loads them unchanged; it ignores the recorded activation and uses exact GELU.
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = reference_state(self)
+        config = self.config.to_dict() | {"architectures": [type(self).__name__]}
+        _replace(folder / "config.json", json.dumps(config, indent=2).encode())
+        _replace(folder / "model.safetensors", safetensors.torch.save(state, {"format": "pt"}))
+
+    @classmethod
+    def from_state(cls, config: CvtConfig, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
+        """A model in eval mode around the arrays of `state_arrays`, without copying them.
+
+        The arrays may be read-only, as those from Ray's object store are: the result is for
+        inference, not for training.
+        """
+        with torch.device("meta"):
+            model = cls(config)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        model.load_state_dict(state, assign=True)
+        return model.requires_grad_(False).eval()
+
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The float32 weights as arrays that share their memory, for `from_state`."""
+        return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
+
+
+def read_config(fetch: Fetch, name: str = "config.json") -> CvtConfig | None:
+    """The configuration that stands in a checkpoint's config.json; None if there is no such file.
+
+    Raises:
+        ConfigError: when the file is no JSON object or describes no CvT.
+    """
+    if (path := fetch(name)) is None:
+        return None
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{name} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name} must hold a JSON object")
+    return CvtConfig.from_dict(values)
+
+
+def reference_state(model: nn.Module) -> State:
+    """A model's weights under Hugging Face's names; a base model's without their "cvt." prefix."""
+    state = translate(model.state_dict(), "ours", "hugging_face")
+    if "layernorm.weight" not in state:
+        state = {name.removeprefix("cvt."): tensor for name, tensor in state.items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 (hex) over names, dtypes, shapes and bytes of the weights, in reference layout.
+
+    It does not depend on the layout or the files that they came from. BatchNorm's counters, which
+    no computation reads, stay out.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(reference_state(model).items()):
+        if not name.endswith(_COUNTER):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read_state(fetch: Fetch, file: str | None, source: str) -> tuple[State, Layout]:
+    """Weights under our names, and the layout that they had."""
+    state = read_weights(fetch, file)
+    if state is None:
+        raise CheckpointError(f"{source} holds no weights: expected one of {', '.join(FILE_NAMES)}")
+    if (layout := detect(state)) is None:
+        names = ", ".join(sorted(state)[:3])
+        raise CheckpointError(f"{source} holds no CvT: its weights are named {names}, ...")
+    means = (name for name in state if name.endswith("running_mean"))
+    counters = {n.replace("running_mean", _COUNTER): torch.tensor(0) for n in means}
+    return translate(counters | state, layout, "ours"), layout
+
+
+def _choose_config(
+    config: CvtConfig | str | None, anatomy: Anatomy, layout: Layout, source: str
+) -> CvtConfig:
+    """The configuration that was given, or the preset that the weights are; activation decided."""
+    if isinstance(config, str) and config not in PRESETS:
+        with open_source(config) as (fetch, file):
+            config = read_config(fetch, file or "config.json")
+        if config is None:
+            raise ConfigError("config must be a CvtConfig, a preset's name or a config.json's path")
+    if not isinstance(config, CvtConfig):
+        preset = CvtConfig.from_preset(config) if config else recognise(anatomy, source)
+        count = preset.num_labels if anatomy.num_labels is None else anatomy.num_labels
+        config = dataclasses.replace(preset, labels=default_labels(count))
+    native = "quick_gelu" if layout == "microsoft" else "gelu"
+    return dataclasses.replace(config, activation=config.activation or native)
+
+
+def recognise(anatomy: Anatomy, source: str) -> CvtConfig:
+    """The published model with these widths and depths.
+
+    Raises:
+        CheckpointError: naming `source`, when there is none.
+    """
+    for preset in map(CvtConfig.from_preset, PRESETS):
+        if (preset.embed_dim, preset.depth) == (anatomy.embed_dim, anatomy.depth):
+            return preset
+    raise CheckpointError(
+        f"{source} carries no configuration, and no published CvT has embed_dim "
+        f"{anatomy.embed_dim} and depth {anatomy.depth}: pass config="
+    )
+
+
+def _with_labels(config: CvtConfig, state: State, count: int) -> tuple[CvtConfig, State]:
+    """The configuration for `count` classes, and the weights without a head of another size."""
+    if count != config.num_labels:
+        config = dataclasses.replace(config, labels=default_labels(count))
+    if Anatomy.of(state).num_labels != count:
+        state = {name: t for name, t in state.items() if not name.startswith("head.")}
+    return config, state
+
+
+def _build(cls: type[M], config: CvtConfig, state: State, layout: Layout, source: str) -> M:
+    """A model that holds the weights; a norm or head that they lack is new, and the log says so."""
+    with torch.device("meta"):
+        model = cls(config)
+    own = model.state_dict()
+    own_names = {with_prefix(name): name for name in own}
+    shapes = {full: tuple(own[name].shape) for full, name in own_names.items()}
+    state = {n: t for n, t in state.items() if n in shapes or _module(n) not in _TAIL}
+    fresh = {m for m in _TAIL if m in map(_module, shapes) and m not in map(_module, state)}
+    expected = {name: shape for name, shape in shapes.items() if _module(name) not in fresh}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if problem := explain_mismatch(found, expected, Anatomy.of(state), config, layout):
+        raise CheckpointError(f"{source} does not fit its configuration: {problem}")
+    if fresh:
+        what = " and ".join(sorted(fresh))
+        logger.warning("%s: %s new, for %d labels: train first", source, what, config.num_labels)
+    copies = {own_names[name]: _copy(t, own[own_names[name]].dtype) for name, t in state.items()}
+    model = cls(config) if fresh else model
+    model.load_state_dict(copies, strict=not fresh, assign=True)
+    return model
+
+
+def _copy(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype=dtype, memory_format=torch.contiguous_format, copy=True)
+
+
+def _module(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file in one step: a reader, or a model mapped from it, never meets half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,257 @@
+"""The same network in the form that runs fast. `model.py` stays the readable reference.
+
+Against the reference: BatchNorm is folded into the depthwise convolution before it, the attention
+scale into the query's linear map; activation and residual are fused with the linear maps, whose
+weights are laid out once for the CPU at hand; and of the last block, only what reaches the class
+token is computed.
+"""
+
+import copy
+from typing import Any, Final, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cvt.config import CvtConfig
+from cvt.heads import check_pooling
+from cvt.inference.linear import FusedLinear, pack
+from cvt.layers import Grid, check_images, to_map, to_tokens
+from cvt.model import Attention, Block, CvtForImageClassification, Mlp, Projection, Stage
+from cvt.outputs import CvtOutput
+
+RUNTIMES: Final = ("torch", "openvino")
+
+# How many attention scores the CPU takes at once in bfloat16, so that they stay in its cache.
+_CACHED_SCORES = 1 << 19
+
+
+class InferenceCvt(nn.Module):
+    """A classifier for inference alone: the same call, and `logits` and `embedding` in float32.
+
+    `embedding` is the head's input unless another `pooling` is chosen (see the model's `embed`).
+    Labels and the loss, hidden states, attention weights, training and saving are left out: the
+    model that it was made from has them.
+    """
+
+    def __init__(self, model: CvtForImageClassification, pooling: str = "cls_norm") -> None:
+        """Copy a model, which had better be in float32, as folding rounds."""
+        super().__init__()
+        check_pooling(model.config, pooling)
+        model = fold_batch_norm(model)
+        self.config: CvtConfig = model.config
+        self.pooling = pooling
+        self.mean_stage = self.config.mean_stage if pooling == "mean" else None
+        last = self.config.num_stages - 1
+        cls_only = self.config.cls_token[last] and self.mean_stage != last
+        self.stages = nn.ModuleList(
+            _Stage(cast(Stage, stage), cls_only=cls_only and s == last)
+            for s, stage in enumerate(model.backbone.stages)
+        )
+        self.norm = model.norm
+        self.head = model.head
+        cast(Any, self.eval()).to(memory_format=torch.channels_last)
+
+    def forward(self, pixel_values: Tensor) -> CvtOutput:
+        """Classify normalised images (B, 3, H, W) of any floating dtype."""
+        x = check_images(pixel_values, self.config.num_channels).to(self.norm.weight.dtype)
+        embedding = cls = None
+        for s, stage in enumerate(self.stages):
+            x, cls = stage(x)
+            if s == self.mean_stage:
+                embedding = x.mean(dim=(2, 3))
+        tokens = to_tokens(x) if cls is None else cls
+        vectors = self.norm(tokens).mean(dim=1)  # (B, C), the head's input
+        if embedding is None:
+            embedding = tokens[:, 0] if self.pooling == "cls" else vectors
+        return CvtOutput(self.head(vectors).float(), embedding.float())
+
+
+class _Stage(nn.Module):
+    def __init__(self, stage: Stage, *, cls_only: bool) -> None:
+        super().__init__()
+        self.embed = stage.embed
+        self.cls_token = stage.cls_token
+        blocks = [cast(Block, block) for block in stage.blocks]
+        full = blocks[:-1] if cls_only else blocks
+        self.blocks = nn.ModuleList(_Block(block) for block in full)
+        self.last = _ClsBlock(blocks[-1]) if cls_only else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The previous stage's map -> this stage's, and its class token (B, 1, C)."""
+        tokens, grid = self.embed(x)
+        if self.cls_token is not None:
+            tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        for block in self.blocks:
+            tokens = block(tokens, grid)
+        if self.cls_token is None:
+            return to_map(tokens, grid), None
+        cls = tokens[:, :1] if self.last is None else self.last(tokens, grid)
+        return to_map(tokens[:, 1:], grid), cls
+
+
+class _Block(nn.Module):
+    """A pre-norm block: attention and MLP, each added to its input."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        attention: Attention = block.attn
+        self.num_heads = attention.num_heads
+        self.query = _Projection(attention.query, scale=attention.scale)
+        self.key = _Projection(attention.key)
+        self.value = _Projection(attention.value)
+        self.out = FusedLinear.of(attention.out)
+        self.fc1, self.fc2 = _fused_mlp(block.mlp)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        y = self.norm1(x)
+        x = self.out(self.attend(self.query(y, grid), y, grid), x)
+        return cast(Tensor, self.fc2(self.fc1(self.norm2(x)), x))
+
+    def attend(self, q: Tensor, y: Tensor, grid: Grid) -> Tensor:
+        """Scaled queries (B, T, C) over the keys and values of tokens y -> (B, T, C)."""
+        k, v = self.key(y, grid), self.value(y, grid)
+        heads = (x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2) for x in (q, k, v))
+        return attention(*heads).transpose(1, 2).flatten(2)
+
+
+class _ClsBlock(_Block):
+    """The last block before the head, for the class token alone: keys and values see all."""
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """(B, T, C) -> (B, 1, C)."""
+        y = self.norm1(x)
+        q = self.query.linear(y[:, :1].contiguous())  # the class token goes around the convolution
+        x = self.out(self.attend(q, y, grid), x[:, :1].contiguous())
+        return cast(Tensor, self.fc2(self.fc1(self.norm2(x)), x))
+
+
+class _Projection(nn.Module):
+    """Depthwise convolution (or average), BatchNorm folded before, then the linear map."""
+
+    def __init__(self, projection: Projection, scale: float = 1.0) -> None:
+        super().__init__()
+        self.has_cls = projection.has_cls
+        self.spatial = projection.spatial
+        self.linear = FusedLinear.of(projection.linear, scale=scale)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """(B, T, C) -> (B, T', C)."""
+        cls, patches = x[:, :1], x[:, int(self.has_cls) :]
+        patches = to_tokens(self.spatial(to_map(patches, grid)))
+        x = torch.cat((cls, patches), dim=1) if self.has_cls else patches
+        return cast(Tensor, self.linear(x))
+
+
+def _fused_mlp(mlp: Mlp) -> tuple[FusedLinear, FusedLinear]:
+    """Both linear maps with the activation in the first.
+
+    QuickGELU is x sigmoid(1.702 x) = silu(1.702 x) / 1.702: silu, with the factor in the weights.
+    """
+    if isinstance(mlp.act, nn.GELU):
+        return FusedLinear.of(mlp.fc1, activation="gelu"), FusedLinear.of(mlp.fc2)
+    quick = 1.702
+    mlp.fc2.weight.div_(quick)
+    return FusedLinear.of(mlp.fc1, activation="swish", scale=quick), FusedLinear.of(mlp.fc2)
+
+
+def fold_batch_norm(model: CvtForImageClassification) -> CvtForImageClassification:
+    """A copy for inference, whose convolutions have the affine map of their BatchNorm inside."""
+    model = copy.deepcopy(model).requires_grad_(False).eval()
+    for projection in model.modules():
+        if isinstance(projection, Projection) and isinstance(projection.spatial, nn.Sequential):
+            conv, bn = projection.spatial.conv, projection.spatial.bn
+            projection.spatial = fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn))
+    return model
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T) v, all (B, heads, tokens, C / heads), the scale already in q.
+
+    In bfloat16 on a CPU PyTorch's fused operator is no faster than in float32; two products with
+    the scores in between are, as long as these fit the cache.
+    """
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    per_image = q.shape[1] * q.shape[2] * k.shape[2]
+    step = max(1, _CACHED_SCORES // per_image)
+    out = torch.empty_like(q)  # with the strides of q: heads side by side
+    for i in range(0, q.shape[0], step):
+        images = slice(i, i + step)
+        scores = q[images] @ k[images].transpose(-2, -1)
+        out[images] = scores.softmax(dim=-1) @ v[images]
+    return out
+
+
+def optimize(
+    model: CvtForImageClassification,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+    compile: bool = False,
+    *,
+    pooling: str = "cls_norm",
+    runtime: str = "torch",
+    calibration: Tensor | None = None,
+) -> nn.Module:
+    """A form of the model that runs fast, placed and ready; the model stays as it is.
+
+    An `InferenceCvt`, a `CudaGraphCvt` around one, or an `OpenVinoCvt`: all have the same call, and
+    the same outputs.
+
+    Args:
+        model: Best in float32, as folding rounds.
+        dtype: torch.float32, torch.bfloat16 or torch.float16; with the runtime openvino float32,
+            bfloat16 or int8. Of int8, `cvt.inference.int8` says what it changes.
+        device: Where it goes; the model's own by default. The runtime openvino has the CPU alone.
+        compile: Compile it on the first call, for long runs at a fixed size on a GPU:
+            torch.compile, and there inside a CUDA graph. On a CPU the packed weights, which
+            exclude it, are faster.
+        pooling: What `embedding` is: "cls_norm", "cls" or "mean" (of the last stage but one).
+        runtime: "torch", or "openvino" for the same on a CPU.
+        calibration: For int8, some hundreds of normalised images (N, 3, H, W) like those to come.
+
+    Raises:
+        ImportError: for the runtime openvino without its extra.
+        ValueError: for a pooling that the model has not, for an unknown runtime or a dtype that it
+            has not, for int8 without calibration images or these without int8.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}")
+    if calibration is not None and dtype != torch.int8:
+        raise ValueError(f"calibration= is for dtype=torch.int8, not {dtype}")
+    fast = InferenceCvt(model, pooling)
+    if runtime == "openvino":
+        return _in_openvino(fast, dtype, device, calibration)
+    if dtype == torch.int8:
+        raise ValueError('dtype=torch.int8 needs runtime="openvino"')
+    fast = fast.to(device=device, dtype=dtype)
+    if not compile:
+        pack(fast)
+        return fast
+    if fast.norm.weight.is_cuda:
+        return _in_cuda_graph(fast)
+    fast.compile()
+    return fast
+
+
+def _in_openvino(
+    network: InferenceCvt,
+    dtype: torch.dtype,
+    device: torch.device | str | None,
+    calibration: Tensor | None,
+) -> nn.Module:
+    from cvt.inference.openvino import OpenVinoCvt
+
+    if device is not None and torch.device(device).type != "cpu":
+        raise ValueError(f'runtime="openvino" computes on the CPU, not on {device}')
+    return OpenVinoCvt(network.to("cpu", torch.float32), dtype, calibration)
+
+
+def _in_cuda_graph(network: InferenceCvt) -> nn.Module:
+    from cvt.inference.cuda_graph import CudaGraphCvt
+
+    network.compile(dynamic=False)  # the graph fixes the shape anyway
+    return CudaGraphCvt(network)

@@ -1,0 +1,198 @@
+"""Bytes of an image file in, an upright RGB image out; whatever goes wrong is an ImageDecodeError.
+
+ImageDecodeError(ValueError)      .code
+├── EmptyFileError                empty_file
+├── NotAnImageError               not_an_image
+├── UnsupportedFormatError        unsupported_format
+├── TruncatedImageError           truncated
+├── CorruptImageError             corrupt
+└── TooManyPixelsError            too_many_pixels
+"""
+
+import contextlib
+import io
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import ClassVar
+
+from PIL import Image
+
+from cvt.preprocessing.rgb import upright_rgb
+from cvt.preprocessing.signatures import ends_early, unsupported_format
+
+DEFAULT_MAX_PIXELS = 89_478_485
+"""Pillow's own limit against decompression bombs: 256 MiB of RGB."""
+
+
+class ImageDecodeError(ValueError):
+    """An image file that could not be decoded; the message is one line, `code` says which kind."""
+
+    code: ClassVar[str]
+
+
+class EmptyFileError(ImageDecodeError):
+    """The file has no bytes."""
+
+    code = "empty_file"
+
+
+class NotAnImageError(ImageDecodeError):
+    """Nothing says that these bytes are an image."""
+
+    code = "not_an_image"
+
+
+class UnsupportedFormatError(ImageDecodeError):
+    """An image or document in a format, or a variant of one, that is not decoded."""
+
+    code = "unsupported_format"
+
+
+class TruncatedImageError(ImageDecodeError):
+    """The end of the file is missing."""
+
+    code = "truncated"
+
+
+class CorruptImageError(ImageDecodeError):
+    """The file is complete, but its content contradicts its format."""
+
+    code = "corrupt"
+
+
+class TooManyPixelsError(ImageDecodeError):
+    """The header announces more pixels than allowed."""
+
+    code = "too_many_pixels"
+
+
+# Plugins that start another program (Ghostscript) or know a format by name only.
+_REFUSED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+# Formats without a signature, tried last, and formats whose signature other files have by chance.
+_GUESSED = frozenset({"IM", "IMT", "IPTC", "PCD", "SPIDER", "TGA"})
+_WEAK = frozenset({"CUR", "DIB", "FLI", "GBR", "PCX", "PPM", "SGI", "XBM"})
+_LATER = _GUESSED | _REFUSED
+# Formats whose decoders do not tell a missing end from a broken middle.
+_VAGUE = frozenset({"AVIF", "ICO", "JPEG2000", "QOI", "TIFF", "WEBP"})
+
+_TRUNCATED = ("truncated", "not enough", "incomplete", "premature", "only got", "requires a buffer")
+_UNSUPPORTED = ("support", "cannot handle", "unimplemented", "unknown pixel", "unknown data org")
+
+
+def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """Decode an image file to an upright RGB image; `rgb.py` says how other pixels become RGB.
+
+    Of an animation or a multi-page file the first frame is taken, of an icon the largest image.
+    The header's size is held against ``max_pixels`` before anything is decoded. Values above
+    Pillow's own limit work without touching its global setting; only for WebP and TIFF does Pillow
+    insist on twice that limit, unless the process sets ``PIL.Image.MAX_IMAGE_PIXELS``.
+
+    Raises ImageDecodeError, and nothing else.
+    """
+    with opened(data, max_pixels) as image:
+        image.load()
+        return upright_rgb(image)
+
+
+@contextlib.contextmanager
+def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """Yield the image with its header read and its size checked, but its pixels not decoded.
+
+    What goes wrong within the context is raised as an ImageDecodeError, too.
+    """
+    if not data:
+        raise EmptyFileError("the file is empty")
+    with _quiet_pillow():
+        image = _open(data)
+        name = image.format or "the file"
+        if image.width * image.height > max_pixels:
+            raise TooManyPixelsError(
+                f"{name}: {image.width} x {image.height} is {image.width * image.height} pixels, "
+                f"more than the limit of {max_pixels}"
+            )
+        try:
+            yield image
+        except Exception as error:
+            raise _failure(data, error, name, is_open=True) from error
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header as Image.open does, but without its bomb check and the refused formats."""
+    Image.init()
+    failures: list[ImageDecodeError] = []
+    for name in Image.ID:
+        if name not in _LATER and _accepts(name, data):
+            try:
+                return _create(name, data)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next format may fit
+                failures.append(_failure(data, error, name, is_open=False))
+    unsupported = unsupported_format(data)
+    if unsupported:
+        raise UnsupportedFormatError(f"{unsupported} files are not decoded")
+    for failure in failures:
+        if not isinstance(failure, NotAnImageError):
+            raise failure
+    for name in Image.ID:
+        if name in _GUESSED:
+            with contextlib.suppress(Exception):
+                return _create(name, data)
+    unknown = NotAnImageError(f"the first bytes, {data[:8]!r}, are those of no image format")
+    raise failures[0] if failures else unknown
+
+
+def _accepts(name: str, data: bytes) -> bool:
+    accept = Image.OPEN[name][1]
+    try:
+        return accept is not None and bool(accept(data[:16]))
+    except (struct.error, IndexError):  # fewer bytes than it looks at
+        return False
+
+
+def _create(name: str, data: bytes) -> Image.Image:
+    return Image.OPEN[name][0](io.BytesIO(data), "")
+
+
+def _failure(data: bytes, error: Exception, name: str, *, is_open: bool) -> ImageDecodeError:
+    """Put the reason why Pillow gave up into the terms of this module."""
+    text = f"{name}: " + (" ".join(str(error).split())[:200] or type(error).__name__)
+    lower = text.lower()
+    if isinstance(error, Image.DecompressionBombError):
+        return TooManyPixelsError(text)
+    if name in _GUESSED or (name in _WEAK and not is_open):
+        return NotAnImageError(f"the file resembles {name}, but does not decode ({text})")
+    if any(word in lower for word in _TRUNCATED):
+        return TruncatedImageError(text)
+    if (name in _VAGUE or not is_open) and ends_early(data):
+        return TruncatedImageError(text)
+    if any(word in lower for word in _UNSUPPORTED):
+        return UnsupportedFormatError(text)
+    return CorruptImageError(text)
+
+
+_quiet_lock = threading.Lock()
+_quiet_filter = contextlib.ExitStack()
+_quiet_depth = 0
+
+
+@contextlib.contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's warnings to itself; safe in threads, where catch_warnings alone is not.
+
+    The first thread in sets the filter (for warnings from Pillow's modules alone), the last one
+    out restores what was there.
+    """
+    global _quiet_depth
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            _quiet_filter.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                _quiet_filter.close()

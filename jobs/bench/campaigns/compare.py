@@ -1,0 +1,55 @@
+"""The speed on one INPUT as a share of that on another: a slow store and the local disk, say."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jobs.bench.ceilings.end_to_end import DECODE_IMAGES, sample
+from jobs.bench.ceilings.stages import run_stage, work_blocks
+from jobs.bench.measure.fresh_process import measure_apart
+from pipeline.contract.spec import RunSpec
+from pipeline.model.loaded import LoadedModel
+from pipeline.stages.ray_session import ray_session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One INPUT; medians over the rounds."""
+
+    uri: str
+    decode: float
+    """Images/s of fetch and decode alone, on all CPUs."""
+    end_to_end: float
+
+
+def compare(
+    spec: RunSpec, uris: Sequence[str], images: int, rounds: int, scratch: Path
+) -> list[Side]:
+    """Measure every INPUT ``rounds`` times, in turns."""
+    decode: dict[str, list[float]] = {uri: [] for uri in uris}
+    whole: dict[str, list[float]] = {uri: [] for uri in uris}
+    for number in range(rounds):
+        for index, uri in enumerate(uris):
+            mine = replace(spec, inputs=replace(spec.inputs, uris=(uri,)))
+            decode[uri].append(_decode(mine, images))
+            output = replace(mine.output, uri=f"{spec.output.uri}/{number}-{index}")
+            run = sample(replace(mine, output=output), images, scratch)
+            whole[uri].append(measure_apart(run).steady)
+    return [
+        Side(
+            uri=uri,
+            decode=statistics.median(decode[uri]),
+            end_to_end=statistics.median(whole[uri]),
+        )
+        for uri in uris
+    ]
+
+
+def _decode(spec: RunSpec, images: int) -> float:
+    with ray_session(spec.compute) as room:
+        blocks = work_blocks(spec.inputs, spec.compute.block_size, images, DECODE_IMAGES)
+        model = LoadedModel.load(spec)
+        return run_stage("decode", spec, model, blocks, room).images_per_second

@@ -1,0 +1,111 @@
+"""How a listing streams: seconds to the first work, objects per second, memory of the driver."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.contract.spec import InputSpec
+from pipeline.output.ledger import Ledger
+from pipeline.output.open_run import OpenRun
+from pipeline.plan.diff import Plan
+from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
+from pipeline.sources.inventory import inventory
+from pipeline.sources.s3_inventory import MANIFEST
+from pipeline.storage.store import Store
+
+ROWS_PER_FILE = 100_000
+_FOR_EVER = 1e6
+_SCHEMA = "Bucket, Key, Size, LastModifiedDate, ETag"
+
+
+def bench_listing(source: str | None, objects: int) -> dict[str, float]:
+    """List an INPUT, or a made-up S3 Inventory report of so many objects, as a first run does.
+
+    Work is taken wave by wave as a run takes it, but not done. Each wave lasts until the listing is
+    as far ahead as it may be, which is what costs most memory.
+    """
+    with tempfile.TemporaryDirectory() as directory, _peak_memory() as peak:
+        uri = source or write_report(Path(directory), objects)
+        base = _memory()
+        started = time.perf_counter()
+        with listing_ahead(inventory(InputSpec(uris=(uri,)))) as listing:
+            listing.settle(SETTLE_SECONDS)
+            open_run = OpenRun(Store(directory), "", {})
+            plan = Plan(Ledger.from_tables([]), open_run)
+            sizes, seconds = [], []
+            for work in waves(listing, plan, open_run):
+                sizes.append(work.num_images)
+                seconds.append(time.perf_counter() - started)
+                listing.settle(_FOR_EVER)
+    return {
+        "objects": plan.num_images,
+        "objects_per_second": round(plan.num_images / seconds[-1]),
+        "first_work_after_seconds": round(seconds[0], 2),
+        "seconds": round(seconds[-1], 2),
+        "waves": sum(size > 0 for size in sizes),
+        "growth_of_memory_mib": round((max(peak) - base) / 2**20),
+    }
+
+
+def write_report(directory: Path, objects: int) -> str:
+    """An S3 Inventory report in CSV, as AWS writes it; the path of its manifest."""
+    data = directory / "data"
+    data.mkdir()
+    files = []
+    for start in range(0, objects, ROWS_PER_FILE):
+        name = f"{start:012d}.csv.gz"
+        with gzip.open(data / name, "wt", compresslevel=1, newline="") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows(
+                _rows(start, min(start + ROWS_PER_FILE, objects))
+            )
+        files.append({"key": f"inventory/data/{name}"})
+    manifest = directory / "2026-11-22T01-00Z" / MANIFEST
+    manifest.parent.mkdir()
+    manifest.write_text(
+        json.dumps(
+            {
+                "sourceBucket": "photos",
+                "destinationBucket": "arn:aws:s3:::inventory",
+                "fileFormat": "CSV",
+                "fileSchema": _SCHEMA,
+                "files": files,
+            }
+        )
+    )
+    return str(manifest)
+
+
+def _rows(start: int, stop: int) -> Iterator[tuple[object, ...]]:
+    for n in range(start, stop):
+        key = f"2026/{n % 997:03d}/image-{n:09d}.jpg"
+        yield "photos", key, 110_000, "2026-11-21T00:00:00.000Z", f"{n:032x}"
+
+
+@contextmanager
+def _peak_memory(interval: float = 0.05) -> Iterator[list[int]]:
+    """Samples of this process's resident memory, in bytes; the peak of the whole process, which the
+    system knows, would count what was there before."""
+    samples, ended = [_memory()], threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(interval):
+            samples.append(_memory())
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    yield samples
+    ended.set()
+    thread.join()
+
+
+def _memory() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096

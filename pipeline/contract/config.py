@@ -1,0 +1,69 @@
+"""A run described in a YAML file: the tree of ``spec``, section by section, checked strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.spec import RunSpec
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The file as a mapping.
+
+    Raises:
+        UsageError: it is not there, no YAML, or no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold the sections {', '.join(_names(RunSpec))}")
+    return content
+
+
+def spec_from_config(content: Mapping[str, Any], origin: str) -> RunSpec:
+    """The spec that a configuration describes; ``origin`` names it in messages.
+
+    Raises:
+        UsageError: naming the field, what it is, and what is accepted.
+    """
+    _check_names(content, RunSpec, origin, "")
+    try:
+        return TypeAdapter(RunSpec).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        got = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        raise UsageError(f"{origin}: {where}: {first['msg']}{got}") from error
+    except UsageError as error:  # the spec speaks of flags; in a file they are fields
+        text = re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), str(error))
+        raise UsageError(f"{origin}: {text}") from error
+
+
+def _names(section: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(section)]
+
+
+def _check_names(content: Mapping[Any, Any], section: type, origin: str, prefix: str) -> None:
+    """Refuse unknown fields, and suggest the one that was probably meant."""
+    names = _names(section)
+    for name, value in content.items():
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, 1)
+            meant = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(names)}"
+            raise UsageError(f"{origin}: there is no field {prefix}{name}; {meant}")
+        kind = get_type_hints(section)[name]
+        if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+            _check_names(value, kind, origin, f"{prefix}{name}.")  # type: ignore[arg-type]

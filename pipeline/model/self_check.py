@@ -1,0 +1,96 @@
+"""The self-check of an actor: a small batch whose numbers are known, before the first image.
+
+The driver computes the batch with the reference network in float32 on its CPU; every actor runs it
+through what it has loaded, on its own device, in the run's dtype. A wrong weight file, driver or
+dtype shows here, and not after a night.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cvt import CvtForImageClassification, CvtImageProcessor
+from pipeline.contract.spec import Pooling
+
+IMAGES = 2
+MAX_DEVIATION = {"float32": 1e-3, "float16": 3e-2, "bfloat16": 1.5e-1}
+"""Of embeddings, ``|actor - reference| / |reference|`` (Euclidean). Some ten times what an
+intact network shows (2e-6, 2e-3 and 2e-2 with seeded weights); another network is near 1. Of
+logits, relative to the largest that the head can make of an input of this length, since they may
+themselves be nearly 0."""
+
+_Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class GoldenBatch:
+    """Pixels and what the reference says of them."""
+
+    pixels: npt.NDArray[np.uint8]
+    """(B, S, S, 3)."""
+    logits: _Floats
+    """(B, N)."""
+    logit_scale: _Floats
+    """(B,): the norm of the head's weights times that of its input."""
+    embedding: _Floats
+    """(B, D): in the run's pooling."""
+
+    @classmethod
+    def compute(
+        cls, model: CvtForImageClassification, processor: CvtImageProcessor, pooling: Pooling
+    ) -> GoldenBatch:
+        """Run the reference network, float32 on the CPU, on smooth seeded images."""
+        rng = np.random.default_rng(0)
+        coarse = torch.from_numpy(rng.uniform(0, 255, (IMAGES, 3, 8, 8)))
+        smooth = torch.nn.functional.interpolate(coarse, (processor.size,) * 2, mode="bicubic")
+        pixels = smooth.clamp(0, 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        with torch.inference_mode():
+            values = processor.normalize(pixels)
+            out = model(values)
+            scale = _norm(model.head) * out.embedding.norm(dim=1)
+            embedding = out.embedding
+            if pooling != "cls_norm":
+                embedding = model.embed(values, pooling=pooling)
+        return cls(pixels, out.logits.numpy(), scale.numpy(), embedding.numpy())
+
+    def deviations(self, logits: _Floats, embedding: _Floats) -> dict[str, float]:
+        """Relative distance of the worst image, of each output; infinite when there are NaNs."""
+        length = np.linalg.norm(self.embedding, axis=1)
+        return {
+            "embeddings": _worst(embedding - self.embedding, length),
+            "logits": _worst(logits - self.logits, self.logit_scale),
+        }
+
+    def check(self, logits: _Floats, embedding: _Floats, dtype: str, where: str) -> None:
+        """Compare what an actor says of the batch.
+
+        Raises:
+            RuntimeError: in one line, with both the deviation and the limit.
+        """
+        for name, deviation in self.deviations(logits, embedding).items():
+            if deviation > MAX_DEVIATION[dtype]:
+                raise RuntimeError(
+                    f"self-check failed on {where}: {name} in {dtype} deviate by {deviation:.2g} "
+                    f"from the float32 reference (limit {MAX_DEVIATION[dtype]:g}); the weights, "
+                    "the device or its driver do not compute what the checkpoint says"
+                )
+
+
+def _worst(difference: _Floats, scale: _Floats) -> float:
+    relative = float((np.linalg.norm(difference, axis=1) / scale).max())
+    return relative if np.isfinite(relative) else np.inf
+
+
+def _norm(head: nn.Module) -> Tensor:
+    """The spectral norm of the head's weights; of no head, 1."""
+    if not isinstance(head, nn.Linear):
+        return torch.ones(())
+    weight = head.weight
+    gram = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
+    largest: Tensor = torch.linalg.eigvalsh(gram)[-1]  # far cheaper than singular values
+    return largest.sqrt()

@@ -1,0 +1,128 @@
+"""Closed runs: what the output holds already, and whether a new run may stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.output.identity import differences
+from pipeline.output.ledger import HashIndex, Ledger, hash_strings
+from pipeline.output.open_run import OpenRun, read_columns
+from pipeline.storage.store import Store, join_uri, split_uri
+
+RUNS = "runs"
+DATA = "data"
+LATEST = "latest.json"
+
+
+@dataclass(frozen=True)
+class ClosedRun:
+    """One published run, by its manifest."""
+
+    run_id: str
+    manifest: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree between runs whose rows stand in one table."""
+        identity: dict[str, Any] = self.manifest["identity"]
+        return identity
+
+    @property
+    def inputs(self) -> list[str]:
+        """The INPUT arguments."""
+        uris: list[str] = self.manifest["spec"]["inputs"]["uris"]
+        return uris
+
+    @property
+    def files(self) -> list[str]:
+        return [file["name"] for file in self.manifest["files"]]
+
+
+@dataclass(frozen=True)
+class History:
+    """The live runs: the newest ``--full`` run and all that closed after it, newest first."""
+
+    store: Store
+    runs: tuple[ClosedRun, ...]
+
+    @classmethod
+    def load(cls, store: Store) -> History:
+        return cls(store, tuple(_live_runs(store)))
+
+    def ledger(self) -> Ledger:
+        """An index over the live rows."""
+        tables = (table for run in self.runs for table in self._tables(run))
+        return Ledger.from_tables(tables)
+
+    def _tables(self, run: ClosedRun) -> Iterator[pa.Table]:
+        try:
+            yield from read_columns(self.store, run.files)
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"a file of the closed run {run.run_id} is gone ({one_line(error)}); "
+                "restore it, or do everything again with --full"
+            ) from error
+
+    def vanished(self, gone: HashIndex, inputs: Sequence[str]) -> list[str]:
+        """The uris of live rows that are in the index and came out of these INPUTs: of a run over
+        the same ones (a list names images anywhere), or from below one of them."""
+        names: set[str] = set()
+        roots = tuple(_root(uri) for uri in inputs)
+        for run in self.runs if len(gone.keys) else ():
+            below = ("",) if run.inputs == list(inputs) else roots
+            for table in read_columns(self.store, run.files, ["uri"]):
+                found, _ = gone.find(hash_strings(table["uri"]))
+                uris = table["uri"].filter(pa.array(found)).to_pylist()
+                names.update(uri for uri in uris if uri.startswith(below))
+        return sorted(names)
+
+    def check(self, identity: dict[str, Any]) -> None:
+        """Refuse to mix numbers of different models, or rows of different columns.
+
+        Raises:
+            UsageError: with the differing settings side by side.
+        """
+        for run in self.runs:
+            check_identity(identity, run.identity, f"the closed run {run.run_id}", _CLOSED_ADVICE)
+
+
+_CLOSED_ADVICE = "--full redoes everything with the new settings, --allow-mixed keeps both"
+_OPEN_ADVICE = "finish it with its own settings, or start over with --discard-open-run"
+
+
+def _root(uri: str) -> str:
+    """What every uri under an INPUT starts with."""
+    return join_uri(*split_uri(uri)).split("*")[0].split("?")[0]
+
+
+def _live_runs(store: Store) -> Iterator[ClosedRun]:
+    for run_id in reversed(list(store.children(RUNS))):
+        manifest = store.read_json(f"{RUNS}/{run_id}/manifest.json")
+        if manifest is None:
+            continue
+        yield ClosedRun(run_id, manifest)
+        if manifest["spec"]["policy"]["full"]:
+            return
+
+
+def check_identity(ours: dict[str, Any], theirs: dict[str, Any], whose: str, advice: str) -> None:
+    """Raise a UsageError that shows what differs, ``theirs -> ours``."""
+    lines = differences(ours, theirs)
+    if lines:
+        raise UsageError(f"this run differs from {whose} ({'; '.join(lines)}); {advice}")
+
+
+def check_open_run(run: OpenRun, identity: dict[str, Any], inputs: dict[str, Any]) -> None:
+    """An open run is finished by the command that began it.
+
+    Raises:
+        UsageError: the settings or the inputs are others.
+    """
+    ours = {**identity, "inputs": inputs}
+    theirs = {**run.record["identity"], "inputs": run.record["inputs"]}
+    check_identity(ours, theirs, f"the unfinished run {run.run_id}", _OPEN_ADVICE)

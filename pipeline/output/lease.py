@@ -1,0 +1,170 @@
+"""One run at a time per output: a lease, taken before anything is written and kept by a heartbeat.
+
+A second copy of a job (a restarted pod, an impatient person) watches the first one's lease. If
+the lease is renewed it leaves; if not for ``STALE_SECONDS`` of its own clock, or if the holder was
+a process of this machine that is gone, it takes over. Clocks are never compared.
+
+Not every store refuses to create an object that exists (``If-None-Match``), so whoever has written
+the lease waits a moment and reads back whose it is. The lease spares work; that no row is lost or
+repeated does not depend on it (see ``staging``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.sources.inventory import STORAGE_ERRORS
+from pipeline.storage.store import Store
+
+LEASE = "_lease.json"
+RENEW_SECONDS = 10.0
+STALE_SECONDS = 45.0
+SETTLE_SECONDS = 1.0
+"""Until a competitor's write that is under way has landed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Lease:
+    """Context manager; holds the lease of an output from enter to exit.
+
+    Raises:
+        UsageError: on enter, the output cannot be read or written.
+        RunError: on enter, another run is at work; from ``check``, the lease was lost.
+    """
+
+    store: Store
+    owner: str = field(default_factory=lambda: secrets.token_hex(8))
+    renew_seconds: float = RENEW_SECONDS
+    stale_seconds: float = STALE_SECONDS
+
+    def __enter__(self) -> Self:
+        self._lost = threading.Event()
+        self._ended = threading.Event()
+        self._beat = 0
+        try:
+            self._take()
+        except STORAGE_ERRORS as error:  # the lease is the first thing that a run writes
+            raise UsageError(f"cannot use --output {self.store.uri}: {one_line(error)}") from error
+        self._heart = threading.Thread(target=self._keep, daemon=True)
+        self._heart.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ended.set()
+        self._heart.join()
+        try:
+            if self._is_ours(self._read()):
+                self.store.remove(LEASE)
+        except STORAGE_ERRORS as failure:  # no reason to hide the error that ends the run
+            log.warning("cannot give back the lease, it runs out: %s", one_line(failure))
+
+    def check(self) -> None:
+        """Before a step that two runs must not take at once."""
+        if self._lost.is_set() or not self._is_ours(self._read()):
+            raise RunError(
+                f"another run has taken over {self.store.uri} while this one gave no sign of life; "
+                "nothing is lost, let that one finish"
+            )
+
+    def _take(self) -> None:
+        holder = self._read()
+        if holder is None:
+            self.store.create(LEASE, self.store.json_bytes(self._content()))
+        else:
+            self._wait_until_stale(holder)
+            self._write()
+        if holder is not None or not self.store.is_local:
+            time.sleep(SETTLE_SECONDS)
+        winner = self._read()
+        if not self._is_ours(winner):
+            raise RunError(_occupied(self.store, winner or {}))
+
+    def _wait_until_stale(self, holder: dict[str, Any]) -> None:
+        """Return when the holder may be replaced; raise as soon as it shows life."""
+        if not holder or _is_dead_neighbour(holder):
+            return
+        log.info("waiting for a sign of life: %s", _occupied(self.store, holder))
+        give_up = time.monotonic() + self.stale_seconds
+        while time.monotonic() < give_up:
+            time.sleep(min(1.0, self.stale_seconds / 10))
+            seen = self._read()
+            if seen is None:
+                return
+            if seen != holder:
+                raise RunError(_occupied(self.store, seen))
+        log.info("no sign of life for %.0f s: taking over", self.stale_seconds)
+
+    def _keep(self) -> None:
+        while not self._ended.wait(self.renew_seconds):
+            try:
+                if not self._is_ours(self._read()):
+                    self._lost.set()
+                    return
+                self._write()
+            except STORAGE_ERRORS as error:  # the storage may come back before the lease is stale
+                log.warning("cannot renew the lease: %s", one_line(error))
+
+    def _content(self) -> dict[str, Any]:
+        self._beat += 1
+        return {
+            "owner": self.owner,
+            "beat": self._beat,
+            "renewed": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process": _process_identity(os.getpid()),
+        }
+
+    def _write(self) -> None:
+        self.store.write_json(LEASE, self._content())
+
+    def _read(self) -> dict[str, Any] | None:
+        """The lease as it stands, None when there is none; empty when the machine lost power
+        before its disk had it, for what is written otherwise is whole."""
+        try:
+            content: dict[str, Any] | None = self.store.read_json(LEASE)
+        except ValueError:
+            return {}
+        return content
+
+    def _is_ours(self, content: dict[str, Any] | None) -> bool:
+        return content is not None and content.get("owner") == self.owner
+
+
+def _occupied(store: Store, holder: dict[str, Any]) -> str:
+    return (
+        f"another run is at work on {store.uri} (host {holder.get('host')}, process "
+        f"{holder.get('pid')}, last sign of life {holder.get('renewed')}); let it finish, or stop "
+        "it and start again"
+    )
+
+
+def _process_identity(pid: int) -> str | None:
+    """Names one process for ever: boot, pid namespace, pid, start time. None if there is none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return None if state == "Z" else f"{boot} {namespace} {pid} {fields[18]}"
+
+
+def _is_dead_neighbour(holder: dict[str, Any]) -> bool:
+    """Whether the holder was a process that this machine could still see, and is gone."""
+    ours, theirs = _process_identity(os.getpid()), holder.get("process")
+    if ours is None or theirs is None or ours.split()[:2] != theirs.split()[:2]:
+        return False
+    return bool(_process_identity(holder["pid"]) != theirs)

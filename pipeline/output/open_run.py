@@ -1,0 +1,248 @@
+"""The open run: what a run has committed but not yet published, and how it is taken up again.
+
+    OUT/_open/<run_id>/open.json                  what the run is
+    OUT/_open/<run_id>/parts/<attempt>-<wave>-<n>.parquet    rows, committed as soon as they stand
+
+Exactly-once rests on three rules. A part is written under a name made of the attempt, its wave and
+the number of Ray's write task, so that a retried task overwrites its own file. An attempt takes
+over the parts that it finds when it starts, and no later ones, and writes their names into the
+run's record: what a worker of a killed driver still commits afterwards belongs to no attempt,
+neither this one nor the next. And the parts of a run are the ones that its closing attempt names,
+not whatever lies in the directory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.contract.errors import one_line
+from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings, shard_of
+from pipeline.storage.store import Store
+
+OPEN = "_open"
+_FOOTER = b"cvt.part"
+_READERS = 16
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PartFooter:
+    """What a part says beside its rows, in its own file, so that both commit as one."""
+
+    shards: dict[str, int] = field(default_factory=dict)
+    """Shards whose last row is in this part, and how many rows they have in all."""
+    thumbnails: list[dict[str, Any]] = field(default_factory=list)
+    """Samples for the report: uri, caption, and a JPEG in base 64."""
+
+    def attach(self, table: pa.Table) -> pa.Table:
+        metadata = {**(table.schema.metadata or {}), _FOOTER: json.dumps(vars(self)).encode()}
+        return table.replace_schema_metadata(metadata)
+
+    def keep(self, uris: pa.ChunkedArray) -> PartFooter:
+        """What is left to say when only the rows of these uris stay.
+
+        A shard is stale as a whole: with any row of it, its last one stays too.
+        """
+        rows, shards = set(uris.to_pylist()), set(shard_of(uris).to_pylist())
+        return PartFooter(
+            {uri: number for uri, number in self.shards.items() if uri in shards},
+            [shot for shot in self.thumbnails if shot["uri"] in rows],
+        )
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> PartFooter:
+        return cls(**json.loads((schema.metadata or {}).get(_FOOTER, b"{}")))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A committed file of an open run."""
+
+    name: str
+    rows: int
+    footer: PartFooter
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """Work that the deadline left to the next run."""
+
+    images: int = 0
+    shards: frozenset[str] = frozenset()
+
+    def __add__(self, other: Deferred) -> Deferred:
+        return Deferred(self.images + other.images, self.shards | other.shards)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a write task, or a whole execution, has come to."""
+
+    parts: tuple[Part, ...] = ()
+    deferred: Deferred = Deferred()
+
+    def __add__(self, other: Committed) -> Committed:
+        return Committed(self.parts + other.parts, self.deferred + other.deferred)
+
+
+def new_run_id() -> str:
+    """Sorts by time, to the microsecond: the newest run of an output is the last by name."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)}"
+
+
+@dataclass
+class OpenRun:
+    """A run between its start and its publication."""
+
+    store: Store
+    run_id: str
+    record: dict[str, Any]
+    parts: list[Part] = field(default_factory=list)
+    """Committed by earlier attempts and taken over by this one."""
+    attempt: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def directory(self) -> str:
+        return f"{OPEN}/{self.run_id}"
+
+    @classmethod
+    def begin(cls, store: Store, record: dict[str, Any]) -> OpenRun:
+        """Start a run, after what is left of discarded ones is removed; writing its record also
+        proves that the output can be written."""
+        store.remove(OPEN)
+        run = cls(store, new_run_id(), record)
+        run.save()
+        return run
+
+    @classmethod
+    def find(cls, store: Store) -> OpenRun | None:
+        """The run that an earlier attempt left open, with the parts that it committed."""
+        for run_id in store.children(OPEN):
+            record = store.read_json(f"{OPEN}/{run_id}/open.json")
+            if record is not None:
+                run = cls(store, run_id, record)
+                run.parts = list(run._committed())
+                return run
+        return None
+
+    def save(self) -> None:
+        """Write the record; from here on the run is this attempt's, with the parts it took over."""
+        self.record |= {"attempt": self.attempt, "parts": [part.name for part in self.parts]}
+        self.store.write_json(self._record_name, self.record)
+
+    def discard(self) -> None:
+        """Remove the run, its record first: without one there is no open run, however much of it
+        is left by an interruption."""
+        self.store.remove(self._record_name)
+        self.store.remove(self.directory)
+
+    @property
+    def _record_name(self) -> str:
+        return f"{self.directory}/open.json"
+
+    def part_name(self, task: int, wave: int = 0) -> str:
+        return f"{self.directory}/parts/{self.attempt}-{wave:03d}-{task:06d}.parquet"
+
+    def _committed(self) -> Iterator[Part]:
+        """The parts that the last attempt took over, and its own."""
+        taken, own = set(self.record["parts"]), f"{self.directory}/parts/{self.record['attempt']}-"
+        found = self.store.list(f"{self.directory}/parts")
+        names = [name for name in found if name in taken or name.startswith(own)]
+        for part in _map_ahead(self._describe, names):
+            if part is not None:
+                yield part
+
+    def _describe(self, name: str) -> Part | None:
+        try:
+            with self.store.fs.open(self.store.path(name)) as file:
+                parquet = pq.ParquetFile(file)
+                return Part(name, parquet.metadata.num_rows, PartFooter.of(parquet.schema_arrow))
+        except pa.ArrowInvalid as error:  # a disk that lost power may have lied about fsync
+            log.warning("doing the rows of %s again: %s", name, one_line(error))
+            return None
+
+    def ledger(self) -> Ledger:
+        """An index over the rows that this run has already."""
+        return Ledger.from_tables(read_columns(self.store, [p.name for p in self.parts]))
+
+    def closed_shards(self) -> dict[str, int]:
+        """Shards that are done to their last row."""
+        return {uri: rows for part in self.parts for uri, rows in part.footer.shards.items()}
+
+    def members_done(self, shards: Set[str]) -> dict[str, list[str]]:
+        """The uris of the rows that this run has of each of these shards."""
+        members: dict[str, list[str]] = {uri: [] for uri in shards}
+        names = [part.name for part in self.parts] if shards else []
+        for table in read_columns(self.store, names, ["uri"]):
+            pairs = zip(shard_of(table["uri"]).to_pylist(), table["uri"].to_pylist(), strict=True)
+            for shard, uri in pairs:
+                if shard in members:
+                    members[shard].append(uri)
+        return members
+
+    def drop_stale(self, ledger: Ledger) -> None:
+        """Forget rows whose object has changed or gone since an earlier attempt wrote them; to be
+        called before this attempt's own parts are added."""
+        current = ledger.current()
+        if len(current.keys) < len(ledger):
+            self.parts = [part for old in self.parts if (part := self._rewrite(old, current))]
+
+    def _rewrite(self, part: Part, current: HashIndex) -> Part | None:
+        table = read_table(self.store, part.name)
+        keep, _ = current.find(hash_strings(table["uri"]))
+        if keep.all():
+            return part
+        kept = table.filter(pa.array(keep))
+        if not kept.num_rows:
+            self.store.remove(part.name)
+            return None
+        footer = part.footer.keep(kept["uri"])
+        write_table(self.store, part.name, footer.attach(kept))
+        return Part(part.name, kept.num_rows, footer)
+
+
+def read_table(store: Store, name: str, columns: Iterable[str] | None = None) -> pa.Table:
+    """One Parquet file of the output."""
+    with store.fs.open(store.path(name)) as file:
+        return pq.ParquetFile(file).read(columns=list(columns) if columns else None)
+
+
+def read_columns(
+    store: Store, names: Iterable[str], columns: Iterable[str] = LEDGER_COLUMNS
+) -> Iterator[pa.Table]:
+    """Some columns of many files, in the order of ``names``."""
+    return _map_ahead(lambda name: read_table(store, name, columns), names)
+
+
+def _map_ahead(function: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+    """Results in order, computed by threads that run no further ahead than their number."""
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(_READERS) as readers:
+        for name in names:
+            waiting.append(readers.submit(function, name))
+            if len(waiting) > _READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def write_table(store: Store, name: str, table: pa.Table, **options: Any) -> None:
+    """Write one Parquet file, atomically."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **{"compression": "zstd", **options})
+    store.write_bytes(name, sink.getvalue().to_pybytes())

@@ -1,0 +1,232 @@
+"""What is to do: the inventory minus the ledger of earlier runs. Reads no image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contract.errors import RunError
+from pipeline.contract.schema import WORK
+from pipeline.output.ledger import Ledger, Mask, Matches
+from pipeline.output.open_run import Deferred, OpenRun
+from pipeline.sources.inputs import Kind
+
+IMAGES_OF_A_SHARD = 1000
+
+
+@dataclass
+class Counts:
+    """Images by what the plan found out about them; shards count as one until they are read."""
+
+    new: int = 0
+    changed: int = 0
+    retried: int = 0
+    unchanged: int = 0
+    """Rows of earlier closed runs that stand: the ``skipped`` of the books."""
+    finished: int = 0
+    """Rows that an earlier attempt of this run has committed."""
+    vanished: int = 0
+    failed_before: Counter[str] = field(default_factory=Counter)
+    """Rows that stand, but as failures, by error code."""
+    shards: int = 0
+    """Shards to read (in whole or from where an attempt left off)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "failed_before": dict(self.failed_before)}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something to do, as WORK tables."""
+
+    images: tuple[pa.Table, ...] = ()
+    shards: tuple[pa.Table, ...] = ()
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.images + other.images, self.shards + other.shards)
+
+    @property
+    def num_images(self) -> int:
+        return sum(table.num_rows for table in self.images)
+
+    @property
+    def num_shards(self) -> int:
+        return sum(table.num_rows for table in self.shards)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.num_images and not self.num_shards
+
+    @property
+    def weight(self) -> int:
+        """Images, a shard counting as a thousand: for choices that need no exact number."""
+        return self.num_images + IMAGES_OF_A_SHARD * self.num_shards
+
+    @property
+    def mean_bytes(self) -> float:
+        """Of an encoded image, as far as the listing tells; 0 where it tells of none."""
+        sizes = [table["size_bytes"] for table in self.images]
+        total = sum(pc.sum(size).as_py() or 0 for size in sizes)
+        known = sum(len(size) - size.null_count for size in sizes)
+        return total / known if known else 0.0
+
+    def blocks(self, block_size: int) -> Iterator[pa.Table]:
+        """Blocks of the data flow: shards one by one and first, since they take longest."""
+        for table in self.shards:
+            for row in range(table.num_rows):
+                yield table.slice(row, 1)
+        if self.images:
+            images = pa.concat_tables(self.images).combine_chunks()
+            for start in range(0, images.num_rows, block_size):
+                yield images.slice(start, block_size)
+
+
+class Plan:
+    """Compares a listing, table by table, with the rows that stand, and keeps the count.
+
+    What it holds does not grow with the work: the work is handed out as it is found.
+    """
+
+    def __init__(
+        self, ledger: Ledger, open_run: OpenRun, retry_codes: frozenset[str] = frozenset()
+    ) -> None:
+        """
+        Args:
+            ledger: rows of closed runs; empty when everything is to be done again.
+            open_run: its committed rows are not done twice.
+            retry_codes: failures with these codes count as not done.
+        """
+        self.ledger = ledger
+        """Rows of closed runs, which know which of them the listing has met."""
+        self.staged = open_run.ledger()
+        """Rows of the open run, likewise."""
+        self.counts = Counts()
+        self.num_images = 0
+        """Images to do, the members of shards not counted."""
+        self.is_complete = False
+        """Whether the listing has come to its end."""
+        self._open_run = open_run
+        self._closed_shards = open_run.closed_shards()
+        self._retry = np.array([code in retry_codes for code in ledger.codes], bool)
+        self._members_done: dict[str, int] = {}
+        self._late = Work()
+
+    def add(self, listing: pa.Table) -> Work:
+        """What there is to do of a LISTING table, but for what ``finish`` gives."""
+        is_image = pc.equal(listing["kind"], Kind.IMAGE.value)
+        images = self._images(listing.filter(is_image))
+        return images + self._shards(listing.filter(pc.invert(is_image)))
+
+    def finish(self) -> Work:
+        """After the whole listing: objects of which the open run has rows of another version.
+
+        They must not be begun before those rows are dropped, which only now can be told.
+        """
+        self.is_complete = True
+        self.counts.vanished = len(self.ledger.vanished().keys)
+        return self._late
+
+    def survey(self, listing: Iterable[pa.Table]) -> None:
+        """Take a whole listing, for the counts alone."""
+        for table in listing:
+            self.add(table)
+        self.finish()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was found to do so far."""
+        return not self.num_images and not self.counts.shards
+
+    def expected_rows(self, closed_shards: dict[str, int], deferred: Deferred) -> int:
+        """How many rows the run must have in the end, but for those that it left to the next.
+
+        Raises:
+            RunError: a shard was not read to its end.
+        """
+        shards = [uri for uri in self._members_done if uri not in deferred.shards]
+        left = [uri for uri in shards if uri not in closed_shards]
+        if left:
+            raise RunError(
+                f"{len(left)} shards were not read to their end, the first is {left[0]}; "
+                "start the same command again"
+            )
+        begun = sum(self._members_done.values())
+        members = sum(closed_shards[uri] for uri in shards)
+        return self.counts.finished - begun + self.num_images - deferred.images + members
+
+    def __str__(self) -> str:
+        """The counts in one line."""
+        counts = self.counts
+        known = {
+            "new": counts.new,
+            "changed": counts.changed,
+            "tried again": counts.retried,
+            "unchanged": counts.unchanged,
+            "finished before the interruption": counts.finished,
+            "vanished": counts.vanished,
+        }
+        shards = f" ({counts.shards} of them shards)" if counts.shards else ""
+        found = ", ".join(f"{number} {name}" for name, number in known.items() if number)
+        return f"{found or 'nothing listed'}{shards}"
+
+    def _images(self, table: pa.Table) -> Work:
+        staged = self.staged.images.match(table["uri"], table["source_version"])
+        past = self.ledger.images.match(table["uri"], table["source_version"])
+        todo = self._sort(past, staged, done=staged.same)
+        self.num_images += int(todo.sum())
+        late, work = _split(_work(table, {}), todo, staged)
+        self._late += Work(images=late)
+        return Work(images=work)
+
+    def _shards(self, table: pa.Table) -> Work:
+        staged = self.staged.shards.match(table["uri"], table["source_version"])
+        past = self.ledger.shards.match(table["uri"], table["source_version"])
+        # The last row of a shard may have been committed before earlier ones.
+        whole = np.array([self._closed_shards.get(uri, -1) for uri in table["uri"].to_pylist()])
+        done = staged.same & (staged.rows == whole)
+        todo = self._sort(past, staged, done)
+        self.counts.shards += int(todo.sum())
+        begun = table["uri"].filter(pa.array(staged.same & todo)).to_pylist()
+        members = self._open_run.members_done(set(begun))
+        for uri in table["uri"].filter(pa.array(todo)).to_pylist():
+            self._members_done[uri] = len(members.get(uri, ()))
+        late, work = _split(_work(table, members), todo, staged)
+        self._late += Work(shards=late)
+        return Work(shards=work)
+
+    def _sort(self, past: Matches, staged: Matches, done: Mask) -> Mask:
+        """Count what the listed objects are; true where there is work."""
+        retried = past.failures[:, self._retry].any(axis=1)
+        kept = past.same & ~retried & ~staged.same
+        todo: Mask = ~done & ~kept
+        self.counts.new += int((todo & ~past.known).sum())
+        self.counts.changed += int((todo & past.known & ~past.same).sum())
+        self.counts.retried += int((todo & past.same).sum())
+        self.counts.unchanged += int(past.rows[kept].sum())
+        self.counts.finished += int(staged.rows[staged.same].sum())
+        failed = zip(self.ledger.codes, past.failures[kept].sum(axis=0), strict=True)
+        self.counts.failed_before.update({code: int(number) for code, number in failed if number})
+        return todo
+
+
+def _split(
+    table: pa.Table, todo: Mask, staged: Matches
+) -> tuple[tuple[pa.Table, ...], tuple[pa.Table, ...]]:
+    """What is to do later, since rows of another version are in its way, and what at once."""
+    stale = staged.known & ~staged.same
+    parts = (table.filter(pa.array(todo & mask)) for mask in (stale, ~stale))
+    late, work = ((part,) if part.num_rows else () for part in parts)
+    return late, work
+
+
+def _work(listing: pa.Table, members_done: dict[str, list[str]]) -> pa.Table:
+    done = [members_done.get(uri) for uri in listing["uri"].to_pylist()] if members_done else None
+    column = pa.array(done or [None] * listing.num_rows, pa.list_(pa.string()))
+    schema = pa.schema([*listing.schema, WORK.field("_done")])
+    return listing.append_column("_done", column).cast(schema)

@@ -1,0 +1,60 @@
+"""A plan in words: what a run would do, and how long it would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.output.history import History
+from pipeline.plan.diff import Plan
+
+MIN_IMAGES = 100
+"""A run of fewer images says more about Ray's start than about speed."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan, and the speed of the last run that is worth a comparison, if there was one."""
+
+    plan: Plan
+    images_per_second: float | None
+
+    @classmethod
+    def of(cls, plan: Plan, history: History) -> Forecast:
+        """Judge by the newest closed run that computed at least ``MIN_IMAGES``."""
+        for run in history.runs:
+            timings = run.manifest["timings"]
+            images, seconds = timings.get("stage_inferred", 0), timings.get("execute", 0)
+            if images >= MIN_IMAGES and seconds:
+                return cls(plan, images / seconds)
+        return cls(plan, None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the loose images; shards are unknown until they are read."""
+        if self.images_per_second is None:
+            return None
+        return self.plan.num_images / self.images_per_second
+
+    def lines(self) -> list[str]:
+        """For a person to read."""
+        counts = self.plan.counts
+        numbers = {
+            "new": counts.new,
+            "changed": counts.changed,
+            "tried again": counts.retried,
+            "unchanged": counts.unchanged,
+            "vanished": counts.vanished,
+            "finished by an interrupted run": counts.finished,
+            "of these, shards to read": counts.shards,
+        }
+        lines = [f"{number:>12,}  {name}" for name, number in numbers.items()]
+        for code, number in sorted(counts.failed_before.items()):
+            lines.append(f"{number:>12,}  failed before: {code}")
+        return [*lines, self._duration()]
+
+    def _duration(self) -> str:
+        if self.seconds is None or self.images_per_second is None:
+            return "no estimate: no earlier run computed enough images to tell the speed"
+        more = ", and the shards" if self.plan.counts.shards else ""
+        minutes = self.seconds / 60
+        return f"about {minutes:.1f} minutes at {self.images_per_second:.1f} images/s{more}"

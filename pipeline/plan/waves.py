@@ -1,0 +1,68 @@
+"""A run's work in waves: what was listed so far is computed while the listing goes on.
+
+A bucket of millions takes minutes to list and hours to compute. The first wave is what a few
+seconds of listing found to do, every next one what was found meanwhile; a bucket of ordinary size
+is listed in these seconds, and done in one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.output.open_run import OpenRun
+from pipeline.plan.diff import Plan, Work
+from pipeline.sources.inventory import CHUNK_ROWS
+from pipeline.storage.ahead import Ahead
+
+SETTLE_SECONDS = 5.0
+"""How long the listing may take before the run begins without its end."""
+SMALLEST_WAVE = 10_000
+"""Images; a wave starts its own actors, which has to be worth it."""
+LARGEST_WAVE = 1_000_000
+"""Images; also how far the listing runs ahead. Some 200 bytes each on the driver."""
+
+log = logging.getLogger(__name__)
+
+
+def listing_ahead(tables: Iterable[pa.Table]) -> Ahead[pa.Table]:
+    """LISTING tables, read ahead as far as memory allows."""
+    return Ahead(tables, LARGEST_WAVE // CHUNK_ROWS)
+
+
+def waves(listing: Ahead[pa.Table], plan: Plan, open_run: OpenRun) -> Iterator[Work]:
+    """The work, wave by wave; the last may be empty, the others are not.
+
+    Before the last one, rows of the open run that the listing has shown to be stale are dropped.
+
+    Raises:
+        UsageError: what cannot be listed was met before the first wave.
+        RunError: it was met later.
+    """
+    work, computed = Work(), False
+    tables = iter(listing)
+    while (table := _next(tables, computed)) is not None:
+        work += plan.add(table)
+        is_due = work.weight >= SMALLEST_WAVE and not listing.has_more
+        if is_due or work.weight >= LARGEST_WAVE:
+            log.info("plan so far: %s; the listing goes on", plan)
+            yield work
+            work, computed = Work(), True
+    work += plan.finish()
+    open_run.drop_stale(plan.staged)
+    log.info("plan: %s", plan)
+    yield work
+
+
+def _next(tables: Iterator[pa.Table], computed: bool) -> pa.Table | None:
+    try:
+        return next(tables, None)
+    except UsageError as error:
+        if not computed:
+            raise
+        raise RunError(
+            f"the listing broke off: {one_line(error)}; start the same command again to continue"
+        ) from error

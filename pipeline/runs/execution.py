@@ -1,0 +1,210 @@
+"""A planned run: compute what is left, balance the books, close."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import ray
+
+from pipeline.contract.spec import RunSpec
+from pipeline.model.loaded import LoadedModel
+from pipeline.monitoring.comparison import Retrospect
+from pipeline.monitoring.report import render
+from pipeline.output.history import History
+from pipeline.output.open_run import Committed, OpenRun
+from pipeline.output.publish import CLASSES_FILE, Tally, balance, close, merge
+from pipeline.plan.diff import Plan, Work
+from pipeline.runs.reuse import Contents
+from pipeline.runs.sizes import images_per_task, rows_per_block, rows_per_part
+from pipeline.sources.formats.item import ReadOptions
+from pipeline.stages.decode import DecodeSettings
+from pipeline.stages.graph import Stages, execute, warm_up
+from pipeline.stages.infer import InferSettings, ModelBundle
+from pipeline.stages.progress import Progress, Reporter
+from pipeline.stages.ray_session import Allocation, ray_session
+from pipeline.stages.write import PartSink
+from pipeline.storage.store import WorkerEnvironment
+
+THUMBNAILS = 48
+VANISHED_LISTED = 10_000
+_PACKAGES = (
+    "cvt-batch", "ray", "torch", "openvino", "pillow", "simplejpeg", "numpy", "pyarrow", "fsspec",
+    "s3fs",
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Clock:
+    """Wall seconds of the phases of a run."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 3)
+
+
+@dataclass
+class Task:
+    """A planned run: compute what is left, then close."""
+
+    spec: RunSpec
+    model: LoadedModel
+    history: History
+    open_run: OpenRun
+    plan: Plan
+    committed: Committed = field(default_factory=Committed)
+    totals: dict[str, float] = field(default_factory=dict)
+    """What the workers reported."""
+
+    def execute(self, waves: Iterable[Work], stop_at: float | None, *, debug: bool) -> None:
+        """Compute; the open run owns the new parts afterwards."""
+        with ThreadPoolExecutor(1) as beside:
+            packed = beside.submit(self.model.pack)  # Ray takes seconds to start, and few cores
+            with ray_session(self.spec.compute, debug=debug) as allocation:
+                warm_up(allocation)
+                log.info("%s", allocation.describe())
+                self._compute(waves, ray.put(packed.result()), allocation, stop_at)
+        self.open_run.parts += self.committed.parts
+
+    def _compute(
+        self,
+        waves: Iterable[Work],
+        bundle: ray.ObjectRef[ModelBundle],
+        allocation: Allocation,
+        stop_at: float | None,
+    ) -> None:
+        with Progress(done=self.plan.counts.finished) as progress:
+            reporter = progress.reporter
+            decode = self._decode_settings(stop_at, reporter)
+            infer = self._infer_settings(allocation, reporter)
+            stages = Stages(decode, bundle, infer, allocation)
+            for number, work in enumerate(waves):
+                progress.expected = self._num_images
+                if not work.is_empty:
+                    self.committed += self._stream(number, work, stages)
+            self.totals = progress.totals()
+
+    @property
+    def _num_images(self) -> int | None:
+        """How many images there are to do, if that is known."""
+        is_known = self.plan.is_complete and not self.plan.counts.shards
+        return self.plan.num_images if is_known else None
+
+    def _decode_settings(self, stop_at: float | None, reporter: Reporter) -> DecodeSettings:
+        inputs = self.spec.inputs
+        return DecodeSettings(
+            processor=self.model.bundle.processor,
+            mode=self.spec.model.decode,
+            environment=WorkerEnvironment.capture(),
+            max_pixels=inputs.max_pixels,
+            max_bytes=inputs.max_bytes,
+            read=ReadOptions.of(inputs, self.model.kept),
+            block_size=self.spec.compute.block_size,
+            stop_at=stop_at,
+            known_contents=ray.put(self.contents.index()) if self._reuses_content else None,
+            reporter=reporter,
+        )
+
+    def _infer_settings(self, allocation: Allocation, reporter: Reporter) -> InferSettings:
+        return self.model.infer_settings(
+            on_gpu=allocation.on_gpu,
+            threads=allocation.actor_threads,
+            batch_size=allocation.batch_size,
+            reporter=reporter,
+        )
+
+    def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
+        allocation = stages.allocation
+        rows = rows_per_block(work, self.spec.compute.block_size, allocation)
+        blocks = list(work.blocks(images_per_task(work, rows, allocation)))
+        sink = PartSink(self.open_run, number, rows_per_part(work), stages.decode.environment)
+        decode = replace(stages.decode, block_size=rows, thumbnail_rate=THUMBNAILS / work.weight)
+        most = -(-work.weight // rows)
+        return execute(blocks, replace(stages, decode=decode).limited_to(most), sink)
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(self.history, self.model.identity)
+
+    @property
+    def _reuses_content(self) -> bool:
+        return self.spec.policy.reuse_content and not self.open_run.record["full"]
+
+    def close(self, clock: Clock) -> dict[str, Any]:
+        """Balance the books and publish; the manifest."""
+        run_id, provenance = self.open_run.run_id, self.model.provenance
+        metadata = {
+            "cvt.run_id": run_id,
+            "cvt.model": provenance.model,
+            "cvt.weights_sha256": provenance.weights_sha256,
+            "cvt.fingerprint": provenance.fingerprint,
+        }
+        rows_per_file = self.spec.output.rows_per_file
+        retrospect = Retrospect.of(
+            self.history.runs if self.open_run.parts else (),
+            self.model.identity,
+            self.spec.output.review,
+        )
+        tally = merge(self.open_run, metadata, rows_per_file, self.contents.fill, retrospect.add)
+        manifest = self._manifest(tally, clock)
+        beside = retrospect.close(manifest)
+        thumbnails = [shot for part in self.open_run.parts for shot in part.footer.thumbnails]
+        page = render(manifest, tally.failure_examples, thumbnails[:THUMBNAILS], beside)
+        if tally.labels:
+            beside |= {CLASSES_FILE: self.model.classes}
+        close(self.open_run, manifest, page, beside)
+        return manifest
+
+    def _manifest(self, tally: Tally, clock: Clock) -> dict[str, Any]:
+        record, deferred = self.open_run.record, self.committed.deferred
+        policy = replace(self.spec.policy, full=record["full"])
+        vanished = self.history.vanished(self.plan.ledger.vanished(), self.spec.inputs.uris)
+        return {
+            "run_id": self.open_run.run_id,
+            "started": record["started"],
+            "finished": utc_now(),
+            "attempts": record["attempts"],
+            "counts": balance(self.plan, self.open_run, tally, deferred),
+            "deferred": {"images": deferred.images, "shards": len(deferred.shards)},
+            "failures": dict(tally.failures.most_common()),
+            "labels": dict(tally.labels.most_common()),
+            "plan": self.plan.counts.to_dict() | {"vanished": len(vanished)},
+            "vanished": vanished[:VANISHED_LISTED],
+            "files": tally.files,
+            "model": self.model.provenance.to_dict(),
+            "identity": self.model.identity,
+            "spec": replace(self.spec, policy=policy).to_dict(),
+            "timings": clock.seconds | {f"stage_{k}": round(v, 3) for k, v in self.totals.items()},
+            "versions": versions(),
+        }
+
+
+def utc_now() -> str:
+    """Now, as manifests write it."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def versions() -> dict[str, str]:
+    """Of everything that the numbers depend on."""
+    found = {"python": platform.python_version(), "platform": sys.platform}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # running from a checkout that was not installed
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,304 @@
+"""New labels without a network: out of the scores or embeddings that an output stores.
+
+Reads the live rows of one output and publishes them, relabelled, as a run of another. Failed rows
+are carried over. A second call does only the rows that are new or say something else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.spec import OutputSpec, PolicySpec, Scores, Sink
+from pipeline.model.label_columns import check_threshold_names, class_thresholds
+from pipeline.monitoring.comparison import Retrospect
+from pipeline.monitoring.report import render
+from pipeline.output import lance
+from pipeline.output.history import RUNS, History, check_identity
+from pipeline.output.identity import short_hash
+from pipeline.output.lease import Lease
+from pipeline.output.open_run import OpenRun, Part, PartFooter, write_table
+from pipeline.output.publish import CLASSES_FILE, Tally, books, close, is_closed, merge, publish
+from pipeline.runs.execution import Clock, utc_now, versions
+from pipeline.runs.relabel.linear_head import Head
+from pipeline.runs.relabel.live_rows import LiveRows
+from pipeline.runs.relabel.rescore import Groups, Rescorer
+from pipeline.runs.run import RunResult
+from pipeline.sources.inventory import STORAGE_ERRORS
+from pipeline.storage.store import Store, join_uri, split_uri
+
+DEFAULT_TOP_K = 5
+FORMAT = "relabel"
+"""What the record of an open run says about where its rows come from."""
+
+_UNSURE = (
+    "%d rows might have another `%s` if more than their stored scores were known; "
+    "classify with a larger --top-k, or store embeddings and use --head"
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelabelSpec:
+    """What to do with the labels of an output."""
+
+    source: str
+    """The output to read."""
+    output: str
+    """The output to write; another one, for a table has one identity."""
+    label_map: Mapping[str, str] | None = None
+    """New names by old ones; classes that are not named keep theirs."""
+    thresholds: float | dict[str, float] | None = None
+    """Score from which on a class stands in ``labels``, by new name ("*": others)."""
+    head: str | None = None
+    """Another linear classifier, on the stored embeddings; see ``Head.load``."""
+    scores: Scores | None = None
+    """What the head's logits become."""
+    top_k: int | None = None
+    full: bool = False
+    """Do everything again."""
+    review: int = OutputSpec.review
+    sink: Sink = OutputSpec.sink
+    """"lance" also keeps a Lance dataset of the new output; the old one has its own."""
+
+    def __post_init__(self) -> None:
+        asked = (self.label_map, self.thresholds, self.head, self.top_k)
+        if all(value is None for value in asked):
+            raise UsageError(
+                "nothing to do: give --label-map, --thresholds, --head or --top-k to relabel with"
+            )
+        if self.scores is not None and self.head is None:
+            raise UsageError("--scores needs --head: stored scores stay what they are")
+        # What both kinds of run take is checked in one place.
+        OutputSpec(
+            uri=self.output,
+            top_k=DEFAULT_TOP_K if self.top_k is None else self.top_k,
+            thresholds=self.thresholds,
+            review=self.review,
+            sink=self.sink,
+        )
+        if split_uri(self.source) == split_uri(self.output):
+            raise UsageError("--output is the output to read; name another, for a new table")
+
+
+def relabel(spec: RelabelSpec) -> RunResult:
+    """Relabel all that is new or changed.
+
+    Raises:
+        UsageError: nothing was written; the message says what to change.
+        RunError: the run stays open; the same call does it again.
+    """
+    clock = Clock()
+    output = Store(join_uri(*split_uri(spec.output)))
+    lance.check(spec.sink, output)
+    job = _Job.prepare(spec)
+    with Lease(output) as lease:
+        try:
+            _clear(output)
+            history = History.load(output)
+            if not spec.full:
+                history.check(job.identity)
+            manifest = job.run(output, history, clock, lease)
+            lance.update(spec.sink, output)
+        except STORAGE_ERRORS as error:
+            raise RunError(
+                f"relabelling stopped: {one_line(error)}; start the same command again"
+            ) from error
+    return RunResult(output, manifest, PolicySpec(max_failure_rate=1.0))
+
+
+def _clear(output: Store) -> None:
+    """Finish or forget what an interrupted relabelling left; it takes no time to do again."""
+    found = OpenRun.find(output)
+    if found is None:
+        return
+    if is_closed(found):
+        publish(found)
+    elif found.record["inputs"]["format"] != FORMAT:
+        raise UsageError(
+            f"{output.uri} has an unfinished run of another job, {found.run_id}; finish it first"
+        )
+    else:
+        found.discard()
+
+
+@dataclass
+class _Job:
+    """A relabelling that is known to be possible."""
+
+    spec: RelabelSpec
+    source: History
+    rescorer: Rescorer
+    identity: dict[str, Any]
+
+    @classmethod
+    def prepare(cls, spec: RelabelSpec) -> _Job:
+        source = _load_source(spec.source)
+        old = source.runs[0].identity
+        head = Head.load(spec.head) if spec.head else None
+        if head is not None:
+            _check_embeddings(source, old, head)
+        elif old["scores"] is None:
+            raise UsageError(f"{spec.source} stores no scores; give --head to make some")
+        rescorer = _rescorer(spec, source, old, head)
+        return cls(spec, source, rescorer, _identity(spec, old, rescorer))
+
+    def run(self, output: Store, history: History, clock: Clock, lease: Lease) -> dict[str, Any]:
+        """Relabel, balance the books, publish; the manifest."""
+        record = {
+            "started": utc_now(),
+            "attempts": 1,
+            "full": self.spec.full,
+            "identity": self.identity,
+            "inputs": {"uris": [self.spec.source], "format": FORMAT},
+        }
+        with clock.phase("plan"):
+            rows = LiveRows.of(self.source)
+            fresh = rows if self.spec.full else rows.without(LiveRows.of(history))
+        open_run = OpenRun.begin(output, record)
+        with clock.phase("relabel"):
+            self._commit(fresh, open_run)
+        lease.check()
+        retrospect = Retrospect.of(history.runs, self.identity, self.spec.review)
+        tally = merge(open_run, self._metadata(open_run), None, watch=retrospect.add)
+        counts = books(open_run, tally, len(fresh), skipped=len(rows) - len(fresh))
+        manifest = self._manifest(open_run, tally, counts) | {"timings": clock.seconds}
+        beside = retrospect.close(manifest)
+        page = render(manifest, tally.failure_examples, [], beside)
+        close(open_run, manifest, page, beside | {CLASSES_FILE: list(self.rescorer.groups.new)})
+        return manifest
+
+    def _commit(self, rows: LiveRows, run: OpenRun) -> None:
+        """Relabel rows into parts of the open run."""
+        for number, batch in enumerate(rows.batches(self.rescorer.batch_rows)):
+            name, table = run.part_name(number), self.rescorer(batch)
+            write_table(run.store, name, table)
+            run.parts.append(Part(name, table.num_rows, PartFooter()))
+        for column, unsure in self.rescorer.unsure.items():
+            if unsure:
+                log.warning(_UNSURE, unsure, column)
+
+    def _manifest(self, run: OpenRun, tally: Tally, counts: dict[str, int]) -> dict[str, Any]:
+        return {
+            "run_id": run.run_id,
+            "started": run.record["started"],
+            "finished": utc_now(),
+            "attempts": 1,
+            "counts": counts,
+            "deferred": {"images": 0, "shards": 0},
+            "failures": dict(tally.failures.most_common()),
+            "labels": dict(tally.labels.most_common()),
+            "plan": {
+                "relabelled": tally.rows,
+                "unchanged": counts["skipped"],
+                "unsure": self.rescorer.unsure,
+            },
+            "files": tally.files,
+            "model": self._model,
+            "identity": self.identity,
+            "source_runs": [closed.run_id for closed in self.source.runs],
+            "spec": {FORMAT: asdict(self.spec), "policy": {"full": self.spec.full}},
+            "versions": versions(),
+        }
+
+    @property
+    def _model(self) -> dict[str, Any]:
+        known: dict[str, Any] = self.source.runs[0].manifest["model"]
+        return known | {"fingerprint": self.identity["fingerprint"]}
+
+    def _metadata(self, run: OpenRun) -> dict[str, str]:
+        model = self._model
+        return {
+            "cvt.run_id": run.run_id,
+            "cvt.model": model["model"],
+            "cvt.weights_sha256": model["weights_sha256"],
+            "cvt.fingerprint": model["fingerprint"],
+        }
+
+
+def _load_source(uri: str) -> History:
+    """The live runs of the output to read; all of one model."""
+    try:
+        history = History.load(Store(join_uri(*split_uri(uri))))
+    except STORAGE_ERRORS as error:
+        raise UsageError(f"cannot read {uri}: {one_line(error)}") from error
+    if not history.runs:
+        raise UsageError(f"{uri} holds no closed run; name the --output of an earlier job")
+    newest = history.runs[0]
+    advice = "relabelling needs the rows of one model: run the job with --full first"
+    for run in history.runs[1:]:
+        check_identity(newest.identity, run.identity, f"the closed run {run.run_id}", advice)
+    return history
+
+
+def _rescorer(
+    spec: RelabelSpec, source: History, old: Mapping[str, Any], head: Head | None
+) -> Rescorer:
+    classes = head.classes if head else _stored_classes(source)
+    scores = spec.scores or (head and head.scores) or old["scores"] or "softmax"
+    renamed = spec.label_map or {}
+    if unknown := renamed.keys() - set(classes):
+        raise UsageError(f"--label-map names no class: {', '.join(sorted(unknown))}")
+    groups = Groups.of_map(classes, renamed)
+    check_threshold_names(spec.thresholds, groups.new)
+    stored = old["top_k"] or DEFAULT_TOP_K
+    top_k = spec.top_k or stored
+    if head is None and top_k > stored:
+        raise UsageError(f"--top-k is {top_k}, but {spec.source} stores only {stored} scores")
+    thresholds: tuple[float, ...] = ()
+    if head is not None or spec.thresholds is not None:
+        thresholds = class_thresholds(spec.thresholds, scores, groups.new)
+    return Rescorer(scores, groups, top_k, thresholds, head)
+
+
+def _stored_classes(source: History) -> list[str]:
+    """The names by label_id, as the newest run that wrote labels has them."""
+    for run in source.runs:
+        classes: list[str] | None = source.store.read_json(f"{RUNS}/{run.run_id}/{CLASSES_FILE}")
+        if classes is not None:
+            return classes
+    raise UsageError(f"{source.store.uri} names no classes: no run there has labelled an image")
+
+
+def _check_embeddings(source: History, old: Mapping[str, Any], head: Head) -> None:
+    """Refuse embeddings that a head does not take."""
+    if old["embedding"] is None:
+        raise UsageError(f"{source.store.uri} stores no embeddings, which --head needs")
+    if old["pooling"] != "cls_norm" or old["normalize"]:
+        raise UsageError(
+            "--head needs what enters a classifier: embeddings with --pooling cls_norm, not "
+            f"normalized; these have {old['pooling']}, normalize {old['normalize']}"
+        )
+    wanted = head.weight.shape[1]
+    for name in [file for run in source.runs for file in run.files][:1]:
+        with source.store.fs.open(source.store.path(name)) as file:
+            width = pq.read_schema(file).field("embedding").type.list_size
+        if width != wanted:
+            raise UsageError(f"--head takes embeddings of {wanted} numbers; these have {width}")
+
+
+def _identity(spec: RelabelSpec, old: Mapping[str, Any], rescorer: Rescorer) -> dict[str, Any]:
+    """The identity of the source, and what was done on top of it."""
+    names = "\n".join(rescorer.groups.new)
+    renamed = json.dumps(spec.label_map, sort_keys=True) if spec.label_map else None
+    step = {
+        "label_map": short_hash(renamed) if renamed else None,
+        "head": rescorer.head.fingerprint if rescorer.head else None,
+    }
+    chain = json.dumps([old["fingerprint"], step], sort_keys=True)
+    return {
+        **old,
+        "fingerprint": short_hash(chain) if any(step.values()) else old["fingerprint"],
+        "relabelled": [*old.get("relabelled", []), step],
+        "classes_sha256": short_hash(names),
+        "scores": rescorer.scores,
+        "top_k": rescorer.top_k,
+        "thresholds": list(rescorer.thresholds),
+    }

@@ -1,0 +1,123 @@
+"""A linear classifier on stored embeddings: logits = embedding @ weight.T + bias."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cvt import CheckpointError
+from cvt.checkpoints.files import read_weights
+from cvt.checkpoints.sources import Fetch, open_source
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.output.identity import short_hash
+from pipeline.sources.inventory import STORAGE_ERRORS
+from pipeline.storage.store import filesystem, split_uri
+
+_PREFIXES = ("", "classifier.", "head.")
+_SCORES = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": "logits",
+}
+_BROKEN = (*STORAGE_ERRORS, CheckpointError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layer that turns an embedding into logits."""
+
+    weight: npt.NDArray[np.float32]
+    """(N, C)."""
+    bias: npt.NDArray[np.float32]
+    """(N,)."""
+    classes: tuple[str, ...]
+    scores: str | None = None
+    """What its logits are trained to become, if its configuration says."""
+
+    @classmethod
+    def load(cls, source: str) -> Self:
+        """Read a head.
+
+        Args:
+            source: an .npz file with weight (N, C), bias (N,) and labels (N,); or weights as a
+                checkpoint has them (a directory, a .safetensors, .bin or .pth file) with tensors
+                named weight and bias, alone or after "classifier." or "head.". The names of the
+                classes then stand beside it: id2label in config.json, or a list in labels.json.
+
+        Raises:
+            UsageError: the file cannot be read, or holds no head.
+        """
+        try:
+            head = cls(**(_read_npz(source) if source.endswith(".npz") else _read(source)))
+        except _BROKEN as error:
+            raise UsageError(f"cannot read --head {source}: {one_line(error)}") from error
+        head._check(source)
+        return head
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash over the numbers and the names."""
+        names = json.dumps(self.classes).encode()
+        return short_hash(self.weight.tobytes() + self.bias.tobytes() + names)
+
+    def logits(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(B, N) of embeddings (B, C)."""
+        return embeddings @ self.weight.T + self.bias
+
+    def _check(self, source: str) -> None:
+        shape = self.weight.shape
+        if len(shape) != 2 or self.bias.shape != shape[:1] or len(self.classes) != shape[0]:
+            raise UsageError(
+                f"--head {source} does not fit together: weight {shape}, bias {self.bias.shape}, "
+                f"{len(self.classes)} labels; they must be (N, C), (N,) and N"
+            )
+        if len(set(self.classes)) < len(self.classes):
+            raise UsageError(f"--head {source} has two classes of the same name")
+        if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
+            raise UsageError(f"--head {source} holds NaN or infinity")
+
+
+def _read_npz(source: str) -> dict[str, Any]:
+    protocol, path = split_uri(source)
+    with np.load(io.BytesIO(filesystem(protocol).cat_file(path)), allow_pickle=False) as arrays:
+        return _layer(arrays) | {"classes": tuple(map(str, arrays["labels"]))}
+
+
+def _read(source: str) -> dict[str, Any]:
+    with open_source(source) as (fetch, name):
+        state = read_weights(fetch, name)
+        if state is None:
+            raise ValueError("there are no weights")
+        return _layer({key: tensor.float().numpy() for key, tensor in state.items()}) | _names(
+            fetch
+        )
+
+
+def _layer(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Weight and bias under any of their usual names; without a bias, zeros."""
+    prefix = next((p for p in _PREFIXES if f"{p}weight" in arrays), None)
+    if prefix is None:
+        raise ValueError("there is no tensor named weight, classifier.weight or head.weight")
+    weight = np.ascontiguousarray(arrays[f"{prefix}weight"], np.float32)
+    zeros = np.zeros(len(weight), np.float32)
+    bias = arrays.get(f"{prefix}bias", zeros)
+    return {"weight": weight, "bias": np.ascontiguousarray(bias, np.float32)}
+
+
+def _names(fetch: Fetch) -> dict[str, Any]:
+    if path := fetch("labels.json"):
+        return {"classes": tuple(map(str, json.loads(path.read_text())))}
+    path = fetch("config.json")
+    config = json.loads(path.read_text()) if path else {}
+    if not config.get("id2label"):
+        raise ValueError("no names: put labels.json (a list) or config.json (id2label) beside it")
+    labels = {int(number): str(label) for number, label in config["id2label"].items()}
+    scores = _SCORES.get(config.get("problem_type") or "")
+    return {"classes": tuple(label for _, label in sorted(labels.items())), "scores": scores}

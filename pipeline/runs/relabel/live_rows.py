@@ -1,0 +1,82 @@
+"""The live rows of an output: of each uri the newest, read batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.output.history import History
+from pipeline.output.ledger import Hashes, HashIndex, Mask, hash_strings
+from pipeline.output.open_run import read_columns
+from pipeline.storage.store import Store
+
+_KEY_COLUMNS = ("uri", "source_version", "sha256", "error_code")
+
+
+@dataclass(frozen=True)
+class LiveRows:
+    """Some of the rows of an output; 17 bytes of memory for each that the files hold."""
+
+    store: Store
+    files: dict[str, int]
+    """Rows by name of the file, the newest run first."""
+    keys: Hashes
+    """Of every row of the files: what it says of its image."""
+    chosen: Mask
+    """... whether it is one of these rows."""
+
+    @classmethod
+    def of(cls, history: History) -> Self:
+        """The newest row of each uri in the live runs."""
+        files = {file: 0 for run in history.runs for file in run.files}
+        uris, keys = [np.array([], np.uint64)], [np.array([], np.uint64)]
+        tables = read_columns(history.store, files, _KEY_COLUMNS)
+        for name, table in zip(files, tables, strict=True):
+            files[name] = table.num_rows
+            uris.append(hash_strings(table["uri"]))
+            keys.append(_hash_rows(table))
+        every = np.concatenate(uris)
+        chosen = np.zeros(len(every), bool)
+        # np.unique returns first occurrences, which are the newest rows of their uris.
+        chosen[np.unique(every, return_index=True)[1]] = True
+        return cls(history.store, files, np.concatenate(keys), chosen)
+
+    def __len__(self) -> int:
+        return int(self.chosen.sum())
+
+    def without(self, other: LiveRows) -> LiveRows:
+        """These rows but for those of which ``other`` says the same."""
+        known, _ = HashIndex(np.unique(other.keys[other.chosen])).find(self.keys)
+        return replace(self, chosen=self.chosen & ~known)
+
+    def batches(self, rows: int) -> Iterator[pa.Table]:
+        """The rows themselves, at most so many at a time, with all their columns."""
+        start = 0
+        for name, length in self.files.items():
+            chosen = self.chosen[start : start + length]
+            start += length
+            if chosen.any():
+                yield from self._read(name, chosen, rows)
+
+    def _read(self, name: str, chosen: Mask, rows: int) -> Iterator[pa.Table]:
+        with self.store.fs.open(self.store.path(name)) as file:
+            start = 0
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=rows):
+                wanted = chosen[start : start + batch.num_rows]
+                start += batch.num_rows
+                if wanted.any():
+                    table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                    yield table.filter(pa.array(wanted))
+
+
+def _hash_rows(table: pa.Table) -> Hashes:
+    """64-bit hashes of whole keys; the odd factors keep equal columns from cancelling out."""
+    total = np.zeros(table.num_rows, np.uint64)
+    for name in _KEY_COLUMNS:
+        total = total * np.uint64(0x9E3779B97F4A7C15) + hash_strings(table[name])
+    return total

@@ -1,0 +1,82 @@
+"""Unchanged content under a new name: its numbers are copied from an earlier row, by sha256."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contract.errors import RunError
+from pipeline.contract.schema import Status
+from pipeline.output.history import History
+from pipeline.output.ledger import HashIndex, hash_strings
+from pipeline.output.open_run import read_columns, read_table
+
+_OWN_COLUMNS = ("uri", "size_bytes", "sha256", "source_version")
+"""What a copied row says of itself; all else it takes from the row that it copies."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The images that earlier runs with the same identity computed."""
+
+    history: History
+    identity: dict[str, Any]
+
+    def index(self) -> HashIndex:
+        """Hashes of the sha256 of every image that has numbers."""
+        columns = ("sha256", "status")
+        tables = read_columns(self.history.store, self._files(), columns)
+        hashes = [hash_strings(_computed(table)["sha256"]) for table in tables]
+        return HashIndex(np.unique(np.concatenate([np.array([], np.uint64), *hashes])))
+
+    def fill(self, table: pa.Table) -> pa.Table:
+        """Replace rows that are marked as copies by whole ones.
+
+        Raises:
+            RunError: an earlier row is gone.
+        """
+        is_copy = pc.equal(table["status"], Status.COPIED.value)
+        copies = table.filter(is_copy)
+        if not copies.num_rows:
+            return table
+        sources = self._rows(copies["sha256"].combine_chunks())
+        at = pc.index_in(copies["sha256"], sources["sha256"].combine_chunks())
+        if at.null_count:
+            raise RunError(
+                f"{at.null_count} images were to be copied from rows that are gone; "
+                "start over with --discard-open-run and without --reuse-content"
+            )
+        own = {*_OWN_COLUMNS, *self.identity.get("kept", {})}
+        columns = [
+            copies[name] if name in own else sources[name].take(at) for name in table.column_names
+        ]
+        filled = pa.table(columns, schema=table.schema)
+        return pa.concat_tables([table.filter(pc.invert(is_copy)), filled])
+
+    def _files(self) -> Iterator[str]:
+        for run in self.history.runs:
+            if run.identity == self.identity:
+                yield from run.files
+
+    def _rows(self, wanted: pa.Array) -> pa.Table:
+        """One computed row for each sha256 that is found, reading only the files that have some."""
+        found: list[pa.Table] = []
+        for name in self._files():
+            if not len(wanted):
+                break
+            column = read_table(self.history.store, name, ["sha256"])["sha256"]
+            if pc.any(pc.is_in(column, wanted)).as_py():
+                rows = _computed(read_table(self.history.store, name))
+                rows = rows.filter(pc.is_in(rows["sha256"], wanted))
+                found.append(rows.replace_schema_metadata(None))
+                wanted = wanted.filter(pc.invert(pc.is_in(wanted, rows["sha256"].combine_chunks())))
+        return pa.concat_tables(found) if found else pa.table({"sha256": pa.array([], pa.string())})
+
+
+def _computed(table: pa.Table) -> pa.Table:
+    return table.filter(pc.equal(table["status"], Status.OK.value))

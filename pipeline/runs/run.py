@@ -1,0 +1,242 @@
+"""A run from start to end: list, subtract what is done, compute the rest, close, publish."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+from ray.exceptions import RayError
+
+from pipeline.contract.errors import ExitCode, RunError, UsageError, one_line
+from pipeline.contract.spec import PolicySpec, RunSpec
+from pipeline.model.loaded import LoadedModel
+from pipeline.monitoring.comparison import alarms
+from pipeline.output import lance
+from pipeline.output.history import History, check_open_run
+from pipeline.output.lease import Lease
+from pipeline.output.ledger import Ledger
+from pipeline.output.open_run import OpenRun
+from pipeline.output.publish import is_closed, publish
+from pipeline.plan.diff import Plan
+from pipeline.plan.forecast import Forecast
+from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
+from pipeline.runs.execution import Clock, Task, utc_now
+from pipeline.sources.inventory import STORAGE_ERRORS, inventory
+from pipeline.storage.store import Store, join_uri, split_uri
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A closed run, as its caller needs it."""
+
+    store: Store
+    manifest: dict[str, Any]
+    policy: PolicySpec
+    interrupted: RunResult | None = None
+    """The run before, if its publication was broken off and this start had to finish it."""
+
+    @property
+    def run_id(self) -> str:
+        run_id: str = self.manifest["run_id"]
+        return run_id
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The books: listed, ok, failed, skipped."""
+        counts: dict[str, int] = self.manifest["counts"]
+        return counts
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of the images computed in this run that failed."""
+        return self.counts["failed"] / max(self.counts["ok"] + self.counts["failed"], 1)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.TOO_MANY_FAILURES if self.complaint else ExitCode.OK
+
+    @property
+    def complaint(self) -> str | None:
+        """Why a run that closed still counts as a failure, in one line."""
+        if self.failure_rate > self.policy.max_failure_rate:
+            return (
+                f"{self.failure_rate:.1%} of the images failed, more than --max-failure-rate "
+                f"{self.policy.max_failure_rate:.1%}; the failed rows of the table name the reasons"
+            )
+        if self.policy.fail_on_drift and self.alarms:
+            return f"the run differs from earlier ones ({'; '.join(self.alarms)}); see its report"
+        if self.interrupted is not None and (complaint := self.interrupted.complaint):
+            return f"of the run {self.interrupted.run_id}, published only now: {complaint}"
+        return None
+
+    @property
+    def alarms(self) -> list[str]:
+        """What differs from earlier runs by more than its threshold, a line for each."""
+        return alarms(self.manifest)
+
+    @property
+    def data_uri(self) -> str:
+        return self.store.locate(f"data/run={self.run_id}")
+
+    @property
+    def report_uri(self) -> str:
+        return self.store.locate(f"runs/{self.run_id}/report.html")
+
+
+def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
+    """Do everything that ``spec`` asks for and that is not done yet.
+
+    Raises:
+        UsageError: nothing was computed; the message says what to change.
+        RunError: the run stays open; the same call continues it.
+    """
+    clock = Clock()
+    stop_at = spec.policy.stop_at(time.time())
+    store = Store(join_uri(*split_uri(spec.output.uri)))
+    lance.check(spec.output.sink, store)
+    with clock.phase("model"):
+        model = LoadedModel.load(spec)
+    with listing_ahead(_inventory(spec, store, model)) as listing:
+        with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
+            listing.settle(SETTLE_SECONDS)
+        with Lease(store) as lease, _run_errors():
+            interrupted = _finish_publication(spec, store)
+            with clock.phase("plan"):
+                task = _take_up(spec, store, model)
+                work = waves(listing, task.plan, task.open_run)
+                first = next(work)
+            if not first.is_empty:
+                with clock.phase("execute"):
+                    task.execute(chain([first], work), stop_at, debug=debug)
+            lease.check()
+            with clock.phase("close"):
+                manifest = task.close(clock)
+            lance.update(spec.output.sink, store)
+    return RunResult(store, manifest, spec.policy, interrupted)
+
+
+def forecast(spec: RunSpec) -> Forecast:
+    """What ``run`` would do now. Reads no image and writes nothing.
+
+    Raises:
+        UsageError: as ``run`` does.
+    """
+    store = Store(join_uri(*split_uri(spec.output.uri)))
+    lance.check(spec.output.sink, store)
+    model = LoadedModel.load(spec)
+    history = _history(spec, store, model.identity)
+    open_run = OpenRun.find(store) or OpenRun(store, "", {"full": False})
+    plan = _plan(spec, history, open_run, full=spec.policy.full or open_run.record["full"])
+    plan.survey(_inventory(spec, store, model))
+    return Forecast.of(plan, history)
+
+
+def _inventory(spec: RunSpec, store: Store, model: LoadedModel) -> Iterator[pa.Table]:
+    return inventory(spec.inputs, exclude=store.uri, kept=model.kept)
+
+
+def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
+    """Publish the run that an earlier start closed, if it did not come to that."""
+    found = OpenRun.find(store)
+    if found is None or not is_closed(found):
+        return None
+    return RunResult(store, publish(found), spec.policy)
+
+
+def _take_up(spec: RunSpec, store: Store, model: LoadedModel) -> Task:
+    """Find out what is done, in closed runs and in the open one."""
+    open_run = _reopen(spec, store, model.identity)
+    history = _history(spec, store, model.identity)
+    open_run = open_run or _begin(spec, store, model.identity)
+    plan = _plan(spec, history, open_run, full=open_run.record["full"])
+    return Task(spec, model, history, open_run, plan)
+
+
+def _history(spec: RunSpec, store: Store, identity: dict[str, Any]) -> History:
+    """The closed runs, if this one may stand beside them."""
+    history = History.load(store)
+    if not (spec.policy.full or spec.policy.allow_mixed):
+        history.check(identity)
+    return history
+
+
+def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> Plan:
+    ledger = Ledger.from_tables([]) if full else history.ledger()
+    return Plan(ledger, open_run, frozenset(spec.policy.retry_failed))
+
+
+def _reopen(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun | None:
+    """The run that an earlier attempt left open; one that has no row yet binds nobody."""
+    found = OpenRun.find(store)
+    if found is None:
+        return None
+    if spec.policy.discard_open_run:
+        found.discard()
+        return None
+    try:
+        check_open_run(found, identity, _inputs(spec))
+    except UsageError:
+        if found.parts:
+            raise
+        found.discard()
+        return None
+    log.info("continuing run %s: %d rows are done", found.run_id, sum(p.rows for p in found.parts))
+    found.record["attempts"] += 1
+    found.record["full"] |= spec.policy.full
+    found.save()
+    return found
+
+
+def _begin(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun:
+    record = {
+        "started": utc_now(),
+        "attempts": 1,
+        "full": spec.policy.full,
+        "identity": identity,
+        "inputs": _inputs(spec),
+    }
+    return OpenRun.begin(store, record)
+
+
+def _inputs(spec: RunSpec) -> dict[str, Any]:
+    """What of the INPUT an unfinished run must agree on; JSON types, as they are read back."""
+    inputs = spec.inputs
+    return {
+        "uris": list(inputs.uris),
+        "format": inputs.format,
+        "extensions": list(inputs.extensions),
+        "uri_column": inputs.uri_column,
+        "image_column": inputs.image_column,
+    }
+
+
+@contextmanager
+def _run_errors() -> Iterator[None]:
+    """What stops a run that has begun, as one line that says that it can be continued."""
+    try:
+        yield
+    except (RayError, *STORAGE_ERRORS) as error:
+        raise RunError(
+            f"the run stopped: {_cause(error)}; start the same command again to continue it"
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong in a worker, without the way that it took through Ray."""
+    inner = getattr(error, "cause", None)
+    if inner is not None:
+        return one_line(inner)
+    lines = [line for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
+    # Ray carries a worker's traceback as text; its last line is the exception.
+    return one_line(lines[-1] if "creation task" in lines[0] else lines[0]) if lines else ""

@@ -1,0 +1,56 @@
+"""One image on its way to the decoder, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pyarrow as pa
+
+from pipeline.contract.errors import FetchError, ItemError
+from pipeline.contract.spec import IMAGE_EXTENSIONS, InputSpec, suffixes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One image: its bytes, or why there are none."""
+
+    uri: str
+    source_version: str | None
+    size_bytes: int | None
+    data: bytes | None = None
+    error: ItemError | None = None
+    shard: str | None = None
+    shard_rows: int | None = None
+    """On the last item of a shard: how many rows the shard has in all."""
+    kept: Mapping[str, Any] | None = None
+    """Columns of the input that are carried along, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What the INPUT says about reading; travels with the decode tasks."""
+
+    image_suffixes: tuple[str, ...] = suffixes(IMAGE_EXTENSIONS)
+    """Members of a tar with these endings are images."""
+    image_column: str | None = None
+    """Of Parquet files; None takes the first usual name."""
+    allow_private_urls: bool = False
+    kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    """Columns of the input that are carried along."""
+
+    @classmethod
+    def of(cls, inputs: InputSpec, kept: pa.Schema) -> Self:
+        return cls(
+            image_suffixes=suffixes(inputs.extensions),
+            image_column=inputs.image_column,
+            allow_private_urls=inputs.allow_private_urls,
+            kept=kept,
+        )
+
+
+def check_size(size: int | None, max_bytes: int) -> None:
+    """Raise a FetchError for an image that is larger than allowed."""
+    if size is not None and size > max_bytes:
+        raise FetchError("too_large", f"{size} bytes are more than --max-bytes {max_bytes}")

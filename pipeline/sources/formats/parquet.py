@@ -1,0 +1,139 @@
+"""Images inside Parquet files: which column holds them, and reading it as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.contract.errors import FetchError, ItemError, JobError, ShardError, one_line
+from pipeline.sources.formats.item import Item, ReadOptions, check_size
+
+IMAGE_COLUMNS = ("image", "bytes", "jpg", "img", "content")
+BUFFER_BYTES = 4 * 2**20
+"""Column chunks are read in pieces of this size, so that a row group of any size streams."""
+BATCH_ROWS = 8
+
+
+def find_image_column(schema: pa.Schema, wanted: str | None) -> str | None:
+    """The column that holds encoded images, as binary or as Hugging Face datasets' struct of bytes
+    and path; None if there is none."""
+    for name in (wanted,) if wanted else IMAGE_COLUMNS:
+        if name in schema.names and _is_image(schema.field(name).type):
+            return name
+    return None
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _is_image(kind.field(at).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def parquet_members(
+    file: Any, base: Item, done: Set[str], max_bytes: int, options: ReadOptions
+) -> Iterator[Item]:
+    """The rows of a Parquet file as images, but for those in ``done``, named by their number in
+    the file. Of a damaged row group the rows before the damage are read, and later groups too.
+
+    Args:
+        file: seekable, opened for reading.
+
+    Raises:
+        ShardError: some rows, or all, cannot be read; or there are none.
+        FetchError: the storage failed.
+    """
+    parquet = _open(file)
+    column = find_image_column(parquet.schema_arrow, options.image_column)
+    if column is None:
+        names = ", ".join(parquet.schema_arrow.names)
+        raise ShardError("shard_corrupt", f"no column of image bytes among {names}")
+    if not parquet.metadata.num_rows:
+        raise ShardError("shard_empty", "the Parquet file has no rows")
+    start, damage = 0, None
+    for group in range(parquet.num_row_groups):
+        end = start + parquet.metadata.row_group(group).num_rows
+        uris = [f"{base.uri}#{row}" for row in range(start, end)]
+        rows = _GroupReader(parquet, group, column, max_bytes, options)
+        try:
+            yield from rows.items(base, uris, done)
+        except ShardError as error:
+            damage = damage or error
+        start = end
+    if damage:
+        raise damage
+
+
+def _open(file: Any) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(
+            file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+        )
+    except (ItemError, JobError):
+        raise
+    except Exception as error:  # of damaged footers Arrow raises whatever it trips over
+        file.seek(0)
+        begins_well = file.read(4) == b"PAR1"
+        code = "shard_truncated" if begins_well and "footer" in str(error) else "shard_corrupt"
+        raise ShardError(code, f"no Parquet file: {one_line(error)}") from error
+
+
+class _GroupReader:
+    """One row group."""
+
+    def __init__(
+        self, parquet: pq.ParquetFile, group: int, column: str, max_bytes: int, options: ReadOptions
+    ) -> None:
+        self.parquet = parquet
+        self.group = group
+        self.column = column
+        self.max_bytes = max_bytes
+        self.kept = [f for f in options.kept if f.name in parquet.schema_arrow.names]
+
+    def items(self, base: Item, uris: list[str], done: Set[str]) -> Iterator[Item]:
+        """Items of the rows, whose uris are given, that are not done."""
+        if all(uri in done for uri in uris):
+            return
+        for uri, (data, kept) in zip(uris, self._rows(), strict=False):
+            if uri not in done:
+                yield self._item(replace(base, uri=uri, kept={**(base.kept or {}), **kept}), data)
+
+    def _rows(self) -> Iterator[tuple[bytes | None, dict[str, Any]]]:
+        try:
+            for batch in self._batches():
+                images = batch.column(self.column)
+                if pa.types.is_struct(images.type):
+                    images = pc.struct_field(images, "bytes")
+                kept = {f.name: batch.column(f.name).cast(f.type).to_pylist() for f in self.kept}
+                for row, data in enumerate(images.to_pylist()):
+                    yield data, {name: values[row] for name, values in kept.items()}
+        except (ItemError, JobError):
+            raise
+        except Exception as error:  # likewise of damaged pages
+            text = f"row group {self.group} of {self.parquet.num_row_groups}: {one_line(error)}"
+            raise ShardError("shard_corrupt", text) from error
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        kind = self.parquet.schema_arrow.field(self.column).type
+        image = f"{self.column}.bytes" if pa.types.is_struct(kind) else self.column
+        batches: Iterator[pa.RecordBatch] = self.parquet.iter_batches(
+            BATCH_ROWS,
+            row_groups=[self.group],
+            columns=[image, *(f.name for f in self.kept)],
+            use_threads=False,
+        )
+        return batches
+
+    def _item(self, item: Item, data: bytes | None) -> Item:
+        data = data or b""
+        item = replace(item, size_bytes=len(data))
+        try:
+            check_size(len(data), self.max_bytes)
+        except FetchError as error:
+            return replace(item, error=error)
+        return replace(item, data=data)

@@ -1,0 +1,163 @@
+"""What is there: the objects behind the INPUT arguments, streamed as LISTING tables.
+
+Listing reads names, sizes and versions, and the lists that name images; never an image.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate, islice
+from typing import Any
+
+import pyarrow as pa
+from botocore.exceptions import BotoCoreError
+
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
+from pipeline.contract.spec import InputSpec
+from pipeline.sources.inputs import Kind, kind_of_named, objects
+from pipeline.sources.lists import listed_objects
+from pipeline.storage.http import is_web
+from pipeline.storage.s3.requests import refusal_of_credentials
+from pipeline.storage.store import split_uri
+
+CHUNK_ROWS = 10_000
+STORAGE_ERRORS = (OSError, BotoCoreError)
+
+_WILDCARDS = set("*?[")
+_GLOB_HINT = " (in a glob, * stops at a slash and ** does not)"
+
+log = logging.getLogger(__name__)
+
+
+def inventory(
+    inputs: InputSpec, *, exclude: str = "", kept: pa.Schema = NO_COLUMNS
+) -> Iterator[pa.Table]:
+    """LISTING tables of at most ``CHUNK_ROWS`` rows, every uri once.
+
+    Args:
+        inputs: the INPUT arguments and how to read them.
+        exclude: a URI below which nothing is listed (the output, when it lies in the input).
+        kept: columns of lists that are carried along.
+
+    Raises:
+        UsageError: an INPUT does not exist, holds no images, or may not be listed; or two objects
+            would have the same uri in the output.
+    """
+    once = _Once(always=len(inputs.uris) > 1)
+    rows = (row for uri in inputs.uris for row in _checked(uri, inputs, tuple(kept.names)))
+    outside = exclude.rstrip("/") + "/"
+    wanted = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
+    found = False
+    unique = _without_namesakes(filter(once.is_first, wanted))
+    while chunk := list(islice(unique, CHUNK_ROWS)):
+        found = True
+        yield _table(chunk, kept)
+    if once.repeated:
+        log.info("%d objects are named more than once; they are read once", once.repeated)
+    if not found:
+        raise UsageError(
+            f"every image lies below the output, {exclude}, where nothing is listed; "
+            "choose an --output outside the INPUT"
+        )
+
+
+class _Once:
+    """Overlapping INPUTs, and lists, name the same object twice; a hash per uri keeps the memory
+    small. A walk through a single directory needs none."""
+
+    def __init__(self, *, always: bool) -> None:
+        self.always = always
+        self.repeated = 0
+        self._seen: set[int] = set()
+
+    def is_first(self, row: dict[str, Any]) -> bool:
+        if not (self.always or KEPT in row):
+            return True
+        before = len(self._seen)
+        self._seen.add(hash(row["uri"]))
+        is_first = len(self._seen) > before
+        self.repeated += not is_first
+        return is_first
+
+
+def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same rows, unless an image is called like a member of a shard that is listed too."""
+    shards: set[str] = set()
+    for row in rows:
+        uri = row["uri"]
+        if row["kind"] != Kind.IMAGE.value:
+            shards.add(uri)
+        elif "#" in uri and shards:
+            for shard in shards.intersection(accumulate(uri.split("#"), "{}#{}".format)):
+                raise UsageError(
+                    f"{uri} is a file, and the uri of a member of {shard}, so their rows would be "
+                    "one; rename one of them, or give INPUTs that leave one out"
+                )
+        yield row
+
+
+def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(rows, schema=with_kept(LISTING, kept))
+    except (pa.ArrowException, OverflowError) as error:
+        raise UsageError(
+            "a column to --keep has a value of another type than in the first rows of its list: "
+            f"{one_line(error)}"
+        ) from error
+
+
+def _checked(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The rows of one INPUT, its storage errors turned into usage errors."""
+    found = False
+    with usage_errors(uri):
+        for row in _rows(uri, inputs, keep):
+            found = True
+            yield row
+    if not found:
+        raise UsageError(
+            f"no images under {uri}; looked for .tar shards, Parquet files and "
+            f"{', '.join(inputs.extensions)}{_GLOB_HINT if _WILDCARDS & set(uri) else ''}"
+        )
+
+
+@contextmanager
+def usage_errors(uri: str) -> Iterator[None]:
+    """Turn what the storage says of an INPUT into one line that says what to change."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UsageError(
+            f"access to {uri} is denied ({one_line(error)}); check the credentials in the "
+            "environment and the permission to list"
+        ) from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{uri} does not exist; check the INPUT argument") from error
+    except STORAGE_ERRORS as error:
+        raise UsageError(f"cannot list {uri}: {one_line(error)}") from error
+
+
+def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Rows of a LISTING; only those that come from a list have ``KEPT``."""
+    for kind, row in objects(uri, inputs):
+        if kind is Kind.LIST:
+            is_checked = False
+            for listed in listed_objects(row["uri"], inputs.uri_column, keep):
+                if not is_checked and listed["uri"].startswith("s3://"):
+                    _check_credentials(listed["uri"])
+                    is_checked = True
+                yield {"kind": _kind_of_listed(listed["uri"]).value, **listed}
+        else:
+            yield {"kind": kind.value, **row}
+
+
+def _check_credentials(uri: str) -> None:
+    """A list is read without S3, which would refuse every one of its images instead."""
+    if refusal := refusal_of_credentials(split_uri(uri)[1].partition("/")[0]):
+        raise PermissionError(refusal)
+
+
+def _kind_of_listed(uri: str) -> Kind:
+    return Kind.IMAGE if is_web(uri) else kind_of_named(uri, "images")

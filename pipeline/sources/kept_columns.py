@@ -1,0 +1,89 @@
+"""Columns of the input that are carried along to the output, known before the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+
+import pyarrow as pa
+
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.schema import LABELS, NO_COLUMNS, SOURCE, TOP_K
+from pipeline.contract.spec import InputSpec
+from pipeline.sources.formats.list_files import plain_type, read_schema
+from pipeline.sources.formats.parquet import find_image_column
+from pipeline.sources.formats.tar import SIBLINGS
+from pipeline.sources.inputs import Kind, objects
+from pipeline.sources.inventory import CHUNK_ROWS, usage_errors
+from pipeline.sources.lists import find_uri_column
+
+EVERYTHING = "*"
+RESERVED = frozenset({*SOURCE.names, *(field.name for field in TOP_K), LABELS.name, "embedding"})
+"""Columns that the output may have itself."""
+
+log = logging.getLogger(__name__)
+
+
+def kept_columns(inputs: InputSpec) -> pa.Schema:
+    """The columns that ``--keep`` names, with the types that they have in the input.
+
+    Looked at are, of every INPUT, the first list, the first Parquet file and the first tar among
+    its first ``CHUNK_ROWS`` objects. What later files lack is null in their rows.
+
+    Raises:
+        UsageError: a name is the output's own, or no INPUT has such a column, or two have it with
+            types that do not go together.
+    """
+    if not inputs.keep:
+        return NO_COLUMNS
+    offered = _unified([schema for uri in inputs.uris for schema in _offered(uri, inputs)])
+    if inputs.keep == (EVERYTHING,):
+        if taken := _reserved(offered.names):
+            log.warning("not kept, since the output has columns of these names: %s", taken)
+        return pa.schema([field for field in offered if not _reserved([field.name])])
+    if taken := _reserved(inputs.keep):
+        raise UsageError(f"--keep names columns that the output has itself: {taken}")
+    if unknown := [name for name in inputs.keep if name not in offered.names]:
+        raise UsageError(
+            f"--keep names no column of the INPUT: {', '.join(unknown)}; "
+            f"there are: {', '.join(offered.names) or 'none'}"
+        )
+    return pa.schema([offered.field(name) for name in dict.fromkeys(inputs.keep)])
+
+
+def _reserved(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(name for name in names if name in RESERVED or name.startswith("_"))
+
+
+def _offered(uri: str, inputs: InputSpec) -> Iterator[pa.Schema]:
+    seen: set[Kind] = set()
+    with usage_errors(uri):
+        for kind, row in islice(objects(uri, inputs), CHUNK_ROWS):
+            if kind not in seen:
+                seen.add(kind)
+                yield _columns(kind, row["uri"], inputs)
+
+
+def _columns(kind: Kind, uri: str, inputs: InputSpec) -> pa.Schema:
+    """What an object has beside its images, or their names."""
+    if kind is Kind.IMAGE:
+        return NO_COLUMNS
+    if kind is Kind.WEBDATASET:
+        return pa.schema([(name, pa.string()) for name in SIBLINGS])
+    schema = read_schema(uri)
+    if kind is Kind.LIST:
+        own = find_uri_column(schema, inputs.uri_column)
+    else:
+        own = find_image_column(schema, inputs.image_column)
+    return pa.schema([(f.name, plain_type(f.type)) for f in schema if f.name != own])
+
+
+def _unified(schemas: list[pa.Schema]) -> pa.Schema:
+    try:
+        return pa.unify_schemas([NO_COLUMNS, *schemas], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UsageError(
+            f"columns of two INPUTs have one name and types that do not go together: "
+            f"{one_line(error)}; do them in runs of their own"
+        ) from error

@@ -1,0 +1,133 @@
+"""Listing storage: what lies below a directory, a prefix or a glob, one entry per object."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fsspec.utils import glob_translate
+
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.storage.store import filesystem
+
+_GLOB_CHARACTERS = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One listed object. ``path`` is the filesystem's own name of it, without a scheme."""
+
+    path: str
+    size: int | None
+    version: str
+
+
+def split_glob(protocol: str, path: str) -> tuple[str, re.Pattern[str] | None]:
+    """The directory above the first component with a wildcard, and the pattern of the whole path.
+
+    A local directory whose name reads like a pattern is still a directory.
+    """
+    wildcard = _GLOB_CHARACTERS.search(path)
+    if wildcard is None or (protocol == "file" and os.path.isdir(path)):
+        return path, None
+    try:
+        pattern = re.compile(glob_translate(path))
+    except (ValueError, re.error) as error:
+        raise UsageError(f"{path} is no glob pattern: {one_line(error)}") from error
+    return path[: path.rfind("/", 0, wildcard.start()) + 1], pattern
+
+
+def single(protocol: str, path: str) -> Entry | None:
+    """The object that the path names, None when it names a directory or a prefix."""
+    if path.endswith("/"):
+        return None
+    if protocol == "file":
+        return local_entry(path, os.stat(path)) if os.path.isfile(path) else None
+    if protocol == "s3":
+        return _s3_head(path)
+    fs = filesystem(protocol)
+    return _fsspec_entry(fs.info(path)) if fs.isfile(path) else None
+
+
+def walk(protocol: str, root: str) -> Iterator[Entry]:
+    """Every object below a directory or prefix."""
+    if protocol == "file":
+        if not os.path.isdir(root):
+            raise FileNotFoundError(root)
+        return _walk_local(root, set())
+    if protocol == "s3":
+        return _walk_s3(root)
+    found: dict[str, dict[str, Any]] = filesystem(protocol).find(root, detail=True)
+    return (_fsspec_entry(info) for info in found.values())
+
+
+def local_entry(path: str, status: os.stat_result) -> Entry:
+    """A local file, whose version is its size and time."""
+    return Entry(path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+
+
+def _walk_local(directory: str, above: set[tuple[int, int]]) -> Iterator[Entry]:
+    """Depth first, in order of name; symbolic links are followed, but not in a circle."""
+    try:
+        status = os.stat(directory)
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
+        with os.scandir(directory) as scan:
+            children = sorted(scan, key=lambda child: child.name)
+    except FileNotFoundError:  # gone since its parent was read
+        return
+    for child in children:
+        if os.path.isdir(child.path) if child.is_symlink() else child.is_dir():
+            yield from _walk_local(child.path, above | {identity})
+        elif (entry := _local_child(child)) is not None:
+            yield entry
+
+
+def _local_child(child: os.DirEntry[str]) -> Entry | None:
+    """A file or a link to none; None for what is neither, or gone since its directory was read."""
+    if child.is_symlink() and not os.path.exists(child.path):
+        return Entry(child.path, 0, "dangling-link")
+    try:
+        return local_entry(child.path, child.stat()) if child.is_file() else None
+    except FileNotFoundError:
+        return None
+
+
+def _s3_entry(bucket: str, key: str, size: int, etag: str) -> Entry:
+    return Entry(f"{bucket}/{key}", size, etag.strip('"'))
+
+
+def _s3_head(path: str) -> Entry | None:
+    bucket, _, key = path.partition("/")
+    if not key:
+        return None
+    try:
+        head = filesystem("s3").call_s3("head_object", Bucket=bucket, Key=key)
+    except FileNotFoundError:
+        return None
+    return _s3_entry(bucket, key, head["ContentLength"], head["ETag"])
+
+
+def _walk_s3(root: str) -> Iterator[Entry]:
+    """Page by page, so that a listing of any length streams; s3fs' own find holds it whole."""
+    bucket, _, prefix = root.partition("/")
+    request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+    while True:
+        page = filesystem("s3").call_s3("list_objects_v2", **request)
+        for item in page.get("Contents", ()):
+            if not item["Key"].endswith("/"):  # zero-byte markers of directories
+                yield _s3_entry(bucket, item["Key"], item["Size"], item["ETag"])
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _fsspec_entry(info: dict[str, Any]) -> Entry:
+    size = int(info.get("size") or 0)
+    names = ("ETag", "etag", "md5Hash", "content_md5", "updated", "mtime", "last_modified")
+    stamp = next((info[name] for name in (*names, "created") if info.get(name)), "")
+    return Entry(info["name"], size, f"{size}-{stamp}".strip('-"'))

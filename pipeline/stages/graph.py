@@ -1,0 +1,118 @@
+"""The data flow itself, as Ray sees it: blocks of work, decode tasks, model actors, one sink."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.util.annotations import RayDeprecationWarning
+
+from pipeline.output.open_run import Committed
+from pipeline.stages.decode import DecodeSettings, decode_block
+from pipeline.stages.infer import InferSettings, ModelBundle, Predictor
+from pipeline.stages.progress import on_terminal
+from pipeline.stages.ray_session import Allocation
+from pipeline.stages.write import PartSink
+
+NO_PROGRESS_TIMEOUT_SECONDS = 600
+ACTORS_START_TIMEOUT_SECONDS = 1800
+"""Machines with GPUs may have to be started first."""
+WRITE_CPUS = 0.01
+# Ray's defaults are endless: a block that kills its process would be tried for ever. An actor's
+# restarts bound that, too; its retries are not counted, for while nobody knows yet that its node is
+# dead, Ray uses up one of them in every second.
+TASK_LIMITS: dict[str, Any] = {"max_retries": 3}
+ACTOR_LIMITS: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the stages of a run compute, and with what."""
+
+    decode: DecodeSettings
+    bundle: ray.ObjectRef[ModelBundle]
+    infer: InferSettings
+    allocation: Allocation
+
+    def limited_to(self, num_actors: int) -> Stages:
+        """The same with no more actors than this."""
+        actors = min(self.allocation.num_actors, num_actors)
+        return replace(self, allocation=replace(self.allocation, num_actors=actors))
+
+
+def warm_up(allocation: Allocation) -> None:
+    """Let the workers that will decode start and load their libraries, while actors do the same:
+    Ray Data gives them nothing to do before every actor is ready."""
+    load: Any = ray.remote(_load).options(num_cpus=allocation.decode_cpus, max_retries=0)
+    for _ in range(allocation.decode_tasks):
+        load.remote()
+
+
+def _load() -> None:
+    """Nothing is left to do: whoever has found this function has loaded this module."""
+
+
+def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
+    """Stream the blocks through decode and inference into the sink; what it committed."""
+    _configure(stages.decode)
+    work = ray.data.from_blocks(list(blocks))  # from_arrow would run a task for each of them
+    decoded = _decode(work, stages.decode, stages.allocation)
+    results = _infer(decoded, stages.bundle, stages.infer, stages.allocation)
+    results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
+    return sink.committed
+
+
+def _decode(work: Dataset, settings: DecodeSettings, allocation: Allocation) -> Dataset:
+    with _limits_are_deprecated():
+        return work.map_batches(
+            partial(decode_block, settings=settings),
+            batch_format="pyarrow",
+            batch_size=None,
+            num_cpus=allocation.decode_cpus,
+            **TASK_LIMITS,
+        )
+
+
+def _infer(
+    decoded: Dataset,
+    bundle: ray.ObjectRef[ModelBundle],
+    settings: InferSettings,
+    allocation: Allocation,
+) -> Dataset:
+    with _limits_are_deprecated():
+        return decoded.map_batches(
+            Predictor,
+            fn_constructor_args=(bundle, settings),
+            compute=ActorPoolStrategy(
+                size=allocation.num_actors,
+                max_concurrent_calls_per_actor=allocation.actor_calls,
+                enable_true_multi_threading=allocation.actor_calls > 1,
+            ),
+            batch_format="pyarrow",
+            batch_size=allocation.batch_size,
+            num_cpus=allocation.actor_cpus,
+            num_gpus=allocation.actor_gpus or None,
+            **ACTOR_LIMITS,
+        )
+
+
+def _limits_are_deprecated() -> warnings.catch_warnings[None]:
+    """Ray 2.60 to 2.63 take restart limits only through arguments that they warn about."""
+    return warnings.catch_warnings(action="ignore", category=RayDeprecationWarning)
+
+
+def _configure(decode: DecodeSettings) -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = on_terminal()
+    context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
+    # Actors check themselves when they start; until all have, no image is read.
+    context.wait_for_min_actors_s = ACTORS_START_TIMEOUT_SECONDS
+    # Or Ray would gather a task's blocks until they are large, and actors would wait for them.
+    context.target_max_block_size = decode.block_size * decode.processor.size**2 * 3

@@ -1,0 +1,77 @@
+"""The sink: commits result rows to the open run, a part at a time."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from ray.data import Datasink
+from ray.data._internal.execution.interfaces import TaskContext
+from ray.data.datasource.datasink import WriteResult
+
+from pipeline.contract.schema import Status, published
+from pipeline.output.open_run import Committed, Deferred, OpenRun, Part, PartFooter, write_table
+from pipeline.storage.store import WorkerEnvironment
+
+
+class PartSink(Datasink[Committed]):
+    """Writes one part per write task and tells the driver what it committed."""
+
+    def __init__(
+        self, run: OpenRun, wave: int, rows_per_part: int, environment: WorkerEnvironment
+    ) -> None:
+        self.run = run
+        self.wave = wave
+        self.rows_per_part = rows_per_part
+        self.environment = environment
+        self.committed = Committed()
+
+    @property
+    def min_rows_per_write(self) -> int:
+        """Rows that a crash can cost, for every part being filled."""
+        return self.rows_per_part
+
+    def write(self, blocks: Iterable[pa.Table], ctx: TaskContext) -> Committed:
+        """Commit the blocks as one part; Ray's ``task_idx`` is the same in every retry."""
+        self.environment.apply()
+        tables = [block for block in blocks if block.num_rows]
+        if not tables:
+            return Committed()
+        rows = pa.concat_tables(tables)
+        is_deferred = pc.equal(rows["status"], Status.DEFERRED.value)
+        deferred = _deferred(rows.filter(is_deferred))
+        table = rows.filter(pc.invert(is_deferred))
+        if not table.num_rows:
+            return Committed(deferred=deferred)
+        footer = _footer(table)
+        name = self.run.part_name(ctx.task_idx, self.wave)
+        write_table(self.run.store, name, footer.attach(published(table)))
+        return Committed((Part(name, table.num_rows, footer),), deferred)
+
+    def on_write_complete(self, write_result: WriteResult[Committed]) -> None:
+        """On the driver: keep what was committed, which is the run from now on."""
+        self.committed = sum(write_result.write_returns, Committed())
+
+
+def _deferred(rows: pa.Table) -> Deferred:
+    shards = rows["_shard"].drop_null().to_pylist()
+    return Deferred(rows.num_rows - len(shards), frozenset(shards))
+
+
+def _footer(table: pa.Table) -> PartFooter:
+    last = table.filter(pc.is_valid(table["_shard_rows"]))
+    shards = zip(last["_shard"].to_pylist(), last["_shard_rows"].to_pylist(), strict=True)
+    sampled = table.filter(pc.is_valid(table["_thumbnail"]))
+    captions = sampled["label"] if "label" in table.column_names else pa.nulls(len(sampled))
+    thumbnails = [
+        {"uri": uri, "label": label, "jpeg": base64.b64encode(jpeg).decode()}
+        for uri, label, jpeg in zip(
+            sampled["uri"].to_pylist(),
+            captions.to_pylist(),
+            sampled["_thumbnail"].to_pylist(),
+            strict=True,
+        )
+    ]
+    return PartFooter(shards=dict(shards), thumbnails=thumbnails)

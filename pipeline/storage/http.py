@@ -1,0 +1,237 @@
+"""Images on the web: fetched politely, in bounds, and from public addresses only.
+
+A list of URLs is other people's input. A name is resolved once, the address is checked, and the
+connection goes to that very address, so that nothing (a redirect, a name that resolves to something
+else the second time) leads a worker into its own network. Proxies are not used.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import re
+import socket
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from urllib.parse import urljoin
+
+import urllib3
+from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, SSLError
+from urllib3.exceptions import TimeoutError as UrlTimeoutError
+from urllib3.util import Timeout, Url, parse_url
+
+from pipeline.contract.errors import FetchError, one_line
+from pipeline.storage.read_ahead import Hold
+
+MAX_REDIRECTS = 5
+TRIES = 4
+BACKOFF_SECONDS = 0.5
+"""Before the second try; doubled for each that follows, and spread by up to a half."""
+MAX_PAUSE_SECONDS = 60.0
+"""Longer than this no Retry-After is obeyed."""
+TIMEOUT = Timeout(connect=10, read=30)
+TOTAL_SECONDS = 300.0
+"""For one try, however steadily its bytes drip."""
+
+_PORTS = {"http": 80, "https": 443}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_CHUNK_BYTES = 2**16
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "cvt-batch"}
+
+
+class _TransientError(FetchError):
+    """Another try may help."""
+
+    def __init__(self, code: str, message: str, retry_after: float = 0) -> None:
+        super().__init__(code, message)
+        self.retry_after = retry_after
+
+
+def is_web(uri: str) -> bool:
+    """Whether the URI is one of http or https."""
+    return uri.lower().startswith(("http://", "https://"))
+
+
+def read_url(
+    uri: str, max_bytes: int, *, allow_private: bool = False, hold: Hold = lambda size: None
+) -> bytes:
+    """The body of a URL, after redirects.
+
+    Args:
+        uri: what to get.
+        max_bytes: how many it may have.
+        allow_private: whether addresses that are not public are asked.
+        hold: called with the bytes that it will have in all as far as is known, before they are
+            read.
+
+    Raises:
+        FetchError: url_refused for addresses that are not public (unless ``allow_private``), for
+            certificates that do not verify and for what is no URL; not_found, access_denied,
+            too_large; timeout and storage_error after ``TRIES`` tries.
+    """
+    for attempt in range(TRIES - 1):
+        try:
+            return _get(uri, max_bytes, allow_private, attempt, hold)
+        except _TransientError as error:
+            backoff = BACKOFF_SECONDS * 2**attempt * random.uniform(1, 1.5)
+            time.sleep(min(max(backoff, error.retry_after), MAX_PAUSE_SECONDS))
+    return _get(uri, max_bytes, allow_private, TRIES - 1, hold)
+
+
+def _get(uri: str, max_bytes: int, allow_private: bool, attempt: int, hold: Hold) -> bytes:
+    give_up = time.monotonic() + TOTAL_SECONDS
+    target = uri
+    for _ in range(MAX_REDIRECTS + 1):
+        url = _parse(target)
+        response = _request(url, _resolve(url, allow_private), attempt)
+        try:
+            location = response.get_redirect_location()
+            if not location:
+                _check_status(response)
+                return _read(response, max_bytes, give_up, hold)
+            target = urljoin(url.url, location)
+        except (HTTPError, OSError) as error:
+            raise _classify(error) from error
+        finally:
+            response.close()
+    raise FetchError("storage_error", f"more than {MAX_REDIRECTS} redirects")
+
+
+def _parse(target: str) -> Url:
+    try:
+        url = parse_url(target)
+    except LocationParseError as error:
+        raise FetchError("url_refused", f"no URL: {one_line(error)}") from error
+    if url.scheme not in _PORTS or not url.host:
+        raise FetchError("url_refused", f"no http(s) URL with a host: {one_line(target)}")
+    if url.auth:
+        raise FetchError("url_refused", "the URL holds credentials, which the table would show")
+    return url
+
+
+def _port(url: Url) -> int:
+    return url.port or _PORTS[url.scheme or "http"]
+
+
+def _resolve(url: Url, allow_private: bool) -> list[str]:
+    """The addresses of the URL's host, all of them checked."""
+    host = (url.host or "").strip("[]")
+    try:
+        found = socket.getaddrinfo(host, _port(url), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise _TransientError("storage_error", f"cannot resolve {host}: {error}") from error
+    addresses = [str(address[0]) for *_, address in found]
+    for address in addresses:
+        if not (allow_private or is_public(address)):
+            raise FetchError(
+                "url_refused",
+                f"{host} is at {address}, no public address; --allow-private-urls fetches it",
+            )
+    return addresses
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the internet, also where IPv6 wraps one of IPv4."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if wrapped is not None:
+            return is_public(str(wrapped))
+    return ip.is_global and not ip.is_multicast
+
+
+@lru_cache(maxsize=64)
+def _pool(scheme: str, host: str, address: str, port: int) -> urllib3.HTTPConnectionPool:
+    """Connections to an address; certificates are checked against the name of the host."""
+    if scheme == "http":
+        return urllib3.HTTPConnectionPool(address, port, maxsize=32)
+    return urllib3.HTTPSConnectionPool(address, port, maxsize=32, server_hostname=host)
+
+
+def _request(url: Url, addresses: list[str], attempt: int) -> urllib3.BaseHTTPResponse:
+    """Each try goes to the next address of the host."""
+    address = addresses[attempt % len(addresses)]
+    pool = _pool(url.scheme or "", (url.host or "").strip("[]"), address, _port(url))
+    try:
+        return pool.urlopen(
+            "GET",
+            url.request_uri,
+            headers=_HEADERS | {"Host": url.netloc or ""},
+            timeout=TIMEOUT,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+        )
+    except SSLError as error:
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            raise _classify(error) from error
+        raise FetchError(
+            "url_refused",
+            f"the certificate of {url.host} is not to be trusted ({_reason(error)}); SSL_CERT_FILE "
+            "names other authorities",
+        ) from error
+    except (HTTPError, OSError) as error:
+        raise _classify(error) from error
+
+
+def _reason(error: SSLError) -> str:
+    """What OpenSSL says in words, out of all that it says."""
+    found = re.search(r"verify failed: ([^()]*[^() ])", str(error))
+    return found[1] if found else one_line(error)
+
+
+def _classify(error: Exception) -> FetchError:
+    is_late = isinstance(error, UrlTimeoutError | TimeoutError)
+    is_refused = isinstance(error, NewConnectionError)  # to urllib3 a timeout, too
+    code = "timeout" if is_late and not is_refused else "storage_error"
+    return _TransientError(code, one_line(error))
+
+
+def _check_status(response: urllib3.BaseHTTPResponse) -> None:
+    status = response.status
+    text = f"the server answers {status} {response.reason or ''}".rstrip()
+    if status == 200:
+        return
+    if status in (404, 410):
+        raise FetchError("not_found", text)
+    if status in (401, 403):
+        raise FetchError("access_denied", text)
+    if status in (408, 429) or status >= 500:
+        code = "timeout" if status in (408, 504) else "storage_error"
+        raise _TransientError(code, text, _retry_after(response.headers.get("Retry-After")))
+    raise FetchError("storage_error", text)
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds to wait, of a number or a date; 0 where there is neither."""
+    if not value:
+        return 0
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return 0
+
+
+def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, give_up: float, hold: Hold) -> bytes:
+    too_large = FetchError("too_large", f"more bytes than --max-bytes {max_bytes}")
+    announced = int(response.headers.get("Content-Length") or 0)
+    if announced > max_bytes:
+        raise too_large
+    hold(announced)
+    data = bytearray()
+    while chunk := response.read1(_CHUNK_BYTES):
+        data += chunk
+        if len(data) > max_bytes:
+            raise too_large
+        if len(data) > announced:
+            hold(len(data) + _CHUNK_BYTES)
+        if time.monotonic() > give_up:
+            raise _TransientError("timeout", f"not whole after {TOTAL_SECONDS:.0f} s")
+    return bytes(data)

@@ -1,0 +1,107 @@
+"""Which storage failures pass, and how long to wait for that: one policy for every protocol.
+
+    busy or away     the server asks to slow down, or nobody answers: all objects suffer alike and
+                     none is at fault, so the wait is long, ``AWAY_SECONDS``
+    passing          resets, stalls, truncated bodies, 5xx: ``TRIES`` tries
+    denied           busy stores say so, too (ray-project/ray 47230): ``DENIED_TRIES`` tries, but
+                     one where nothing was readable lately
+    lasting          not found, too large, refused: one try
+
+Pauses double from try to try and are spread at random, so that a thousand workers that were turned
+away together do not come back together.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+
+import botocore.exceptions
+import urllib3.exceptions
+
+from pipeline.contract.errors import FetchError, one_line
+
+BACKOFF_SECONDS = 0.25
+"""Before the second try; doubled for each that follows, and spread by up to a half."""
+LONGEST_PAUSE_SECONDS = 8.0
+TRIES = 5
+DENIED_TRIES = 3
+AWAY_SECONDS = 120.0
+HOPELESS_DENIALS = 20
+"""After so many denied objects in a row, none readable between them, each is tried once."""
+
+_AWAY = re.compile(r"(?i)could ?n[o']t (connect|resolve)")
+_TIMEOUTS = (
+    TimeoutError,
+    botocore.exceptions.ConnectTimeoutError,
+    botocore.exceptions.ReadTimeoutError,
+    urllib3.exceptions.TimeoutError,
+)
+_GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class PassingError(FetchError):
+    """Another try may help."""
+
+    def __init__(self, code: str, message: str, *, is_busy: bool = False) -> None:
+        super().__init__(code, message)
+        self.is_busy = is_busy
+        """Whether the whole server is busy or away."""
+
+
+class Patience:
+    """How often and how long one read is tried again."""
+
+    _denied_in_a_row = 0
+    """Of this process; reads that end well set it back."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._denials = 0
+        self._busy_since: float | None = None
+
+    def pause(self, error: FetchError) -> None:
+        """Wait before another try; raise the error where there is none left, or none makes
+        sense."""
+        self._tries += 1
+        self._denials += error.code == "access_denied"
+        if not self._is_worth_another_try(error):
+            if error.code == "access_denied":
+                Patience._denied_in_a_row += 1
+            raise error
+        longest = min(BACKOFF_SECONDS * 2 ** (self._tries - 1), LONGEST_PAUSE_SECONDS)
+        time.sleep(longest * random.uniform(0.5, 1))
+
+    @staticmethod
+    def succeed() -> None:
+        """Something was read."""
+        Patience._denied_in_a_row = 0
+
+    def _is_worth_another_try(self, error: FetchError) -> bool:
+        if not isinstance(error, PassingError):
+            return False
+        if error.is_busy:
+            self._busy_since = self._busy_since or time.monotonic()
+            return time.monotonic() - self._busy_since < AWAY_SECONDS
+        if error.code == "access_denied":
+            is_hopeless = self._denied_in_a_row >= HOPELESS_DENIALS
+            return self._denials < DENIED_TRIES and not is_hopeless
+        return self._tries < TRIES
+
+
+def classify(error: Exception) -> FetchError:
+    """The error class of whatever a filesystem raised; many tell theirs only in the text."""
+    text = one_line(error)
+    if isinstance(error, FetchError):
+        return error
+    if isinstance(error, _GONE):
+        return FetchError("not_found", f"no longer there: {text}")
+    if isinstance(error, PermissionError):
+        return PassingError("access_denied", text)
+    if isinstance(error, ConnectionRefusedError) or _AWAY.search(text):
+        return PassingError("storage_error", text, is_busy=True)
+    if isinstance(error, _TIMEOUTS) or "timed out" in text:
+        return PassingError("timeout", text)
+    is_busy = "SlowDown" in text or "reduce your request rate" in text
+    return PassingError("storage_error", text, is_busy=is_busy)

@@ -1,0 +1,247 @@
+"""Objects of S3, each read by one signed GET.
+
+botocore's own client takes twice the CPU time; pyarrow's asks for every object twice (HEAD, GET)
+and can neither pay for requests nor follow a bucket to its region. Here botocore finds the address
+and the credentials, signs and connects; what lies between is an ordinary HTTP request.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote
+
+from botocore import UNSIGNED
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
+
+from pipeline.contract.errors import FetchError
+from pipeline.storage.read_ahead import THREADS
+from pipeline.storage.retry import PassingError
+from pipeline.storage.s3.access import CONNECT_SECONDS, Access, access
+
+_DEFAULT_REGION = "us-east-1"
+_BUSY = ("SlowDown", "Throttling", "RequestLimitExceeded", "TooManyRequests", "BandwidthLimit")
+_BAD_CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+                    "RequestTimeTooSkewed")  # fmt: skip
+_DENIED = ("AccessDenied", "AllAccessDisabled", *_BAD_CREDENTIALS)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """Where a bucket is."""
+
+    url: str
+    """What a quoted key is appended to."""
+    region: str
+    http: URLLib3Session
+
+
+class S3Object:
+    """An object, which may be read in pieces as long as it stays the same."""
+
+    def __init__(self, path: str) -> None:
+        self.bucket, _, self.key = path.partition("/")
+        self._etag: str | None = None
+
+    def open(self, start: int = 0, stop: int | None = None) -> Body:
+        """Its bytes from ``start`` on, before ``stop`` if that is given.
+
+        Raises:
+            FetchError: with the code that says what S3 answered; a PassingError where another try
+                may help.
+        """
+        headers = {}
+        if start or stop is not None:
+            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+        response = self._request("GET", headers)
+        self._check_version(response)
+        if headers and response.status_code != 206:
+            response.raw.close()
+            raise FetchError("storage_error", "the server cannot send a part of an object")
+        return Body(response)
+
+    def size(self) -> int:
+        """In bytes."""
+        response = self._request("HEAD", {})
+        self._check_version(response)
+        return int(response.headers["Content-Length"])
+
+    def _check_version(self, response: AWSResponse) -> None:
+        etag = response.headers.get("ETag")
+        if self._etag not in (None, etag):
+            response.raw.close()
+            raise FetchError("storage_error", "the object was replaced while it was read")
+        self._etag = etag
+
+    def _request(self, method: str, headers: dict[str, str]) -> AWSResponse:
+        response = _answer(self.bucket, method, quote(self.key, safe="/~"), headers)
+        if response.status_code >= 300:
+            raise _refusal(response)
+        return response
+
+
+class Body:
+    """What S3 sends, as a file that is read once, in order."""
+
+    def __init__(self, response: AWSResponse) -> None:
+        self._raw = response.raw
+        self.size = int(response.headers["Content-Length"])
+        self._left = self.size
+
+    def read(self, size: int | None = None) -> bytes:
+        data: bytes = self._raw.read(size)
+        self._left -= len(data)
+        if self._left and (size is None or not data):
+            raise PassingError("storage_error", f"the connection broke {self._left} bytes early")
+        return data
+
+    def close(self) -> None:
+        """The connection is used again if everything was read, and closed otherwise."""
+        self._raw.close()
+        self._raw.release_conn()
+
+
+class RangeFile:
+    """An object as a file that is read anywhere, each time by a request of its own."""
+
+    def __init__(self, path: str) -> None:
+        self._object = S3Object(path)
+        self._position = 0
+        self._size: int | None = None
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
+        self._position = offset + (base[whence] if whence in base else self._end())
+        return self._position
+
+    def read(self, size: int | None = None) -> bytes:
+        stop = self._end() if size is None else min(self._position + size, self._end())
+        if stop <= self._position:
+            return b""
+        body = self._object.open(self._position, stop)
+        try:
+            data = body.read()
+        finally:
+            body.close()
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        """Nothing is open between two reads."""
+
+    def _end(self) -> int:
+        if self._size is None:
+            self._size = self._object.size()
+        return self._size
+
+
+def refusal_of_credentials(bucket: str) -> str | None:
+    """What S3 has against the credentials themselves; None where that is not what it says.
+
+    Asks for a list of no objects, which may well be denied to credentials that are good.
+    """
+    try:
+        response = _answer(bucket, "GET", "?list-type=2&max-keys=0", {})
+    except BotoCoreError:  # no answer, which is another matter
+        return None
+    refusal = response.content.decode("utf-8", "replace") if response.status_code >= 300 else ""
+    is_refused = _element("Code", refusal).startswith(_BAD_CREDENTIALS)
+    return str(_refusal(response)) if is_refused else None
+
+
+def _answer(bucket: str, method: str, path: str, headers: dict[str, str]) -> AWSResponse:
+    """From the region that has the bucket; ``path`` is quoted."""
+    reach = access()
+    place = _locate(reach, bucket)
+    response = _send(reach, place, method, path, headers)
+    if response.status_code >= 300 and (region := _other_region(response, place)):
+        _regions[bucket] = region
+        response = _send(reach, _locate(reach, bucket), method, path, headers)
+    return response
+
+
+_regions: dict[str, str] = {}
+"""Of buckets that turned out to be elsewhere."""
+_lock = threading.Lock()
+
+
+def _locate(reach: Access, bucket: str) -> _Bucket:
+    region = _regions.get(bucket) or reach.region or _DEFAULT_REGION
+    with _lock:  # botocore's sessions make one client at a time
+        return _address(reach, bucket, region)
+
+
+@lru_cache(maxsize=256)
+def _address(reach: Access, bucket: str, region: str) -> _Bucket:
+    """botocore says where a bucket is by the URL that it would give for an object in it."""
+    client = reach.session.create_client(
+        "s3",
+        region_name=region,
+        endpoint_url=reach.endpoint,
+        config=Config(signature_version=UNSIGNED),
+    )
+    url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "x"})
+    server = "/".join(url.split("/")[:3])
+    return _Bucket(url.removesuffix("x"), region, _connections(reach, server))
+
+
+@lru_cache(maxsize=256)
+def _connections(reach: Access, server: str) -> URLLib3Session:
+    return URLLib3Session(
+        verify=reach.session.get_config_variable("ca_bundle") or True,
+        proxies=get_environ_proxies(server),
+        timeout=(CONNECT_SECONDS, reach.read_seconds),
+        max_pool_connections=THREADS,
+    )
+
+
+def _send(
+    reach: Access, bucket: _Bucket, method: str, path: str, headers: dict[str, str]
+) -> AWSResponse:
+    if reach.requester_pays:
+        headers = headers | {"x-amz-request-payer": "requester"}
+    request = AWSRequest(method=method, url=bucket.url + path, headers=headers, stream_output=True)
+    if reach.is_signed:
+        credentials = reach.credentials.get_frozen_credentials()
+        S3SigV4Auth(credentials, "s3", bucket.region).add_auth(request)
+    return bucket.http.send(request.prepare())
+
+
+def _other_region(response: AWSResponse, bucket: _Bucket) -> str | None:
+    """The region that a refusal points to, None if it is for another reason."""
+    named = re.search(rb"<Region>([\w-]+)</Region>", response.content)
+    region = response.headers.get("x-amz-bucket-region") or (named and named[1].decode())
+    return region if region != bucket.region else None
+
+
+def _refusal(response: AWSResponse) -> FetchError:
+    """What S3 says when it sends no object."""
+    status, content = response.status_code, response.content.decode("utf-8", "replace")
+    code, message = _element("Code", content), _element("Message", content)
+    text = " ".join(filter(None, [f"S3 answers {status}", code, f"({message})" if message else ""]))
+    if status == 404:
+        return FetchError("not_found", text)
+    if status in (429, 503) or code.startswith(_BUSY):
+        return PassingError("storage_error", text, is_busy=True)
+    if code == "InvalidObjectState":
+        return FetchError("storage_error", f"{text}: restore it from the archive first")
+    if status in (401, 403) or code.startswith(_DENIED):
+        return PassingError("access_denied", text)
+    if status in (408, 504) or code == "RequestTimeout":
+        return PassingError("timeout", text)
+    if status >= 500 or status == 409:
+        return PassingError("storage_error", text)
+    return FetchError("storage_error", text)
+
+
+def _element(name: str, content: str) -> str:
+    found = re.search(f"<{name}>([^<]*)</{name}>", content)
+    return found[1].strip() if found else ""

@@ -1,0 +1,277 @@
+"""Local disks and object stores behind one set of verbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import fsspec.config
+from fsspec.spec import AbstractFileSystem
+
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.storage.s3.access import access, is_signed_here, portable_settings
+
+_ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "AZURE_", "HF_", "RAY_DATA_")
+_ENVIRONMENT_NAMES = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+)
+
+# How backslashreplace writes the surrogate that stands for a byte of no UTF-8 name.
+_ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+
+_S3FS_TRIES = 2
+"""On top of botocore's; with s3fs' own five, a server that hangs would cost ten minutes."""
+
+
+@dataclass(frozen=True)
+class WorkerEnvironment:
+    """The storage settings of the driver, to be set on every worker.
+
+    Credentials never stand in a repr, a log line or the manifest; they travel only inside the
+    serialised task.
+    """
+
+    variables: Mapping[str, str] = field(repr=False)
+    fsspec_config: Mapping[str, dict[str, Any]] = field(repr=False, default_factory=dict)
+    """By protocol."""
+
+    @classmethod
+    def capture(cls) -> WorkerEnvironment:
+        """What the driver's environment, AWS profile and fsspec configuration say about storage."""
+        names = (
+            name
+            for name in os.environ
+            if name.startswith(_ENVIRONMENT_PREFIXES) or name.upper() in _ENVIRONMENT_NAMES
+        )
+        portable = portable_settings()
+        variables = portable | {name: os.environ[name] for name in names}
+        if "AWS_ACCESS_KEY_ID" in portable:
+            variables.pop("AWS_PROFILE", None)  # a worker that does not have it would stumble
+        config = deepcopy(fsspec.config.conf)
+        if (is_signed := is_signed_here()) is not None:  # no worker may think otherwise
+            config.setdefault("s3", {})["anon"] = not is_signed
+        return cls(variables, config)
+
+    def apply(self) -> None:
+        """Make this process see the storage as the driver does."""
+        os.environ.update(self.variables)
+        fsspec.config.conf.update(deepcopy(dict(self.fsspec_config)))
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """``(protocol, path)``; nothing is unescaped, local paths become absolute.
+
+    >>> split_uri("s3://bucket/a b#c.jpg")
+    ('s3', 'bucket/a b#c.jpg')
+    """
+    protocol, separator, path = uri.partition("://")
+    if not separator:
+        return "file", os.path.abspath(os.path.expanduser(uri))
+    if protocol in ("file", "local"):
+        return "file", os.path.abspath(path)
+    return {"s3a": "s3"}.get(protocol, protocol), path
+
+
+def join_uri(protocol: str, path: str) -> str:
+    """The inverse of :func:`split_uri`: local paths stand without a scheme."""
+    return path if protocol == "file" else f"{protocol}://{path}"
+
+
+def printable(path: str) -> str:
+    """A local path as valid Unicode: bytes that are no UTF-8 are escaped, as in ``caf\\udce9``."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def local_path(path: str) -> str:
+    """The inverse of :func:`printable`, if there is no file of the escaped name itself."""
+    if "\\udc" not in path or os.path.lexists(path):
+        return path
+    return _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), path)
+
+
+def filesystem(protocol: str) -> AbstractFileSystem:
+    """The fsspec filesystem of a protocol, configured by the environment alone.
+
+    Raises:
+        UsageError: fsspec does not know the protocol, or its package is not installed.
+    """
+    # Instances are cached by their options, so that a change of these is not missed.
+    options = access().s3fs_options() if protocol == "s3" else {}
+    try:
+        found = fsspec.filesystem(protocol, **options)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"cannot open {protocol}:// URIs: {one_line(error)}") from error
+    if protocol == "s3":
+        found.retries = _S3FS_TRIES
+    return found
+
+
+def _temporary(target: Path) -> Path:
+    """A name beside the target that nobody else uses and that ``Store.list`` leaves out."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """Return when the disk has it: a name that is given afterwards survives a power failure only
+    together with the content."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class Store:
+    """The output root. Names are relative to it, with forward slashes.
+
+    Every write is atomic: on local disks a temporary name, fsync and rename; on object stores a
+    single PUT, which shows only when it is whole.
+    """
+
+    uri: str
+
+    @property
+    def protocol(self) -> str:
+        return split_uri(self.uri)[0]
+
+    @property
+    def fs(self) -> AbstractFileSystem:
+        return filesystem(self.protocol)
+
+    @property
+    def is_local(self) -> bool:
+        return self.protocol == "file"
+
+    def path(self, name: str = "") -> str:
+        """The path of ``name`` as its filesystem knows it."""
+        stripped = split_uri(self.uri)[1] if self.is_local else self.fs._strip_protocol(self.uri)
+        root = str(stripped).rstrip("/")
+        return f"{root}/{name}" if name else root
+
+    def locate(self, name: str) -> str:
+        """The URI of ``name``, as a person would type it."""
+        protocol, root = split_uri(self.uri)
+        return f"{join_uri(protocol, root.rstrip('/'))}/{name}"
+
+    def exists(self, name: str) -> bool:
+        return bool(self.fs.exists(self.path(name)))
+
+    def list(self, prefix: str) -> dict[str, int]:
+        """Names below ``prefix``, recursively, with their sizes in bytes, in order of name."""
+        try:
+            found = self.fs.find(self.path(prefix), detail=True)
+        except FileNotFoundError:
+            return {}
+        start = len(self.path()) + 1
+        # Some object stores show a prefix for a moment after the last delete below it.
+        files = {path: info for path, info in found.items() if info["type"] == "file"}
+        sizes = {path[start:]: int(info["size"] or 0) for path, info in files.items()}
+        return {name: sizes[name] for name in sorted(sizes) if not name.endswith((".tmp", "/"))}
+
+    def read_bytes(self, name: str) -> bytes:
+        data: bytes = self.fs.cat_file(self.path(name))
+        return data
+
+    def read_json(self, name: str) -> Any:
+        """The parsed file, or None when there is none."""
+        try:
+            return json.loads(self.read_bytes(name))
+        except FileNotFoundError:
+            return None
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        if not self.is_local:
+            self.fs.pipe_file(self.path(name), data)
+            return
+        target = Path(self.path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(target)
+        _write_through(temporary, data)
+        temporary.replace(target)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, self.json_bytes(value))
+
+    @staticmethod
+    def json_bytes(value: Any) -> bytes:
+        return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write a file that does not exist yet, or leave the one that does. Some object stores
+        overwrite all the same: read back who won."""
+        if self.is_local:
+            self._link(Path(self.path(name)), data)
+            return
+        try:
+            self.fs.pipe_file(self.path(name), data, mode="create")
+        except FileExistsError:
+            return
+        except OSError as error:  # s3fs knows only some spellings of 412 Precondition Failed
+            response = getattr(error.__cause__, "response", {})
+            if response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (409, 412):
+                raise
+
+    @staticmethod
+    def _link(target: Path, data: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(target)
+        _write_through(temporary, data)
+        try:
+            target.hardlink_to(temporary)
+        except FileExistsError:
+            return
+        finally:
+            temporary.unlink()
+
+    def move(self, source: str, target: str) -> None:
+        """Move a file or a directory. A local directory moves in one step; objects one by one,
+        so that after an interruption the same call finishes the move."""
+        if self.is_local:
+            self._rename(Path(self.path(source)), Path(self.path(target)))
+            return
+        for name in self.list(source):
+            self.fs.copy(self.path(name), self.path(target + name[len(source) :]))
+            self.fs.rm_file(self.path(name))
+
+    @staticmethod
+    def _rename(source: Path, target: Path) -> None:
+        if not source.exists() and target.exists():
+            return  # an earlier attempt has moved it
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+
+    def remove(self, prefix: str) -> None:
+        """Remove a file or everything below a directory; nothing there is no error."""
+        if not self.is_local:
+            for name in self.list(prefix):
+                self.fs.rm_file(self.path(name))
+            return
+        path = Path(self.path(prefix))
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    def children(self, prefix: str) -> Iterator[str]:
+        """The last components of what lies directly below ``prefix``, in order of name."""
+        try:
+            entries = self.fs.ls(self.path(prefix), detail=False)
+        except FileNotFoundError:
+            return
+        for entry in sorted(entries):
+            name = entry.rstrip("/").rsplit("/", 1)[-1]
+            if name != self.path(prefix).rsplit("/", 1)[-1]:
+                yield name

@@ -1,0 +1,94 @@
+"""The nightly's YAML file: what it says becomes a spec, what it says wrongly becomes one line."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.contract.config import read_config, spec_from_config
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import (
+    ComputeSpec,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    PolicySpec,
+    RunSpec,
+)
+from tests.support.samples import REPOSITORY
+
+
+def minimal(**sections: Any) -> dict[str, Any]:
+    whole: dict[str, Any] = {
+        "inputs": {"uris": ["s3://a", "/b"]},
+        "model": {"source": "m"},
+        "output": {"uri": "o", "top_k": 3},
+    }
+    for name, section in sections.items():
+        whole[name] = whole.get(name, {}) | section
+    return whole
+
+
+def test_the_file_is_the_tree_of_the_spec() -> None:
+    content = minimal(
+        output={"thresholds": {"cat": 0.3, "*": 0.6}},
+        compute={"num_gpus": 0.5},
+        policy={"retry_failed": ["timeout"], "deadline": "5:30"},
+    )
+    assert spec_from_config(content, "c.yaml") == RunSpec(
+        inputs=InputSpec(uris=("s3://a", "/b")),
+        model=ModelSpec(source="m"),
+        output=OutputSpec(uri="o", top_k=3, thresholds={"cat": 0.3, "*": 0.6}),
+        compute=ComputeSpec(num_gpus=0.5),
+        policy=PolicySpec(retry_failed=("timeout",), deadline="5:30"),
+    )
+
+
+def test_the_example_for_a_cluster_is_valid() -> None:
+    path = REPOSITORY / "jobs" / "deploy" / "nightly.yaml"
+    assert spec_from_config(read_config(path), str(path)).policy.deadline == "05:30"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            minimal(policy={"dead_line": "1:00"}),
+            "no field policy.dead_line; did you mean policy.dea",
+        ),
+        (minimal(sources={"x": 1}), "no field sources; known: inputs, model, output, compute"),
+        (minimal(output={"top_k": "many"}), "output.top_k: Input should be a valid integer"),
+        (minimal(output={"pooling": "max"}), "'cls_norm', 'cls' or 'mean', not 'max'"),
+        (minimal(policy={"deadline": "25:00"}), "deadline is '25:00'; it is a time of day, HH:MM"),
+        (minimal(policy={"max_failure_rate": 3}), "max_failure_rate is 3.0; it is a share, 0 to 1"),
+        ({"inputs": {"uris": ["x"]}, "model": {"source": "m"}}, "output: Field required"),
+    ],
+)
+def test_messages_name_the_field_and_what_is_accepted(
+    content: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        spec_from_config(content, "c.yaml")
+    assert str(caught.value).startswith("c.yaml: ")
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["a: [", "- x", "", "\xff"])
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match=re.escape(str(path))):
+        read_config(path)
+    with pytest.raises(UsageError, match="cannot read"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_the_deadline_is_the_next_time_that_the_clock_shows_it() -> None:
+    noon = datetime(2026, 3, 1, 12, 0).timestamp()
+    assert PolicySpec(deadline="12:30").stop_at(noon) == noon + 1800
+    assert PolicySpec(deadline="11:30").stop_at(noon) == noon + 23.5 * 3600
+    assert PolicySpec(deadline="12:30", max_seconds=60).stop_at(noon) == noon + 60
+    assert PolicySpec().stop_at(noon) is None

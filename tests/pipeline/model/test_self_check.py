@@ -1,0 +1,102 @@
+"""The actors' self-check: what is intact passes, what is not ends the run before it reads."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from cvt import CvtForImageClassification, CvtImageProcessor
+from pipeline.contract.errors import RunError
+from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, Pooling, RunSpec
+from pipeline.model.self_check import MAX_DEVIATION, GoldenBatch
+from pipeline.runs.run import run
+from pipeline.stages.infer import DTYPES
+from tests.support.fault_proxy import FaultProxy
+from tests.support.samples import write_checkpoint, write_images
+from tests.support.seaweedfs import Bucket
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def load(checkpoint: Path) -> tuple[CvtForImageClassification, CvtImageProcessor]:
+    model = CvtForImageClassification.from_pretrained(checkpoint)
+    return model, CvtImageProcessor.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("pooling", ["cls_norm", "cls", "mean"])
+def test_an_intact_network_passes_by_far(checkpoint: Path, dtype: Any, pooling: Any) -> None:
+    model, processor = load(checkpoint)
+    golden = GoldenBatch.compute(model, processor, pooling)
+    fast = model.optimize(dtype=DTYPES[dtype], pooling=pooling)
+    with torch.inference_mode():
+        out = fast(processor.normalize(golden.pixels).to(DTYPES[dtype]))
+    found = out.logits.numpy(), out.embedding.numpy()
+    assert max(golden.deviations(*found).values()) < MAX_DEVIATION[dtype] / 3
+    golden.check(*found, dtype, "here")
+
+
+@pytest.mark.parametrize("dtype", list(MAX_DEVIATION))
+def test_another_weight_file_or_broken_numbers_do_not_pass(
+    tmp_path: Path, checkpoint: Path, dtype: str
+) -> None:
+    model, processor = load(checkpoint)
+    golden = GoldenBatch.compute(model, processor, "cls_norm")
+    other, _ = load(write_checkpoint(tmp_path, seed=1))
+    with torch.inference_mode():
+        out = other(processor.normalize(golden.pixels))
+    for name, found in {
+        "embeddings": (golden.logits, out.embedding.numpy()),
+        "logits": (out.logits.numpy(), golden.embedding),
+    }.items():
+        with pytest.raises(RuntimeError, match=rf"failed on a GPU: {name} in {dtype} deviate"):
+            golden.check(*found, dtype, "a GPU")
+    with pytest.raises(RuntimeError, match="deviate by inf"):
+        golden.check(golden.logits, np.full_like(golden.embedding, np.nan), dtype, "a GPU")
+
+
+def test_logits_near_zero_are_no_deviation(checkpoint: Path) -> None:
+    """A head whose bias takes the numbers away leaves their rounding alone."""
+    model, processor = load(checkpoint)
+    logits = GoldenBatch.compute(model, processor, "cls_norm").logits
+    with torch.no_grad():
+        cast(Any, model.head).bias -= torch.from_numpy(logits[0])
+    golden = GoldenBatch.compute(model, processor, "cls_norm")
+    assert np.abs(golden.logits[0]).max() < 1e-6
+    golden.check(golden.logits + 1e-6, golden.embedding, "float32", "here")
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_an_actor_that_computes_something_else_ends_the_run_before_the_bucket_is_touched(
+    tmp_path: Path,
+    checkpoint: Path,
+    s3_bucket: Bucket,
+    fault_proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_images(tmp_path / "in", 5)
+    s3_bucket.put_tree(tmp_path / "in", "photos/")
+    compute = GoldenBatch.compute
+
+    def of_another_model(
+        model: CvtForImageClassification, processor: CvtImageProcessor, pooling: Pooling
+    ) -> GoldenBatch:
+        golden = compute(model, processor, pooling)
+        return replace(golden, embedding=-golden.embedding)
+
+    monkeypatch.setattr(GoldenBatch, "compute", of_another_model)
+    spec = RunSpec(
+        inputs=InputSpec(uris=(f"{s3_bucket.uri}/photos",)),
+        model=ModelSpec(source=str(checkpoint)),
+        output=OutputSpec(uri=str(tmp_path / "out"), embeddings=True),
+    )
+    with pytest.raises(RunError, match="self-check failed on the CPU") as caught:
+        run(spec)
+    assert "\n" not in str(caught.value)
+    assert fault_proxy.count("GET", path=".*/photos/.+") == 0

@@ -1,0 +1,254 @@
+"""What a new run may stand beside: closed runs of the same identity, open runs of its own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.model.loaded import LoadedModel
+from pipeline.output.history import History, check_open_run
+from pipeline.output.open_run import OpenRun, Part, PartFooter, write_table
+from pipeline.output.publish import close, merge
+from pipeline.runs.run import run
+from pipeline.sources.inventory import inventory
+from pipeline.storage.store import Store
+from tests.support.samples import write_checkpoint
+from tests.support.world import Row, table_of
+
+IDENTITY = {"fingerprint": "f1", "top_k": 5, "preprocessing": {"size": 224, "crop_pct": 0.875}}
+
+OLD = IDENTITY | {"fingerprint": "f0"}
+
+
+def closed(
+    store: Store,
+    run_id: str,
+    rows: list[Row],
+    *,
+    full: bool = False,
+    identity: dict[str, Any] = IDENTITY,
+    inputs: tuple[str, ...] = (),
+) -> None:
+    """A published run; nothing was computed for it."""
+    open_run = OpenRun(store, run_id, {})
+    open_run.save()
+    if rows:
+        write_table(store, open_run.part_name(0), table_of(rows))
+        open_run.parts.append(Part(open_run.part_name(0), len(rows), PartFooter()))
+    tally = merge(open_run, {}, None)
+    manifest = {
+        "run_id": run_id,
+        "identity": identity,
+        "spec": {"policy": {"full": full}, "inputs": {"uris": list(inputs)}},
+        "files": tally.files,
+        "counts": {"listed": len(rows), "ok": tally.ok, "failed": tally.failed, "skipped": 0},
+        "finished": "2026-01-01T00:00:00Z",
+        "timings": {},
+        "failures": {},
+        "labels": {},
+    }
+    close(open_run, manifest, "")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "vanished"),
+    [
+        (["/lists/a.txt"], ["/photos/1.jpg", "s3://b/x.jpg"]),
+        (["/photos"], ["/photos/1.jpg"]),
+        (["s3://b/*.jpg"], ["s3://b/x.jpg"]),
+        (["/lists/a.txt", "/photos"], ["/photos/1.jpg"]),
+        (["/other"], []),
+    ],
+)
+def test_vanished_of_these_inputs(
+    local_store: Store, inputs: list[str], vanished: list[str]
+) -> None:
+    """A list names images anywhere: what a run over the same list had, came from it."""
+    rows = [Row("/photos/1.jpg", "A"), Row("s3://b/x.jpg", "A"), Row("/photos/2.jpg", "A")]
+    closed(local_store, "1", rows, inputs=("/lists/a.txt",))
+    history = History.load(local_store)
+    ledger = history.ledger()
+    ledger.images.match(pa.chunked_array([["/photos/2.jpg"]]), pa.chunked_array([["A"]]))
+    assert history.vanished(ledger.vanished(), inputs) == vanished
+
+
+class TestLiveRuns:
+    def test_none(self, store: Store) -> None:
+        history = History.load(store)
+        assert history.runs == ()
+        assert len(history.ledger()) == 0
+        history.check(IDENTITY)
+
+    def test_newest_first(self, store: Store) -> None:
+        for number in (2, 1, 3):
+            closed(store, f"2026010{number}", [Row(f"{number}.jpg", "A")])
+        history = History.load(store)
+        assert [r.run_id for r in history.runs] == ["20260103", "20260102", "20260101"]
+        assert len(history.ledger()) == 3
+
+    def test_full_run_supersedes_what_was_before(self, local_store: Store) -> None:
+        closed(local_store, "1", [Row("a.jpg", "A")], identity=OLD)
+        closed(local_store, "2", [Row("a.jpg", "A")], full=True)
+        closed(local_store, "3", [Row("b.jpg", "A")])
+        history = History.load(local_store)
+        assert [r.run_id for r in history.runs] == ["3", "2"]
+        history.check(IDENTITY)
+
+    def test_newest_row_of_a_uri_counts(self, local_store: Store) -> None:
+        closed(local_store, "1", [Row("a.jpg", "A", "timeout")])
+        closed(local_store, "2", [Row("a.jpg", "B")])
+        ledger = History.load(local_store).ledger()
+        assert len(ledger) == 1
+        assert not ledger.images.failures.any()
+
+    def test_run_without_a_manifest_does_not_count(self, local_store: Store) -> None:
+        """A publication that broke off before it: another will finish it."""
+        closed(local_store, "1", [Row("a.jpg", "A")])
+        local_store.write_bytes("runs/2/report.html", b"")
+        assert [r.run_id for r in History.load(local_store).runs] == ["1"]
+
+
+class TestIdentity:
+    def test_refusal_shows_both_sides_and_the_way_out(self, local_store: Store) -> None:
+        closed(local_store, "1", [], identity=OLD | {"preprocessing": {"size": 384}})
+        with pytest.raises(UsageError) as refusal:
+            History.load(local_store).check(IDENTITY)
+        message = str(refusal.value)
+        assert "fingerprint: f0 -> f1" in message
+        assert "preprocessing.size: 384 -> 224" in message
+        assert "preprocessing.crop_pct: None -> 0.875" in message
+        assert "top_k" not in message
+        assert "closed run 1" in message
+        assert "--full" in message
+        assert "--allow-mixed" in message
+        assert "\n" not in message
+
+    def test_every_live_run_is_looked_at(self, local_store: Store) -> None:
+        closed(local_store, "1", [], identity=OLD)
+        closed(local_store, "2", [])
+        with pytest.raises(UsageError, match="closed run 1"):
+            History.load(local_store).check(IDENTITY)
+
+    @pytest.mark.parametrize(
+        ("ours", "inputs", "named"),
+        [
+            (IDENTITY | {"top_k": 1}, {"uris": ["in"]}, "top_k: 5 -> 1"),
+            (IDENTITY, {"uris": ["in", "more"]}, "inputs.uris: ['in'] -> ['in', 'more']"),
+        ],
+        ids=["settings", "inputs"],
+    )
+    def test_open_run_is_finished_by_its_own_command(
+        self, local_store: Store, ours: dict[str, Any], inputs: dict[str, Any], named: str
+    ) -> None:
+        record = {"identity": IDENTITY, "inputs": {"uris": ["in"]}}
+        open_run = OpenRun.begin(local_store, record)
+        check_open_run(open_run, IDENTITY, {"uris": ["in"]})
+        with pytest.raises(UsageError) as refusal:
+            check_open_run(open_run, ours, inputs)
+        message = str(refusal.value)
+        assert named in message
+        assert open_run.run_id in message
+        assert "--discard-open-run" in message
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+SpecOf = Callable[..., RunSpec]
+
+
+class TestCommand:
+    """What the job does with it. Nothing is new in these runs, so nothing starts Ray."""
+
+    @pytest.fixture
+    def spec(self, tmp_path: Path, checkpoint: Path) -> SpecOf:
+        (tmp_path / "in").mkdir()
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / "in" / name).write_bytes(b"never read")
+
+        def make(*, top_k: int = 3, **policy: Any) -> RunSpec:
+            return RunSpec(
+                inputs=InputSpec(uris=(str(tmp_path / "in"),)),
+                model=ModelSpec(source=str(checkpoint)),
+                output=OutputSpec(uri=str(tmp_path / "out"), top_k=top_k),
+                policy=PolicySpec(**policy),
+            )
+
+        return make
+
+    def finish_all(self, spec: RunSpec) -> Store:
+        """An output in which a closed run has every listed image."""
+        store = Store(spec.output.uri)
+        listed = [row for table in inventory(spec.inputs) for row in table.to_pylist()]
+        rows = [Row(row["uri"], row["source_version"]) for row in listed]
+        closed(store, "20260101T000000Z-1", rows, identity=LoadedModel.load(spec).identity)
+        return store
+
+    def test_same_command_finds_nothing_new(self, spec: SpecOf) -> None:
+        store = self.finish_all(spec())
+        result = run(spec())
+        assert result.counts == {"listed": 2, "ok": 0, "failed": 0, "skipped": 2}
+        assert result.exit_code == 0
+        assert len(store.list("data")) == 1
+        assert len(list(store.children("runs"))) == 2
+        assert store.read_json("latest.json")["run_id"] == result.run_id
+        assert not store.list("_open")
+
+    def test_other_settings_are_refused_and_leave_no_trace(self, spec: SpecOf) -> None:
+        store = self.finish_all(spec())
+        before = store.list("")
+        with pytest.raises(UsageError, match="top_k: 3 -> 2") as refusal:
+            run(spec(top_k=2))
+        assert int(refusal.value.exit_code) == 2
+        assert store.list("") == before
+
+    def test_other_settings_are_allowed_when_asked(self, spec: SpecOf) -> None:
+        self.finish_all(spec())
+        assert run(spec(top_k=2, allow_mixed=True)).counts["skipped"] == 2
+
+    def test_open_run_of_other_settings_is_refused_until_discarded(self, spec: SpecOf) -> None:
+        store = self.finish_all(spec())
+        identity = LoadedModel.load(spec(top_k=2)).identity
+        inputs = {"uris": list(spec().inputs.uris), "format": "auto"}
+        record = {"identity": identity, "inputs": inputs, "attempts": 1, "full": False}
+        open_run = OpenRun.begin(store, record | {"started": ""})
+        write_table(store, open_run.part_name(0), PartFooter().attach(table_of([Row("a", "A")])))
+        policies: list[dict[str, bool]] = [{}, {"full": True}, {"allow_mixed": True}]
+        for policy in policies:
+            with pytest.raises(UsageError, match=r"top_k: 2 -> 3.*--discard-open-run"):
+                run(spec(**policy))
+        assert store.exists(f"{open_run.directory}/open.json")
+
+        result = run(spec(discard_open_run=True))
+        assert result.run_id != open_run.run_id
+        assert not store.list("_open")
+
+    def test_open_run_without_rows_binds_nobody(self, spec: SpecOf) -> None:
+        store = self.finish_all(spec())
+        record = {"identity": OLD, "inputs": {"uris": ["elsewhere"]}, "attempts": 1, "full": False}
+        open_run = OpenRun.begin(store, record)
+        assert run(spec()).run_id != open_run.run_id
+        assert not store.list("_open")
+
+    @pytest.mark.parametrize("wrong", ["gone", ""], ids=["missing", "empty"])
+    def test_wrong_input_leaves_no_open_run(self, spec: SpecOf, tmp_path: Path, wrong: str) -> None:
+        """The first INPUT is fine; the right command afterwards must not find a run of this one."""
+        (tmp_path / "empty").mkdir()
+        uris = (*spec().inputs.uris, str(tmp_path / (wrong or "empty")))
+        with pytest.raises(UsageError):
+            run(replace(spec(), inputs=InputSpec(uris=uris)))
+        assert not (tmp_path / "out").exists()
+
+    def test_missing_data_file_is_named_with_the_way_out(self, spec: SpecOf) -> None:
+        store = self.finish_all(spec())
+        (name,) = store.list("data")
+        store.remove(name)
+        with pytest.raises(UsageError, match=r"20260101T000000Z-1.*part-00000\.parquet.*--full"):
+            run(spec())

@@ -1,0 +1,122 @@
+"""Hashes and what is looked up by them."""
+
+import random
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+
+from pipeline.output.ledger import HashIndex, Ledger, hash_strings, shard_of
+from tests.support.samples import REPOSITORY
+from tests.support.world import Row, table_of
+
+NAMES = ["", "a", "A", "a ", "ü", "u\u0308", "日本", "a\0b", "x" * 10_000, "s3://b/k#1"]
+
+
+def test_hashes_do_not_depend_on_chunks_or_neighbours() -> None:
+    whole = hash_strings(pa.chunked_array([NAMES]))
+    single = hash_strings(pa.chunked_array([[name] for name in NAMES]))
+    sliced = hash_strings(pa.chunked_array([["x", *NAMES]]).slice(1))
+    np.testing.assert_array_equal(whole, single)
+    np.testing.assert_array_equal(whole, sliced)
+    assert len(set(whole.tolist())) == len(NAMES)
+
+
+def test_no_strings_no_hashes() -> None:
+    assert hash_strings(pa.chunked_array([], pa.string())).dtype == np.uint64
+    assert len(hash_strings(pa.chunked_array([[]], pa.string()))) == 0
+
+
+def test_nothing_hashes_like_the_empty_string() -> None:
+    nothing, empty = hash_strings(pa.chunked_array([[None, ""]]))
+    assert nothing == empty
+
+
+def test_hashes_are_the_same_on_every_worker() -> None:
+    """An index that the driver makes is looked up in by tasks on other machines."""
+    script = (
+        "import pyarrow as pa; from pipeline.output.ledger import hash_strings; "
+        f"print(hash_strings(pa.chunked_array([{NAMES!r}])).tolist())"
+    )
+    command = [sys.executable, "-c", script]
+    other = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60, cwd=REPOSITORY
+    )
+    assert other.stdout.strip() == str(hash_strings(pa.chunked_array([NAMES])).tolist())
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 1000])
+def test_index_finds_what_is_there(size: int) -> None:
+    draw = random.Random(size)
+    keys = [draw.randrange(2**64) for _ in range(size)] + [0, 2**64 - 1][: size % 3]
+    index = HashIndex(np.unique(np.array(keys, np.uint64)))
+    asked = [*keys, *(draw.randrange(2**64) for _ in range(50)), 0, 2**64 - 1]
+    found, at = index.find(np.array(asked, np.uint64))
+    assert found.tolist() == [key in set(keys) for key in asked]
+    np.testing.assert_array_equal(index.keys[at[found]], np.array(asked, np.uint64)[found])
+
+
+@pytest.mark.parametrize(
+    ("uri", "shard"),
+    [
+        ("s3://b/a.jpg", None),
+        ("s3://b/dir.tar/a.jpg", None),
+        ("s3://b/a.tar.jpg", None),
+        ("s3://b/a.star", None),
+        ("s3://b/x.tar", "s3://b/x.tar"),
+        ("s3://b/x.tar#a.jpg", "s3://b/x.tar"),
+        ("s3://b/x.tar#d/a b#c.jpg", "s3://b/x.tar"),
+        ("s3://b/x.tar#a.jpg#2", "s3://b/x.tar"),
+        ("/d/x.tar.gz#a.jpg", "/d/x.tar.gz"),
+        ("/d/X.TGZ#a.jpg", "/d/X.TGZ"),
+        ("/d/new\nline.tar#a\n.jpg", "/d/new\nline.tar"),
+        ("/d#e/x.tar#a.jpg", "/d#e/x.tar"),
+        ("/d.tar/x.tar#a.jpg", "/d.tar/x.tar"),
+    ],
+)
+def test_shard_of_a_row(uri: str, shard: str | None) -> None:
+    assert shard_of(pa.chunked_array([[uri]])).to_pylist() == [shard]
+
+
+def test_ledger_of_nothing() -> None:
+    ledger = Ledger.from_tables([])
+    assert len(ledger) == 0
+    matches = ledger.images.match(pa.chunked_array([["a"]]), pa.chunked_array([["A"]]))
+    assert not matches.known.any()
+    assert matches.rows.tolist() == [0]
+    assert matches.failures.shape == (1, 0)
+    assert len(ledger.vanished().keys) == 0
+
+
+def test_rows_without_a_version_are_compared_like_others() -> None:
+    ledger = Ledger.from_tables([table_of([Row("a", "")])])
+    uris = pa.chunked_array([["a", "a"]])
+    matches = ledger.images.match(uris, pa.chunked_array([[None, "B"]], pa.string()))
+    assert matches.same.tolist() == [True, False]
+
+
+@pytest.mark.slow
+def test_million_rows_keep_50_bytes_each() -> None:
+    count, size = 1_000_000, 100_000
+    tables = (
+        table_of([]).from_pydict(
+            {
+                "uri": [f"s3://bucket/{n:09d}.jpg" for n in range(start, start + size)],
+                "source_version": [str(n) for n in range(start, start + size)],
+                "status": ["ok"] * size,
+                "error_code": pa.nulls(size, pa.string()),
+            }
+        )
+        for start in range(0, count, size)
+    )
+    ledger = Ledger.from_tables(tables)
+    assert len(ledger) == count
+    arrays: list[npt.NDArray[Any]] = [
+        ledger.shard_at, ledger.images.index.keys, ledger.images.versions, ledger.images.rows,
+        ledger.images.slots, ledger.images.seen, ledger.images.current,
+    ]  # fmt: skip
+    assert sum(array.nbytes for array in arrays) <= 50 * count

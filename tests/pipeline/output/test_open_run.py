@@ -1,0 +1,210 @@
+"""The open run: which parts belong to it after any sequence of attempts, and how it is left."""
+
+import threading
+import time
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import pipeline.output.open_run
+from pipeline.output.open_run import (
+    OpenRun,
+    Part,
+    PartFooter,
+    read_columns,
+    read_table,
+    write_table,
+)
+from pipeline.plan.diff import Plan
+from pipeline.storage.store import Store
+from tests.support.world import Row, World, listing_of, table_of
+
+IMAGES = {f"{n}.jpg": "A" for n in range(6)}
+
+
+def commit(run: OpenRun, task: int, rows: Iterable[Row], footer: PartFooter | None = None) -> Part:
+    """What a write task does; a task of a killed attempt does so at any later time."""
+    table = (footer or PartFooter()).attach(table_of(rows))
+    write_table(run.store, run.part_name(task), table)
+    return Part(run.part_name(task), len(table), footer or PartFooter())
+
+
+def rows(*names: str, version: str = "A") -> list[Row]:
+    return [Row(name, version) for name in names]
+
+
+def attempt(store: Store) -> OpenRun:
+    """What every start of the same command does."""
+    run = OpenRun.find(store)
+    if run is None:
+        return OpenRun.begin(store, {})
+    run.save()
+    return run
+
+
+def plan_of(listing: dict[str, str], run: OpenRun) -> Plan:
+    plan = Plan(World().ledger(), run)
+    plan.survey(listing_of(listing))
+    run.drop_stale(plan.staged)
+    return plan
+
+
+def uris(run: OpenRun) -> list[str]:
+    found: list[str] = []
+    for part in run.parts:
+        found += read_table(run.store, part.name)["uri"].to_pylist()
+    return sorted(found)
+
+
+def test_next_attempt_takes_over_what_was_committed(store: Store) -> None:
+    first = attempt(store)
+    commit(first, 0, rows("0.jpg", "1.jpg"))
+    second = attempt(store)
+    assert second.run_id == first.run_id
+    assert uris(second) == ["0.jpg", "1.jpg"]
+    commit(second, 0, rows("2.jpg"))
+    third = attempt(store)
+    assert uris(third) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert len({first.attempt, second.attempt, third.attempt}) == 3
+
+
+def test_retried_write_task_replaces_its_own_part(store: Store) -> None:
+    run = attempt(store)
+    commit(run, 3, rows("0.jpg"))
+    commit(run, 3, rows("0.jpg", "1.jpg"))
+    assert uris(attempt(store)) == ["0.jpg", "1.jpg"]
+
+
+def test_part_of_a_late_worker_never_counts(store: Store) -> None:
+    """The driver is killed; one of its workers still commits, when the next attempt is at work."""
+    first = attempt(store)
+    commit(first, 0, rows("0.jpg"))
+    second = attempt(store)
+    commit(first, 1, rows("1.jpg", "2.jpg"))  # late
+    commit(second, 0, rows("1.jpg"))
+    commit(second, 1, rows("2.jpg"))
+    assert uris(second) == ["0.jpg"]
+    third = attempt(store)
+    assert uris(third) == ["0.jpg", "1.jpg", "2.jpg"]
+    commit(first, 2, rows("0.jpg"))  # very late
+    commit(second, 2, rows("2.jpg"))
+    assert uris(attempt(store)) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_half_written_files_are_ignored(local_store: Store) -> None:
+    run = attempt(local_store)
+    good = commit(run, 0, rows("0.jpg"))
+    whole = local_store.read_bytes(good.name)
+    directory = f"{run.directory}/parts"
+    # What a kill leaves, and what a disk may leave that lied about fsync.
+    local_store.write_bytes(f"{directory}/.{run.attempt}-000001.parquet.77.tmp", whole[:100])
+    for task, size in enumerate((0, 3, len(whole) // 2, len(whole) - 1), start=2):
+        local_store.write_bytes(run.part_name(task), whole[:size])
+    again = attempt(local_store)
+    assert [part.name for part in again.parts] == [good.name]
+    plan = plan_of(IMAGES, again)
+    assert (plan.counts.finished, plan.counts.new) == (1, 5)
+
+
+def test_rows_of_files_that_changed_between_attempts_are_dropped(store: Store) -> None:
+    first = attempt(store)
+    commit(first, 0, rows("0.jpg", "1.jpg"))
+    commit(first, 1, rows("2.jpg"))
+    second = attempt(store)
+    listing = IMAGES | {"1.jpg": "B", "2.jpg": "B"}
+    plan = plan_of(listing, second)
+    assert (plan.counts.finished, plan.counts.new) == (1, 5)
+    assert uris(second) == ["0.jpg"]
+    commit(second, 0, rows("1.jpg", version="B"))
+    third = attempt(store)
+    plan = plan_of(listing, third)
+    assert (plan.counts.finished, plan.counts.new) == (2, 4)
+    assert uris(third) == ["0.jpg", "1.jpg"]
+
+
+def test_thumbnails_of_dropped_rows_go_with_them(local_store: Store) -> None:
+    shots = [{"uri": name, "label": "x", "jpeg": ""} for name in ("0.jpg", "1.jpg")]
+    commit(attempt(local_store), 0, rows("0.jpg", "1.jpg"), PartFooter(thumbnails=shots))
+    second = attempt(local_store)
+    plan_of({"0.jpg": "A", "1.jpg": "B"}, second)
+    for run in (second, attempt(local_store)):
+        assert [part.footer.thumbnails for part in run.parts] == [shots[:1]]
+
+
+def test_footer_travels_inside_the_part(local_store: Store) -> None:
+    footer = PartFooter({"é.tar": 3}, [{"uri": "a", "label": None, "jpeg": "eA=="}])
+    part = commit(attempt(local_store), 0, rows("0.jpg"), footer)
+    (found,) = attempt(local_store).parts
+    assert found == part
+    metadata = pq.read_schema(local_store.path(part.name)).metadata
+    assert PartFooter.of(pa.schema([], metadata=metadata)) == footer
+
+
+class TestDiscard:
+    def test_nothing_is_left(self, store: Store) -> None:
+        run = attempt(store)
+        commit(run, 0, rows("0.jpg"))
+        run.discard()
+        assert OpenRun.find(store) is None
+        assert store.list("") == {}
+
+    def test_interrupted_at_any_point_it_is_no_open_run_any_more(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Or the next attempt would take up a run of which some parts are already gone."""
+        run = attempt(store)
+        commit(run, 0, rows("0.jpg"))
+        remove, calls = Store.remove, iter(range(2))
+
+        def fail_second(self: Store, name: str) -> None:
+            if next(calls) == 1:
+                raise OSError("killed")
+            remove(self, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "remove", fail_second)
+            with pytest.raises(OSError, match="killed"):
+                run.discard()
+        assert store.list("")
+        assert OpenRun.find(store) is None
+        assert store.list("")  # whoever only looks changes nothing
+        new = OpenRun.begin(store, {})
+        assert list(store.list("")) == [f"{new.directory}/open.json"]
+
+
+def test_two_runs_are_told_apart_by_time(local_store: Store) -> None:
+    first = pipeline.output.open_run.new_run_id()
+    time.sleep(0.001)
+    assert pipeline.output.open_run.new_run_id() > first
+
+
+class TestReadColumns:
+    def test_order_and_columns(self, store: Store) -> None:
+        names = [f"{n}.parquet" for n in range(40)]
+        for name in names:
+            write_table(store, name, pa.table({"uri": [name], "x": [1]}))
+        tables = list(read_columns(store, names, ["uri"]))
+        assert [table.to_pydict() for table in tables] == [{"uri": [name]} for name in names]
+
+    def test_reads_ahead_only_so_far(
+        self, local_store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A ledger of thousands of files must not lie in memory all at once."""
+        read: list[str] = []
+        lock = threading.Lock()
+
+        def count(store: Store, name: str, columns: object) -> pa.Table:
+            with lock:
+                read.append(name)
+            return pa.table({})
+
+        monkeypatch.setattr(pipeline.output.open_run, "read_table", count)
+        tables = read_columns(local_store, map(str, range(1000)))
+        for _ in range(10):
+            next(tables)
+        time.sleep(0.2)
+        assert 10 <= len(read) <= 60
+        assert len(list(tables)) == 990
+        assert sorted(map(int, read)) == list(range(1000))

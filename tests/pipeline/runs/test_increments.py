@@ -1,0 +1,108 @@
+"""Night after night: forecasts, deadlines, copies of known content, requests that are not made."""
+
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.runs.run import forecast, run
+from tests.support.fault_proxy import FaultProxy
+from tests.support.samples import published_rows, write_checkpoint, write_images
+from tests.support.seaweedfs import Bucket
+
+Night = Callable[..., RunSpec]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def night(tmp_path: Path, checkpoint: Path) -> Night:
+    """The spec of a run from in/ to out/, under some policy."""
+    write_images(tmp_path / "in", 30)
+
+    def spec(**policy: Any) -> RunSpec:
+        return RunSpec(
+            inputs=InputSpec(uris=(str(tmp_path / "in"),)),
+            model=ModelSpec(source=str(checkpoint)),
+            output=OutputSpec(uri=str(tmp_path / "out"), top_k=2, embeddings=True),
+            policy=PolicySpec(**policy),
+        )
+
+    return spec
+
+
+def tree(directory: Path) -> list[Path]:
+    return sorted(directory.rglob("*"))
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_time_is_up_and_the_next_night_goes_on(tmp_path: Path, night: Night) -> None:
+    with tarfile.open(tmp_path / "in" / "s.tar", "w") as tar:
+        tar.add(tmp_path / "in" / "0000.jpg", "a.jpg")
+    first = run(night(max_seconds=0))
+    assert first.counts == {"listed": 0, "ok": 0, "failed": 0, "skipped": 0}
+    assert first.manifest["deferred"] == {"images": 30, "shards": 1}
+    assert first.exit_code == 0
+    assert not (tmp_path / "out" / "data").exists()
+
+    second = run(night())
+    assert second.counts == {"listed": 31, "ok": 31, "failed": 0, "skipped": 0}
+    assert second.manifest["deferred"] == {"images": 0, "shards": 0}
+    assert len(published_rows(tmp_path / "out")) == 31
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_known_content_under_a_new_name_is_copied(tmp_path: Path, night: Night) -> None:
+    run(night())
+    shutil.copy(tmp_path / "in" / "0007.jpg", tmp_path / "in" / "moved.jpg")
+    write_images(tmp_path / "more", 1, seed=9)[0].rename(tmp_path / "in" / "new.jpg")
+    (tmp_path / "in" / "0003.jpg").unlink()
+
+    plan = forecast(night())
+    before = tree(tmp_path / "out")
+    assert (plan.plan.counts.new, plan.plan.counts.unchanged) == (2, 29)
+    assert plan.plan.counts.vanished == 1
+    assert "           2  new" in plan.lines()
+    assert tree(tmp_path / "out") == before, "a forecast writes nothing"
+
+    result = run(night(reuse_content=True))
+    assert result.counts == {"listed": 31, "ok": 2, "failed": 0, "skipped": 29}
+    assert result.manifest["vanished"] == [str(tmp_path / "in" / "0003.jpg")]
+    rows = {str(row["uri"]): row for row in published_rows(tmp_path / "out")}
+    copy, source = (rows[str(tmp_path / "in" / name)] for name in ("moved.jpg", "0007.jpg"))
+    own = ("uri", "source_version")
+    assert {k: v for k, v in copy.items() if k not in own} == {
+        k: v for k, v in source.items() if k not in own
+    }
+    assert copy["source_version"] != source["source_version"]
+    # The other new image was computed, the copy was not decoded.
+    assert rows[str(tmp_path / "in" / "new.jpg")]["embedding"] != source["embedding"]
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_night_without_news_reads_no_image(
+    tmp_path: Path, night: Night, s3_bucket: Bucket, fault_proxy: FaultProxy
+) -> None:
+    s3_bucket.put_tree(tmp_path / "in", "photos/")
+    spec = night()
+    spec = replace(spec, inputs=InputSpec(uris=(f"{s3_bucket.uri}/photos",)))
+    assert run(spec).counts["ok"] == 30
+    gets = fault_proxy.count("GET", path=".*/photos/.+")
+    assert gets == 30
+
+    before = fault_proxy.count()
+    again = run(spec)
+    assert again.counts == {"listed": 30, "ok": 0, "failed": 0, "skipped": 30}
+    assert fault_proxy.count("GET", path=".*/photos/.+") == gets
+    assert fault_proxy.count() - before <= 3, "a page of the listing, and what finds its bucket"
+
+    forecast(spec)
+    assert fault_proxy.count("GET", path=".*/photos/.+") == gets

@@ -1,0 +1,389 @@
+"""Fetching shards: every readable member, and one failed item for what hides the rest."""
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+import tarfile
+import tracemalloc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.sources.fetch
+import pipeline.storage.read_ahead
+import pipeline.storage.retry
+from pipeline.sources.fetch import fetch_items
+from pipeline.sources.formats.item import Item
+from pipeline.storage.retry import DENIED_TRIES
+from tests.pipeline.sources.test_fetch import MIB, code, fetch, work
+
+MEMBERS = {f"{n:02d}.jpg": bytes([n]) * (n * 311 % 2000) for n in range(12)}
+
+
+def tar_bytes(
+    members: Iterable[tuple[str, bytes]] | dict[str, bytes] = MEMBERS,
+    format: int = tarfile.USTAR_FORMAT,
+) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
+        for name, data in members.items() if isinstance(members, dict) else members:
+            add(tar, name, data)
+    return buffer.getvalue()
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes = b"", **fields: Any) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def shard(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return str(path)
+
+
+def read(uri: str, *, done: Iterable[str] = (), max_bytes: int = MIB) -> list[Item]:
+    """The items of a shard; what holds for every shard is checked here."""
+    items = fetch(uri, kind="webdataset", _done=list(done), size_bytes=7, max_bytes=max_bytes)
+    assert all(item.shard == uri for item in items)
+    assert all(item.source_version == "v" for item in items)
+    uris = [item.uri for item in items]
+    assert len(set(uris)) == len(uris)
+    assert [item.shard_rows for item in items[:-1]] == [None] * (len(items) - 1)
+    if items:
+        assert items[-1].shard_rows == len(items) + len(list(done))
+    return items
+
+
+def content(items: list[Item], uri: str) -> dict[str, bytes]:
+    return {i.uri.removeprefix(f"{uri}#"): i.data for i in items if i.data is not None}
+
+
+def failures(items: list[Item]) -> list[tuple[str, str | None]]:
+    return [(item.uri, code(item)) for item in items if item.error is not None]
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_come_in_order(tmp_path: Path, format: int) -> None:
+    names = [
+        "z.jpg",
+        "deep/er/" * 20 + "a b#%?ü日本.PNG",
+        "./a.jpeg",
+        "/abs.webp",
+        "x" * 200 + ".gif",
+    ]
+    if format == tarfile.USTAR_FORMAT:
+        names = names[:1] + names[2:4]
+    uri = shard(
+        tmp_path / "a b#1.tar", tar_bytes([(name, name.encode()) for name in names], format)
+    )
+    items = read(uri)
+    assert [item.uri for item in items] == [f"{uri}#{name}" for name in names]
+    assert [item.data for item in items] == [name.encode() for name in names]
+    assert [item.size_bytes for item in items] == [len(name.encode()) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"),
+    [("x.tar.gz", gzip.compress), ("x.tgz", gzip.compress), ("x.tar", gzip.compress),
+     ("x.tar", bz2.compress), ("x.tar", lzma.compress), ("x.tar.gz", bytes)],
+)  # fmt: skip
+def test_compression_is_told_by_the_content(
+    tmp_path: Path, name: str, compress: Callable[[bytes], bytes]
+) -> None:
+    uri = shard(tmp_path / name, compress(tar_bytes()))
+    assert content(read(uri), uri) == MEMBERS
+
+
+def test_only_image_files_count(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        add(tar, "dir.jpg", type=tarfile.DIRTYPE)
+        add(tar, "a.jpg", b"image")
+        add(tar, "a.json", b"{}")
+        add(tar, "a.cls", b"1")
+        add(tar, "sym.jpg", type=tarfile.SYMTYPE, linkname="a.jpg")
+        add(tar, "hard.jpg", type=tarfile.LNKTYPE, linkname="a.jpg")
+        add(tar, "fifo.jpg", type=tarfile.FIFOTYPE)
+        add(tar, "device.jpg", type=tarfile.CHRTYPE)
+        add(tar, "noextension", b"x")
+    uri = shard(tmp_path / "x.tar", buffer.getvalue())
+    assert content(read(uri), uri) == {"a.jpg": b"image"}
+
+
+def test_names_that_come_again_are_numbered(tmp_path: Path) -> None:
+    members = [("a.jpg", b"1"), ("b.jpg", b"2"), ("a.jpg", b"3"), ("a.jpg", b"4")]
+    uri = shard(tmp_path / "x.tar", tar_bytes(members))
+    named = {"a.jpg": b"1", "b.jpg": b"2", "a.jpg#2": b"3", "a.jpg#3": b"4"}
+    assert content(read(uri), uri) == named
+    resumed = read(uri, done=[f"{uri}#a.jpg", f"{uri}#a.jpg#2"])
+    assert content(resumed, uri) == {"b.jpg": b"2", "a.jpg#3": b"4"}
+
+
+def test_member_names_that_are_no_utf8(tmp_path: Path) -> None:
+    data = tar_bytes([("cafX.jpg", b"1")]).replace(b"cafX.jpg", b"caf\xe9.jpg")
+    header = bytearray(data[:512])
+    header[148:156] = b" " * 8
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    uri = shard(tmp_path / "x.tar", bytes(header) + data[512:])
+    (item,) = read(uri)
+    assert item.uri == f"{uri}#caf\\udce9.jpg"
+    assert item.data == b"1"
+
+
+def test_member_larger_than_allowed_is_one_failed_row(tmp_path: Path) -> None:
+    members = {"a.jpg": b"1", "big.jpg": bytes(20_000), "c.jpg": b"3"}
+    uri = shard(tmp_path / "x.tar", tar_bytes(members))
+    items = read(uri, max_bytes=19_999)
+    assert content(items, uri) == {"a.jpg": b"1", "c.jpg": b"3"}
+    assert failures(items) == [(f"{uri}#big.jpg", "too_large")]
+    assert items[1].size_bytes == 20_000
+
+
+def test_bomb_is_not_read_into_memory(tmp_path: Path) -> None:
+    big = bytes(40 * MIB)
+    uri = shard(tmp_path / "x.tar", gzip.compress(tar_bytes({"big.jpg": big, "c.jpg": b"3"}), 1))
+    del big
+    tracemalloc.start()
+    items = read(uri)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [code(item) for item in items] == ["too_large", None]
+    assert peak < 8 * MIB
+
+
+class TestBroken:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            tar_bytes({}),
+            bytes(1024),
+            tar_bytes({"a.txt": b"text"}),
+            gzip.compress(tar_bytes({})),
+        ],
+        ids=["no bytes", "no members", "only the end", "no image", "compressed, no members"],
+    )
+    def test_without_images(self, tmp_path: Path, data: bytes) -> None:
+        uri = shard(tmp_path / "x.tar", data)
+        (item,) = read(uri)
+        assert item.uri == uri
+        assert code(item) in ("shard_empty", "shard_truncated")
+        assert item.size_bytes == 7
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"not a tar at all, but some text of more than a few bytes" * 100,
+            random.Random(0).randbytes(5000),
+            b"\x1f\x8b" + bytes(100),
+            b"\xff\xd8\xff\xe0" + bytes(2000),
+            b"x",
+            gzip.compress(b"not a tar" * 1000),
+            b"BZh9" + bytes(600),
+            b"\xfd7zXZ\x00" + bytes(600),
+            b"\x28\xb5\x2f\xfd" + bytes(600),
+        ],
+        ids=["text", "noise", "gz head", "jpeg", "one byte", "gz of text", "bz2", "xz", "zstd"],
+    )
+    def test_no_tar_at_all(self, tmp_path: Path, data: bytes) -> None:
+        uri = shard(tmp_path / "x.tar", data)
+        items = read(uri)
+        assert [uri for uri, _ in failures(items)] == [uri]
+        assert code(items[0]) in ("shard_corrupt", "shard_truncated")
+
+    def test_gone(self, tmp_path: Path) -> None:
+        items = read(str(tmp_path / "x.tar"))
+        assert failures(items) == [(str(tmp_path / "x.tar"), "not_found")]
+
+    @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])
+    def test_cut_anywhere(self, tmp_path: Path, format: int) -> None:
+        """The members before the cut are whole, and one row says that there were more."""
+        members = {name if format == tarfile.USTAR_FORMAT else f"ü{name}": data
+                   for name, data in MEMBERS.items()}  # fmt: skip
+        whole = tar_bytes(members, format)
+        end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
+        cuts = {*range(1, end, 97), *range(512, end + 1, 512), *range(511, end, 512)}
+        for cut in sorted(cuts):
+            uri = shard(tmp_path / "x.tar", whole[:cut])
+            items = read(uri)
+            found = content(items, uri)
+            assert found == dict(list(members.items())[: len(found)]), cut
+            assert failures(items) == [(uri, "shard_truncated")], cut
+            assert len(items) == len(found) + 1
+        whole_members = content(read(shard(tmp_path / "x.tar", whole)), str(tmp_path / "x.tar"))
+        assert whole_members == members
+
+    def test_cut_in_the_padding_behind_the_end_harms_nothing(self, tmp_path: Path) -> None:
+        whole = tar_bytes()
+        end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
+        for cut in (end + 512, end + 1024, end + 1500):
+            uri = shard(tmp_path / "x.tar", whole[:cut])
+            assert content(read(uri), uri) == MEMBERS
+            assert not failures(read(uri))
+
+    def test_compressed_and_cut_anywhere(self, tmp_path: Path) -> None:
+        random_members = {f"{n}.jpg": random.Random(n).randbytes(3000) for n in range(8)}
+        whole = gzip.compress(tar_bytes(random_members))
+        for cut in range(1, len(whole) - 60, 911):
+            uri = shard(tmp_path / "x.tar.gz", whole[:cut])
+            items = read(uri)
+            found = content(items, uri)
+            assert found == dict(list(random_members.items())[: len(found)]), cut
+            assert failures(items) == [(uri, "shard_truncated")], cut
+
+    def test_damaged_header_in_the_middle_is_told(self, tmp_path: Path) -> None:
+        """Python's tarfile takes it for the end of the archive and says nothing."""
+        data = bytearray(tar_bytes({f"{n}.jpg": b"x" for n in range(6)}))
+        data[3 * 1024 + 10] ^= 0xFF
+        uri = shard(tmp_path / "x.tar", bytes(data))
+        items = read(uri)
+        assert list(content(items, uri)) == ["0.jpg", "1.jpg", "2.jpg"]
+        assert failures(items) == [(uri, "shard_corrupt")]
+
+    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress], ids=["", "gz", "bz2"])
+    def test_noise_anywhere_never_raises(
+        self, tmp_path: Path, pack: Callable[[bytes], bytes], seed: int
+    ) -> None:
+        draw = random.Random(seed)
+        good = pack(tar_bytes({f"ü{n}": d for n, d in MEMBERS.items()}, tarfile.PAX_FORMAT))
+        for _ in range(60):
+            data = bytearray(good)
+            for _ in range(draw.choice([1, 3, 30])):
+                data[draw.randrange(len(data))] = draw.randrange(256)
+            uri = shard(tmp_path / "x.tar", bytes(data))
+            assert len(failures(read(uri))) <= 2
+
+
+class TestResume:
+    def test_done_members_are_left_out_and_counted(self, tmp_path: Path) -> None:
+        uri = shard(tmp_path / "x.tar", tar_bytes())
+        done = [f"{uri}#{name}" for name in list(MEMBERS)[::2]]
+        items = read(uri, done=done)
+        assert content(items, uri) == dict(list(MEMBERS.items())[1::2])
+        assert items[-1].shard_rows == len(MEMBERS)
+
+    def test_last_member_is_done_already(self, tmp_path: Path) -> None:
+        uri = shard(tmp_path / "x.tar", tar_bytes())
+        *_, last = MEMBERS
+        items = read(uri, done=[f"{uri}#{last}"])
+        assert len(items) == len(MEMBERS) - 1
+        assert items[-1].shard_rows == len(MEMBERS)
+
+    def test_failure_that_is_done_already_is_no_second_row(self, tmp_path: Path) -> None:
+        """The row of the broken tar was committed, one of an earlier member was not."""
+        cut = len(tar_bytes()) - 11_000
+        uri = shard(tmp_path / "x.tar", tar_bytes()[:cut])
+        everything = read(uri)
+        assert failures(everything)
+        missing = everything[2]
+        done = [item.uri for item in everything if item is not missing]
+        (item,) = read(uri, done=done)
+        assert item.uri == missing.uri
+        assert item.shard_rows == len(everything)
+
+
+class TestStorage:
+    """Storage that fails in the middle of a tar, as servers and networks do."""
+
+    @pytest.fixture
+    def flaky(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Exception]]:
+        """After how many bytes each opening fails, and with what; then it works."""
+        plan: list[tuple[int, Exception]] = []
+        open_file = pipeline.sources.fetch._open
+
+        class Failing(io.RawIOBase):
+            def __init__(self, data: bytes, error: Exception) -> None:
+                self.buffer, self.error = io.BytesIO(data), error
+
+            def read(self, size: int | None = -1) -> bytes:
+                data = self.buffer.read(size)
+                if not data:
+                    raise self.error
+                return data
+
+        def open_flaky(protocol: str, path: str, *, start: int = 0, is_streamed: bool) -> Any:
+            if not plan:
+                return open_file(protocol, path, start=start, is_streamed=is_streamed)
+            size, error = plan.pop(0)
+            return Failing(Path(path).read_bytes()[start:size], error)
+
+        monkeypatch.setattr(pipeline.sources.fetch, "_open", open_flaky)
+        monkeypatch.setattr(pipeline.storage.retry, "BACKOFF_SECONDS", 0)
+        monkeypatch.setattr(pipeline.storage.retry, "TRIES", 3)
+        return plan
+
+    def test_it_is_read_on_from_where_it_broke(
+        self, tmp_path: Path, flaky: list[tuple[int, Exception]]
+    ) -> None:
+        members = [*MEMBERS.items(), ("00.jpg", b"again")]
+        uri = shard(tmp_path / "x.tar", tar_bytes(members))
+        flaky += [(6000, OSError("reset")), (3000, TimeoutError("timed out"))]
+        items = read(uri)
+        assert content(items, uri) == MEMBERS | {"00.jpg#2": b"again"}
+        assert not failures(items)
+
+    def test_in_the_end_the_tar_has_a_failed_row(
+        self, tmp_path: Path, flaky: list[tuple[int, Exception]]
+    ) -> None:
+        uri = shard(tmp_path / "x.tar", tar_bytes())
+        flaky += [(6000, OSError("reset"))] * 3
+        items = read(uri)
+        found = content(items, uri)
+        assert 0 < len(found) < len(MEMBERS)
+        assert failures(items) == [(uri, "storage_error")]
+
+    @pytest.mark.parametrize(
+        ("error", "expected", "tries"),
+        [
+            (PermissionError("no"), "access_denied", DENIED_TRIES),
+            (FileNotFoundError("no"), "not_found", 1),
+        ],
+    )
+    def test_some_failures_need_few_tries(
+        self,
+        tmp_path: Path,
+        flaky: list[tuple[int, Exception]],
+        error: Exception,
+        expected: str,
+        tries: int,
+    ) -> None:
+        uri = shard(tmp_path / "x.tar", tar_bytes())
+        flaky += [(0, error)] * 9
+        assert failures(read(uri)) == [(uri, expected)]
+        assert len(flaky) == 9 - tries
+
+
+def test_shards_and_images_in_one_table(tmp_path: Path) -> None:
+    uri = shard(tmp_path / "x.tar", tar_bytes())
+    (tmp_path / "y.jpg").write_bytes(b"y")
+    rows = [
+        {"uri": str(tmp_path / "y.jpg")},
+        {"uri": uri, "kind": "webdataset"},
+        {"uri": str(tmp_path / "gone.tar"), "kind": "webdataset"},
+    ]
+    items = list(fetch_items(work(*rows), MIB))
+    assert len(items) == len(MEMBERS) + 2
+    assert sum(item.shard_rows or 0 for item in items) == len(MEMBERS) + 1
+
+
+def test_shard_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tar of any size takes the memory of a member, not its own."""
+    member = random.Random(0).randbytes(MIB // 2)
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for number in range(64):
+            add(tar, f"{number}.jpg", member)
+    monkeypatch.setattr(pipeline.storage.read_ahead, "WINDOW_BYTES", 2 * MIB)
+    tracemalloc.start()
+    table = work({"uri": str(tmp_path / "x.tar"), "kind": "webdataset"})
+    assert sum(len(item.data or b"") for item in fetch_items(table, MIB)) == 32 * MIB
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * MIB

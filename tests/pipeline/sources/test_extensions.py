@@ -1,0 +1,38 @@
+"""--extensions: what counts as an image, in directories and in tars."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import InputSpec, suffixes
+from pipeline.sources.fetch import fetch_items
+from pipeline.sources.formats.item import ReadOptions
+from tests.pipeline.sources.formats.test_tar import tar_bytes
+from tests.pipeline.sources.test_fetch import MIB, work
+from tests.pipeline.sources.test_inventory import rows, touch
+
+
+def test_they_replace_the_usual_ones(tmp_path: Path) -> None:
+    wanted = touch(tmp_path, "a.PPM", "b.pixels.npy", "s.tar")
+    touch(tmp_path, "c.jpg", "d.npy", "xppm")
+    found = rows(tmp_path, extensions=("ppm", "Pixels.npy"))
+    assert [(row["uri"], row["kind"]) for row in found] == [
+        (wanted[0], "image"),
+        (wanted[1], "image"),
+        (wanted[2], "webdataset"),
+    ]
+
+
+def test_members_of_tars_follow_them(tmp_path: Path) -> None:
+    members = {"a.ppm": b"1", "b.jpg": b"2", "c.PPM": b"3"}
+    (tmp_path / "x.tar").write_bytes(tar_bytes(members))
+    row = {"uri": str(tmp_path / "x.tar"), "kind": "webdataset"}
+    options = ReadOptions(image_suffixes=suffixes(("ppm",)))
+    assert [item.data for item in fetch_items(work(row), MIB, options)] == [b"1", b"3"]
+
+
+@pytest.mark.parametrize("extensions", [(), ("",), (".jpg",), ("a/b",), ("a b",)])
+def test_what_is_no_extension_is_refused(extensions: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--extensions"):
+        InputSpec(uris=("x",), extensions=extensions)

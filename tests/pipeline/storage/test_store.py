@@ -1,0 +1,194 @@
+"""URIs and the output store, on local disks and on S3."""
+
+import os
+import pickle
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipeline.contract.errors import UsageError
+from pipeline.storage.store import Store, WorkerEnvironment, filesystem, join_uri, split_uri
+from tests.support.seaweedfs import Bucket
+
+NAMES = [
+    "a b.jpg",
+    "100%.jpg",
+    "%20.jpg",
+    "#1.jpg",
+    "what?.jpg",
+    "a::b.jpg",
+    "back\\slash.jpg",
+    "ünï/日本.png",
+    "~user.jpg",
+    "[x]*.jpg",
+    "tail /. .jpg",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("root", ["/data", "s3://bucket", "gs://bucket/deep", "https://host"])
+def test_uris_split_and_join_unchanged(root: str, name: str) -> None:
+    uri = f"{root}/{name}"
+    protocol, path = split_uri(uri)
+    assert path.endswith(name)
+    assert "://" not in path
+    assert join_uri(protocol, path) == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "protocol", "path"),
+    [
+        ("s3a://bucket/key", "s3", "bucket/key"),
+        ("s3://bucket//key", "s3", "bucket//key"),
+        ("s3://bucket/dir/", "s3", "bucket/dir/"),
+        ("file:///data/x", "file", "/data/x"),
+        ("local:///data/x", "file", "/data/x"),
+        ("/data/./x/../y", "file", "/data/y"),
+        ("photos", "file", f"{os.getcwd()}/photos"),
+        ("~/photos", "file", os.path.expanduser("~/photos")),
+    ],
+)
+def test_spellings_of_a_uri(uri: str, protocol: str, path: str) -> None:
+    assert split_uri(uri) == (protocol, path)
+
+
+@pytest.mark.parametrize("protocol", ["s4", "gs"])
+def test_unusable_protocols_are_usage_errors(protocol: str) -> None:
+    """Unknown, and in need of a package that is not installed."""
+    with pytest.raises(UsageError, match=f"cannot open {protocol}://"):
+        filesystem(protocol)
+
+
+class TestStore:
+    def test_bytes_and_json_come_back(self, store: Store) -> None:
+        store.write_bytes("deep/er/x.bin", b"\x00\xff")
+        store.write_json("x.json", {"ü": [1, None]})
+        assert store.read_bytes("deep/er/x.bin") == b"\x00\xff"
+        assert store.read_json("x.json") == {"ü": [1, None]}
+        assert store.read_json("nothing.json") is None
+        assert store.exists("x.json")
+        assert not store.exists("deep/x.json")
+        with fsspec.open(store.locate("x.json")) as file:
+            assert "ü" in file.read().decode()
+
+    def test_writing_again_replaces(self, store: Store) -> None:
+        store.write_bytes("x", b"long old content")
+        store.write_bytes("x", b"new")
+        assert store.read_bytes("x") == b"new"
+        assert list(store.list("")) == ["x"]
+
+    def test_listing_is_recursive_sorted_and_sized(self, store: Store) -> None:
+        for name in ("b/y", "b/x/z", "a", "bb/w"):
+            store.write_bytes(name, name.encode())
+        assert store.list("") == {"a": 1, "b/x/z": 5, "b/y": 3, "bb/w": 4}
+        assert list(store.list("b")) == ["b/x/z", "b/y"]
+        assert store.list("c") == {}
+
+    def test_children_are_direct_and_sorted(self, store: Store) -> None:
+        for name in ("runs/2/a/b", "runs/1/x", "runs/10", "other/x"):
+            store.write_bytes(name, b"")
+        assert list(store.children("runs")) == ["1", "10", "2"]
+        assert list(store.children("nothing")) == []
+
+    def test_move_of_a_directory_and_again(self, store: Store) -> None:
+        for name in ("from/a", "from/b/c", "from2/d"):
+            store.write_bytes(name, name.encode())
+        for _ in range(2):
+            store.move("from", "to/x")
+            assert list(store.list("")) == ["from2/d", "to/x/a", "to/x/b/c"]
+        assert store.read_bytes("to/x/b/c") == b"from/b/c"
+
+    def test_move_of_a_file(self, store: Store) -> None:
+        store.write_bytes("from/a", b"1")
+        store.write_bytes("from/ab", b"2")
+        store.move("from/a", "to")
+        assert store.list("") == {"from/ab": 1, "to": 1}
+
+    def test_remove_of_files_and_directories(self, store: Store) -> None:
+        for name in ("x/a", "x/b/c", "xy", "z"):
+            store.write_bytes(name, b"")
+        store.remove("x")
+        store.remove("x")
+        store.remove("z")
+        assert list(store.list("")) == ["xy"]
+
+
+def test_interrupted_move_on_s3_is_finished_by_the_same_call(
+    s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local move is one rename, and needs no such care."""
+    store = Store(s3_bucket.uri)
+    names = [f"from/{n}" for n in range(4)]
+    for name in names:
+        store.write_bytes(name, name.encode())
+    fs = store.fs
+    remove, calls = fs.rm_file, iter(range(3))
+
+    def fail_third(path: str) -> None:
+        if next(calls) == 2:
+            raise OSError("storage is gone")
+        remove(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fs, "rm_file", fail_third)
+        with pytest.raises(OSError, match="storage is gone"):
+            store.move("from", "to")
+    store.move("from", "to")
+    assert [store.read_bytes(f"to/{n}").decode() for n in range(4)] == names
+    assert len(store.list("")) == 4
+
+
+def test_interrupted_write_leaves_the_old_file(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever dies before the rename leaves a name that no listing shows."""
+    local_store.write_bytes("x", b"old")
+
+    def die(path: Path, target: Path) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", die)
+        with pytest.raises(OSError, match="killed"):
+            local_store.write_bytes("x", b"new")
+    assert local_store.read_bytes("x") == b"old"
+    assert list(local_store.list("")) == ["x"]
+
+
+def test_store_behind_another_protocol() -> None:
+    """fsspec knows paths by names of its own: in memory they start with a slash."""
+    store = Store("memory://bucket/out")
+    store.write_bytes("a/b", b"1")
+    assert store.list("") == {"a/b": 1}
+    assert list(store.children("a")) == ["b"]
+    assert store.locate("a/b") == "memory://bucket/out/a/b"
+    store.move("a", "c")
+    assert store.read_bytes("c/b") == b"1"
+    store.remove("c")
+    assert store.list("") == {}
+
+
+class TestWorkerEnvironment:
+    def test_credentials_never_show(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+        monkeypatch.setenv("FSSPEC_S3_KEY", "hunter3")
+        monkeypatch.setenv("https_proxy", "http://user:hunter4@proxy")
+        environment = WorkerEnvironment.capture()
+        assert {"AWS_SECRET_ACCESS_KEY", "FSSPEC_S3_KEY", "https_proxy"} <= set(
+            environment.variables
+        )
+        for text in (repr(environment), str(environment), f"{[environment]}"):
+            assert "hunter" not in text
+
+    def test_only_storage_settings_travel(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
+        assert "DATABASE_PASSWORD" not in WorkerEnvironment.capture().variables
+        assert "PATH" not in WorkerEnvironment.capture().variables
+
+    def test_worker_sees_what_the_driver_saw(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://driver")
+        travelled = pickle.loads(pickle.dumps(WorkerEnvironment.capture()))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://worker")
+        travelled.apply()
+        assert os.environ["AWS_ENDPOINT_URL"] == "http://driver"
