@@ -2,11 +2,10 @@
 
 from cvt.checkpoints.pretrained import weights_hash
 from cvt.config import CvtConfig
-from cvt.errors import CheckpointError, ConfigError
+from cvt.errors import CheckpointError, ConfigError, ImageDecodeError
 from cvt.heads import default_scores, labels_above, to_scores
 from cvt.model import CvtForImageClassification, CvtModel
 from cvt.outputs import CvtModelOutput, CvtOutput
-from cvt.preprocessing.decode import ImageDecodeError
 from cvt.preprocessing.processor import CvtImageProcessor
 
 __all__ = [

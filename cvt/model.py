@@ -7,7 +7,7 @@ stage has a class token). Tokens are (B, T, C), row-major, the class token first
 
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple, Self, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
@@ -16,200 +16,15 @@ from torch import Tensor, nn
 from cvt.checkpoints.pretrained import Pretrained
 from cvt.config import CvtConfig
 from cvt.heads import check_pooling, classification_loss
+from cvt.inference.optimize import optimize
 from cvt.layers import (
-    DropPath,
-    Grid,
-    activation_layer,
+    LAYER_NORM_EPS,
+    Stage,
     check_images,
-    recomputed,
-    to_map,
+    init_weights,
     to_tokens,
 )
 from cvt.outputs import CvtModelOutput, CvtOutput
-
-LAYER_NORM_EPS = 1e-5  # the published weights' value; config.json's layer_norm_eps is dead
-
-
-class TokenEmbedding(nn.Module):
-    """Convolutional token embedding: an overlapping strided convolution and a LayerNorm."""
-
-    def __init__(self, config: CvtConfig, s: int) -> None:
-        super().__init__()
-        width = config.embed_dim[s]
-        self.conv = nn.Conv2d(
-            config.embed_dim[s - 1] if s else config.num_channels,
-            width,
-            config.patch_sizes[s],
-            config.patch_stride[s],
-            config.patch_padding[s],
-        )
-        self.norm = nn.LayerNorm(width, LAYER_NORM_EPS)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
-        """The previous stage's map -> tokens (B, H W, C) and (H, W)."""
-        x = self.conv(x)  # (B, C, H, W)
-        return self.norm(to_tokens(x)), (x.shape[2], x.shape[3])
-
-
-class Projection(nn.Module):
-    """Convolutional projection of q, k or v (paper, section 3.2).
-
-    The map goes through `spatial`; the class token goes around it; the linear map, the pointwise
-    half of the separable convolution, applies to both.
-    """
-
-    def __init__(self, config: CvtConfig, s: int, *, stride: int, padding: int, pool: bool) -> None:
-        super().__init__()
-        width, kernel = config.embed_dim[s], config.kernel_qkv[s]
-        method = config.qkv_projection_method[s]
-        self.has_cls = config.cls_token[s]
-        self.spatial: nn.Module = nn.Identity()
-        if method == "dw_bn":
-            self.spatial = nn.Sequential()
-            self.spatial.conv = nn.Conv2d(
-                width, width, kernel, stride, padding, groups=width, bias=False
-            )
-            self.spatial.bn = nn.BatchNorm2d(width)
-        elif method == "avg" and pool:
-            self.spatial = nn.AvgPool2d(kernel, stride, padding, ceil_mode=True)
-        self.linear = nn.Linear(width, width, bias=config.qkv_bias[s])
-
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """(B, T, C) -> (B, T', C), where the convolution may have a stride."""
-        cls, patches = x[:, :1], x[:, int(self.has_cls) :]
-        patches = to_tokens(self.spatial(to_map(patches, grid)))  # (B, H' W', C)
-        y: Tensor = self.linear(torch.cat((cls, patches), dim=1) if self.has_cls else patches)
-        return y
-
-
-class Attention(nn.Module):
-    """Multi-head attention whose q, k, v come from convolutions, k and v on a coarser map."""
-
-    def __init__(self, config: CvtConfig, s: int) -> None:
-        super().__init__()
-        width, stride, padding = config.embed_dim[s], config.stride_kv[s], config.padding_kv[s]
-        self.num_heads = config.num_heads[s]
-        self.scale = width**-0.5  # the stage's full width, not the head's: as in both references
-        self.drop_rate = config.attention_drop_rate[s]
-        self.query = Projection(config, s, stride=1, padding=config.padding_q[s], pool=False)
-        self.key = Projection(config, s, stride=stride, padding=padding, pool=True)
-        self.value = Projection(config, s, stride=stride, padding=padding, pool=True)
-        self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(config.drop_rate[s])
-
-    def forward(
-        self, x: Tensor, grid: Grid, need_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the weights (B, heads, T, T') if asked for."""
-        q = self.split_heads(self.query(x, grid))  # (B, heads, T, C / heads)
-        k = self.split_heads(self.key(x, grid))  # (B, heads, T', C / heads)
-        v = self.split_heads(self.value(x, grid))
-        drop_rate = self.drop_rate if self.training else 0.0
-        weights = None
-        if need_weights:
-            weights = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1)
-            x = F.dropout(weights, drop_rate) @ v
-        else:
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, scale=self.scale)
-        x = x.transpose(1, 2).flatten(2)  # (B, T, C)
-        return self.dropout(self.out(x)), weights
-
-    def split_heads(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, heads, T, C / heads)."""
-        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
-
-
-class Mlp(nn.Module):
-    """Two linear maps with an activation between them."""
-
-    def __init__(self, config: CvtConfig, s: int) -> None:
-        super().__init__()
-        width = config.embed_dim[s]
-        hidden = int(width * config.mlp_ratio[s])
-        self.fc1 = nn.Linear(width, hidden)
-        self.act = activation_layer(config.activation)
-        self.fc2 = nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(config.drop_rate[s])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, mlp_ratio C) -> (B, T, C)."""
-        x = self.dropout(self.act(self.fc1(x)))
-        y: Tensor = self.dropout(self.fc2(x))
-        return y
-
-
-class Block(nn.Module):
-    """Pre-norm Transformer block."""
-
-    def __init__(self, config: CvtConfig, s: int, drop_path_rate: float) -> None:
-        super().__init__()
-        width = config.embed_dim[s]
-        self.norm1 = nn.LayerNorm(width, LAYER_NORM_EPS)
-        self.attn = Attention(config, s)
-        self.norm2 = nn.LayerNorm(width, LAYER_NORM_EPS)
-        self.mlp = Mlp(config, s)
-        self.drop_path = DropPath(drop_path_rate)
-
-    def forward(
-        self, x: Tensor, grid: Grid, need_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the attention weights if asked for."""
-        branch, weights = self.attn(self.norm1(x), grid, need_weights)
-        x = x + self.drop_path(branch)
-        return x + self.drop_path(self.mlp(self.norm2(x))), weights
-
-
-class StageOutput(NamedTuple):
-    """What a stage computes; `blocks` and `attentions` only hold what was asked for."""
-
-    maps: Tensor  # (B, C, H, W)
-    cls: Tensor | None  # (B, 1, C)
-    blocks: list[Tensor]  # of each block, (B, C, H, W)
-    attentions: list[Tensor]  # of each block, (B, heads, T, T')
-
-
-class Stage(nn.Module):
-    """Token embedding, then `depth` blocks. A class token lives in its own stage only."""
-
-    def __init__(self, config: CvtConfig, s: int) -> None:
-        super().__init__()
-        self.embed = TokenEmbedding(config, s)
-        has_cls, width, depth = config.cls_token[s], config.embed_dim[s], config.depth[s]
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if has_cls else None
-        self.dropout = nn.Dropout(config.drop_rate[s])
-        ramp = (config.drop_path_rate[s] * i / max(depth - 1, 1) for i in range(depth))
-        self.blocks = nn.ModuleList(Block(config, s, rate) for rate in ramp)
-        self.gradient_checkpointing = False
-        self.frozen = False
-
-    def forward(
-        self, x: Tensor, *, need_blocks: bool = False, need_weights: bool = False
-    ) -> StageOutput:
-        """The previous stage's map -> this stage's."""
-        tokens, grid = self.embed(x)
-        if self.cls_token is not None:
-            tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
-        tokens = self.dropout(tokens)
-        saving = self.gradient_checkpointing and torch.is_grad_enabled()
-        blocks, attentions = [], []
-        for block in self.blocks:
-            run = partial(recomputed, block) if saving else block
-            tokens, weights = run(tokens, grid, need_weights)
-            if need_blocks:
-                blocks.append(self.split(tokens, grid)[0])
-            if weights is not None:
-                attentions.append(weights)
-        return StageOutput(*self.split(tokens, grid), blocks, attentions)
-
-    def split(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> the map (B, C, H, W), the class token (B, 1, C) if there is one."""
-        if self.cls_token is None:
-            return to_map(tokens, grid), None
-        return to_map(tokens[:, 1:], grid), tokens[:, :1]
-
-    def train(self, mode: bool = True) -> Self:
-        """As in nn.Module; a frozen stage stays in eval mode, BatchNorm statistics included."""
-        return super().train(mode and not self.frozen)
 
 
 class CvtModel(Pretrained):
@@ -358,8 +173,6 @@ class CvtForImageClassification(Pretrained):
         calibration: Tensor | None = None,
     ) -> nn.Module:
         """A fast copy with the same call, for logits and embeddings; see `inference.optimize`."""
-        from cvt.inference.network import optimize
-
         return optimize(
             self,
             dtype,
@@ -369,13 +182,3 @@ class CvtForImageClassification(Pretrained):
             runtime=runtime,
             calibration=calibration,
         )
-
-
-def init_weights(module: nn.Module, std: float) -> None:
-    """Initialisation of Microsoft's code; convolutions keep PyTorch's default."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=std)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, Stage) and module.cls_token is not None:
-        nn.init.trunc_normal_(module.cls_token, std=std)

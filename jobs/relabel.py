@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from jobs.cli import command as _cli
+from jobs.cli import command, flags
 from pipeline.contract.errors import ExitCode, one_line
 from pipeline.contract.spec import Scores, Sink
 from pipeline.runs.relabel.job import RelabelSpec, relabel
@@ -17,7 +17,7 @@ from pipeline.runs.relabel.job import RelabelSpec, relabel
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
     parser = argparse.ArgumentParser(
-        prog="python -m jobs.relabel", description=__doc__, epilog=_cli.EXIT_CODES
+        prog="python -m jobs.relabel", description=__doc__, epilog=flags.EXIT_CODES
     )
     add = parser.add_argument
     add("source", metavar="OUT", help="the output of an earlier job, which stays as it is")
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--label-map", type=_label_map, metavar="FILE.json",
         help="old name to new name; scores of classes that become one add up (softmax) or the "
         "largest counts (sigmoid, logits)")  # fmt: skip
-    add("--thresholds", type=_cli.thresholds, metavar="T|FILE.json",
+    add("--thresholds", type=flags.thresholds, metavar="T|FILE.json",
         help="score from which on a class stands in `labels`; `label` is the best")  # fmt: skip
     add("--head", metavar="FILE",
         help=".npz with weight, bias and labels, or a checkpoint with a classifier; needs stored "
@@ -56,12 +56,12 @@ def _label_map(text: str) -> dict[str, str]:
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Relabel and report."""
     fields = {name: value for name, value in vars(arguments).items() if name != "debug"}
-    return _cli.summarize(relabel(RelabelSpec(**fields)))
+    return command.summarize(relabel(RelabelSpec(**fields)))
 
 
 def main() -> int:
     """Entry point of ``cvt-relabel``."""
-    return _cli.main(job, build_parser())
+    return command.main(job, build_parser())
 
 
 if __name__ == "__main__":

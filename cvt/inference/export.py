@@ -15,17 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from cvt.inference.network import InferenceCvt
-from cvt.model import CvtForImageClassification
+from cvt.inference.network import Classifier, InferenceCvt
 
 OUTPUTS: Final = ("logits", "embedding")
 
 _EXAMPLE_SIZE: Final = (2, 128, 160)  # batch, height, width: all different, and none of them 1
 
 
-def export_program(
-    model: CvtForImageClassification, outputs: Sequence[str] = OUTPUTS
-) -> ExportedProgram:
+def export_program(model: Classifier, outputs: Sequence[str] = OUTPUTS) -> ExportedProgram:
     """Trace the model in eval mode; its graph maps pixel_values (B, 3, H, W) to the outputs.
 
     The graph refuses images below 35 pixels, where the last stage's keys are a single row.
@@ -59,7 +56,7 @@ def trace(
 
 
 def export_onnx(
-    model: CvtForImageClassification,
+    model: Classifier,
     path: str | os.PathLike[str],
     outputs: Sequence[str] = OUTPUTS,
 ) -> None:
@@ -124,7 +121,7 @@ class TupleOutputs(nn.Module):
         return tuple(getattr(out, name) for name in self.outputs)
 
 
-def _example(model: CvtForImageClassification) -> Tensor:
+def _example(model: Classifier) -> Tensor:
     batch, height, width = _EXAMPLE_SIZE
-    device = next(model.parameters()).device
+    device = model.norm.weight.device
     return torch.zeros(batch, model.config.num_channels, height, width, device=device)

@@ -7,7 +7,7 @@ token is computed.
 """
 
 import copy
-from typing import Any, Final, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
@@ -16,15 +16,44 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvt.config import CvtConfig
 from cvt.heads import check_pooling
-from cvt.inference.linear import FusedLinear, pack
-from cvt.layers import Grid, check_images, to_map, to_tokens
-from cvt.model import Attention, Block, CvtForImageClassification, Mlp, Projection, Stage
+from cvt.inference.linear import FusedLinear
+from cvt.layers import (
+    Attention,
+    Block,
+    Grid,
+    Mlp,
+    Projection,
+    Stage,
+    check_images,
+    to_map,
+    to_tokens,
+)
 from cvt.outputs import CvtOutput
 
-RUNTIMES: Final = ("torch", "openvino")
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 # How many attention scores the CPU takes at once in bfloat16, so that they stay in its cache.
 _CACHED_SCORES = 1 << 19
+
+
+class Backbone(Protocol):
+    """Stages, one behind the other, as `cvt.CvtModel` has them."""
+
+    @property
+    def stages(self) -> nn.ModuleList: ...
+
+
+class Classifier(Protocol):
+    """What can be made fast: the parts of `cvt.CvtForImageClassification`, which builds on this."""
+
+    @property
+    def config(self) -> CvtConfig: ...
+    @property
+    def backbone(self) -> Backbone: ...
+    @property
+    def norm(self) -> nn.LayerNorm: ...
+    @property
+    def head(self) -> nn.Module: ...
 
 
 class InferenceCvt(nn.Module):
@@ -35,11 +64,10 @@ class InferenceCvt(nn.Module):
     model that it was made from has them.
     """
 
-    def __init__(self, model: CvtForImageClassification, pooling: str = "cls_norm") -> None:
+    def __init__(self, model: Classifier, pooling: str = "cls_norm") -> None:
         """Copy a model, which had better be in float32, as folding rounds."""
         super().__init__()
         check_pooling(model.config, pooling)
-        model = fold_batch_norm(model)
         self.config: CvtConfig = model.config
         self.pooling = pooling
         self.mean_stage = self.config.mean_stage if pooling == "mean" else None
@@ -47,10 +75,9 @@ class InferenceCvt(nn.Module):
         cls_only = self.config.cls_token[last] and self.mean_stage != last
         self.stages = nn.ModuleList(
             _Stage(cast(Stage, stage), cls_only=cls_only and s == last)
-            for s, stage in enumerate(model.backbone.stages)
+            for s, stage in enumerate(fold_batch_norm(model.backbone.stages))
         )
-        self.norm = model.norm
-        self.head = model.head
+        self.norm, self.head = inference_copy(model.norm), inference_copy(model.head)
         cast(Any, self.eval()).to(memory_format=torch.channels_last)
 
     def forward(self, pixel_values: Tensor) -> CvtOutput:
@@ -158,9 +185,14 @@ def _fused_mlp(mlp: Mlp) -> tuple[FusedLinear, FusedLinear]:
     return FusedLinear.of(mlp.fc1, activation="swish", scale=quick), FusedLinear.of(mlp.fc2)
 
 
-def fold_batch_norm(model: CvtForImageClassification) -> CvtForImageClassification:
+def inference_copy(module: ModuleT) -> ModuleT:
+    """A copy in eval mode, without gradients."""
+    return copy.deepcopy(module).requires_grad_(False).eval()
+
+
+def fold_batch_norm(model: ModuleT) -> ModuleT:
     """A copy for inference, whose convolutions have the affine map of their BatchNorm inside."""
-    model = copy.deepcopy(model).requires_grad_(False).eval()
+    model = inference_copy(model)
     for projection in model.modules():
         if isinstance(projection, Projection) and isinstance(projection.spatial, nn.Sequential):
             conv, bn = projection.spatial.conv, projection.spatial.bn
@@ -184,74 +216,3 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = q[images] @ k[images].transpose(-2, -1)
         out[images] = scores.softmax(dim=-1) @ v[images]
     return out
-
-
-def optimize(
-    model: CvtForImageClassification,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str | None = None,
-    compile: bool = False,
-    *,
-    pooling: str = "cls_norm",
-    runtime: str = "torch",
-    calibration: Tensor | None = None,
-) -> nn.Module:
-    """A form of the model that runs fast, placed and ready; the model stays as it is.
-
-    An `InferenceCvt`, a `CudaGraphCvt` around one, or an `OpenVinoCvt`: all have the same call, and
-    the same outputs.
-
-    Args:
-        model: Best in float32, as folding rounds.
-        dtype: torch.float32, torch.bfloat16 or torch.float16; with the runtime openvino float32,
-            bfloat16 or int8. Of int8, `cvt.inference.int8` says what it changes.
-        device: Where it goes; the model's own by default. The runtime openvino has the CPU alone.
-        compile: Compile it on the first call, for long runs at a fixed size on a GPU:
-            torch.compile, and there inside a CUDA graph. On a CPU the packed weights, which
-            exclude it, are faster.
-        pooling: What `embedding` is: "cls_norm", "cls" or "mean" (of the last stage but one).
-        runtime: "torch", or "openvino" for the same on a CPU.
-        calibration: For int8, some hundreds of normalised images (N, 3, H, W) like those to come.
-
-    Raises:
-        ImportError: for the runtime openvino without its extra.
-        ValueError: for a pooling that the model has not, for an unknown runtime or a dtype that it
-            has not, for int8 without calibration images or these without int8.
-    """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}")
-    if calibration is not None and dtype != torch.int8:
-        raise ValueError(f"calibration= is for dtype=torch.int8, not {dtype}")
-    fast = InferenceCvt(model, pooling)
-    if runtime == "openvino":
-        return _in_openvino(fast, dtype, device, calibration)
-    if dtype == torch.int8:
-        raise ValueError('dtype=torch.int8 needs runtime="openvino"')
-    fast = fast.to(device=device, dtype=dtype)
-    if not compile:
-        pack(fast)
-        return fast
-    if fast.norm.weight.is_cuda:
-        return _in_cuda_graph(fast)
-    fast.compile()
-    return fast
-
-
-def _in_openvino(
-    network: InferenceCvt,
-    dtype: torch.dtype,
-    device: torch.device | str | None,
-    calibration: Tensor | None,
-) -> nn.Module:
-    from cvt.inference.openvino import OpenVinoCvt
-
-    if device is not None and torch.device(device).type != "cpu":
-        raise ValueError(f'runtime="openvino" computes on the CPU, not on {device}')
-    return OpenVinoCvt(network.to("cpu", torch.float32), dtype, calibration)
-
-
-def _in_cuda_graph(network: InferenceCvt) -> nn.Module:
-    from cvt.inference.cuda_graph import CudaGraphCvt
-
-    network.compile(dynamic=False)  # the graph fixes the shape anyway
-    return CudaGraphCvt(network)

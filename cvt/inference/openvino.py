@@ -29,8 +29,8 @@ class OpenVinoCvt(FixedShape):
 
         Args:
             network: Such as an `InferenceCvt`.
-            dtype: torch.float32, torch.bfloat16, or torch.int8 (see `cvt.inference.int8`), where what
-                is not quantised computes in bfloat16.
+            dtype: torch.float32, torch.bfloat16, or torch.int8 (see `int8.py`), where what is not
+                quantised computes in bfloat16.
             calibration: For int8 alone, normalised images (N, 3, H, W) like those to come; all
                 calls have their H and W.
 

@@ -15,57 +15,23 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import ClassVar
 
 from PIL import Image
 
+from cvt.errors import (
+    CorruptImageError,
+    EmptyFileError,
+    ImageDecodeError,
+    NotAnImageError,
+    TooManyPixelsError,
+    TruncatedImageError,
+    UnsupportedFormatError,
+)
 from cvt.preprocessing.rgb import upright_rgb
 from cvt.preprocessing.signatures import ends_early, unsupported_format
 
 DEFAULT_MAX_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: 256 MiB of RGB."""
-
-
-class ImageDecodeError(ValueError):
-    """An image file that could not be decoded; the message is one line, `code` says which kind."""
-
-    code: ClassVar[str]
-
-
-class EmptyFileError(ImageDecodeError):
-    """The file has no bytes."""
-
-    code = "empty_file"
-
-
-class NotAnImageError(ImageDecodeError):
-    """Nothing says that these bytes are an image."""
-
-    code = "not_an_image"
-
-
-class UnsupportedFormatError(ImageDecodeError):
-    """An image or document in a format, or a variant of one, that is not decoded."""
-
-    code = "unsupported_format"
-
-
-class TruncatedImageError(ImageDecodeError):
-    """The end of the file is missing."""
-
-    code = "truncated"
-
-
-class CorruptImageError(ImageDecodeError):
-    """The file is complete, but its content contradicts its format."""
-
-    code = "corrupt"
-
-
-class TooManyPixelsError(ImageDecodeError):
-    """The header announces more pixels than allowed."""
-
-    code = "too_many_pixels"
 
 
 # Plugins that start another program (Ghostscript) or know a format by name only.

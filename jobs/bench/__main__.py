@@ -17,7 +17,7 @@ from typing import Any
 
 from jobs.bench import arguments as flags
 from jobs.bench.measure import machine
-from jobs.cli import command as _cli
+from jobs.cli import command
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.spec import Dtype
 
@@ -43,8 +43,8 @@ def whole(a: argparse.Namespace) -> None:
 
 def _peers(a: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     from jobs.bench.ceilings.stages import copy_images
+    from jobs.bench.contest.report import NOTES, peers_table
     from jobs.bench.contest.rounds import contest
-    from jobs.bench.measure.tables import NOTES, peers_table
 
     spec = flags.run_spec(a, scratch)
     images = copy_images(spec.inputs, a.images, scratch / "photos")
@@ -58,7 +58,7 @@ def _peers(a: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 def grow(a: argparse.Namespace) -> None:
     """Runs of growing size."""
     from jobs.bench.campaigns import growth
-    from jobs.bench.measure.tables import growth_table
+    from jobs.bench.campaigns.growth_table import growth_table
 
     with _scratch() as scratch:
         spec = flags.run_spec(a, scratch)
@@ -180,7 +180,7 @@ def main() -> int:
         if is_command
         else flags.whole_parser(description, tuple(COMMANDS))
     )
-    return _cli.main(job, parser)
+    return command.main(job, parser)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What the commands share: their flags, their messages, their exit codes."""

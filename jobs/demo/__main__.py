@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 
-from jobs.cli import command as _cli
+from jobs.cli import command
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
-from pipeline.runs.run import RunResult, run
+from pipeline.runs.result import RunResult
+from pipeline.runs.run import run
 
 HERE = Path(__file__).resolve().parent
 BUCKET = HERE / "bucket"
@@ -48,7 +49,7 @@ def accuracy(result: RunResult) -> tuple[int, int]:
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Run, then compare with the truth."""
     result = run(spec(arguments.output), debug=arguments.debug)
-    code = _cli.summarize(result)
+    code = command.summarize(result)
     right, labelled = accuracy(result)
     print(f"accuracy on the labelled images: {right / labelled:.1%} ({right} of {labelled})")
     return code
@@ -56,7 +57,7 @@ def job(arguments: argparse.Namespace) -> ExitCode:
 
 def main() -> int:
     """Entry point of ``python -m jobs.demo``."""
-    return _cli.main(job, build_parser())
+    return command.main(job, build_parser())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What people's scripts rely on: errors and exit codes, specs, columns, and the names below OUT."""

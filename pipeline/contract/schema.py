@@ -68,8 +68,6 @@ PIXELS = pa.field("_pixels", pa.large_binary())
 the object store as an extension that only Ray reads."""
 
 DECODED = pa.unify_schemas([SOURCE, INTERNAL]).append(PIXELS)
-
-
 TOP_K = [
     pa.field("label_id", pa.int32()),
     pa.field("label", pa.string()),

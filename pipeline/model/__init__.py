@@ -1,0 +1,1 @@
+"""The network of a run: the only room that knows one."""

@@ -23,10 +23,10 @@ from cvt.preprocessing.processor import size_mismatch
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import NO_COLUMNS, result_schema
 from pipeline.contract.spec import Dtype, ModelSpec, OutputSpec, RunSpec, Runtime
+from pipeline.model.bundle import ModelBundle
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.output.identity import Provenance, short_hash
 from pipeline.sources.kept_columns import kept_columns
-from pipeline.stages.infer import InferSettings, ModelBundle
 
 log = logging.getLogger(__name__)
 
@@ -131,29 +131,6 @@ class LoadedModel:
         if self.runtime == "openvino":
             return self.bundle.converted(self.dtype, self.output.pooling)
         return self.bundle
-
-    def infer_settings(self, *, on_gpu: bool, **hardware: Any) -> InferSettings:
-        """Settings of the actors; ``hardware`` holds threads, batch_size and the reporter.
-
-        Raises:
-            UsageError: the runtime has no GPUs.
-        """
-        if on_gpu and self.runtime == "openvino":
-            raise UsageError("--runtime openvino computes on CPUs; add --num-gpus 0 or drop it")
-        described = len(result_schema(labels=False, thresholds=False, embedding=None))
-        return InferSettings(
-            dtype=self.dtype,
-            runtime=self.runtime,
-            on_gpu=on_gpu,
-            columns=tuple(self.schema)[described:],
-            top_k=self.output.top_k or 1,
-            scores=self.scores,
-            thresholds=self.thresholds,
-            pooling=self.output.pooling,
-            normalize=self.output.normalize,
-            embedding_dtype=self.output.embedding_dtype,
-            **hardware,
-        )
 
 
 def _check_runtime(runtime: Runtime) -> None:

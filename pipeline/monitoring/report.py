@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+THUMBNAILS = 48
+
 LABELS_SHOWN = 30
 CHANGES_SHOWN = 10
 REVIEW_SHOWN = 10

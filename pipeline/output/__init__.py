@@ -1,0 +1,1 @@
+"""Everything below OUT: the open run, the closed ones, and how one becomes the other."""

@@ -9,14 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.contract.errors import UsageError, one_line
-from pipeline.output.identity import differences
-from pipeline.output.ledger import HashIndex, Ledger, hash_strings
-from pipeline.output.open_run import OpenRun, read_columns
-from pipeline.storage.store import Store, join_uri, split_uri
-
-RUNS = "runs"
-DATA = "data"
-LATEST = "latest.json"
+from pipeline.contract.layout import RUNS
+from pipeline.output.identity import check_identity
+from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings
+from pipeline.output.open_run import OpenRun
+from pipeline.storage.parquet import read_columns
+from pipeline.storage.store import Store
+from pipeline.storage.uris import join_uri, split_uri
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class History:
 
     def _tables(self, run: ClosedRun) -> Iterator[pa.Table]:
         try:
-            yield from read_columns(self.store, run.files)
+            yield from read_columns(self.store, run.files, LEDGER_COLUMNS)
         except FileNotFoundError as error:
             raise UsageError(
                 f"a file of the closed run {run.run_id} is gone ({one_line(error)}); "
@@ -108,13 +107,6 @@ def _live_runs(store: Store) -> Iterator[ClosedRun]:
         yield ClosedRun(run_id, manifest)
         if manifest["spec"]["policy"]["full"]:
             return
-
-
-def check_identity(ours: dict[str, Any], theirs: dict[str, Any], whose: str, advice: str) -> None:
-    """Raise a UsageError that shows what differs, ``theirs -> ours``."""
-    lines = differences(ours, theirs)
-    if lines:
-        raise UsageError(f"this run differs from {whose} ({'; '.join(lines)}); {advice}")
 
 
 def check_open_run(run: OpenRun, identity: dict[str, Any], inputs: dict[str, Any]) -> None:

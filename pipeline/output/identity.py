@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.contract.errors import UsageError
+
 
 def short_hash(text: str | bytes) -> str:
     """16 hex digits of SHA-256."""
@@ -49,3 +51,10 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
         elif mine != other:
             lines.append(f"{name}: {other} -> {mine}")
     return lines
+
+
+def check_identity(ours: dict[str, Any], theirs: dict[str, Any], whose: str, advice: str) -> None:
+    """Raise a UsageError that shows what differs, ``theirs -> ours``."""
+    lines = differences(ours, theirs)
+    if lines:
+        raise UsageError(f"this run differs from {whose} ({'; '.join(lines)}); {advice}")

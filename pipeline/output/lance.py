@@ -20,7 +20,8 @@ from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import Sink
 from pipeline.output.history import ClosedRun, History
 from pipeline.storage.s3.access import access
-from pipeline.storage.store import Store, join_uri
+from pipeline.storage.store import Store
+from pipeline.storage.uris import join_uri
 
 if TYPE_CHECKING:
     from lance import LanceDataset

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline.contract.errors import RunError, UsageError, one_line
-from pipeline.sources.inventory import STORAGE_ERRORS
+from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 
 LEASE = "_lease.json"

@@ -16,26 +16,22 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract.errors import one_line
+from pipeline.contract.layout import OPEN
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings, shard_of
+from pipeline.storage.parquet import read_columns, read_table, write_table
+from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
 
-OPEN = "_open"
 _FOOTER = b"cvt.part"
-_READERS = 16
-
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 
@@ -163,7 +159,7 @@ class OpenRun:
         taken, own = set(self.record["parts"]), f"{self.directory}/parts/{self.record['attempt']}-"
         found = self.store.list(f"{self.directory}/parts")
         names = [name for name in found if name in taken or name.startswith(own)]
-        for part in _map_ahead(self._describe, names):
+        for part in map_ahead(self._describe, names):
             if part is not None:
                 yield part
 
@@ -178,7 +174,9 @@ class OpenRun:
 
     def ledger(self) -> Ledger:
         """An index over the rows that this run has already."""
-        return Ledger.from_tables(read_columns(self.store, [p.name for p in self.parts]))
+        return Ledger.from_tables(
+            read_columns(self.store, [p.name for p in self.parts], LEDGER_COLUMNS)
+        )
 
     def closed_shards(self) -> dict[str, int]:
         """Shards that are done to their last row."""
@@ -214,35 +212,3 @@ class OpenRun:
         footer = part.footer.keep(kept["uri"])
         write_table(self.store, part.name, footer.attach(kept))
         return Part(part.name, kept.num_rows, footer)
-
-
-def read_table(store: Store, name: str, columns: Iterable[str] | None = None) -> pa.Table:
-    """One Parquet file of the output."""
-    with store.fs.open(store.path(name)) as file:
-        return pq.ParquetFile(file).read(columns=list(columns) if columns else None)
-
-
-def read_columns(
-    store: Store, names: Iterable[str], columns: Iterable[str] = LEDGER_COLUMNS
-) -> Iterator[pa.Table]:
-    """Some columns of many files, in the order of ``names``."""
-    return _map_ahead(lambda name: read_table(store, name, columns), names)
-
-
-def _map_ahead(function: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
-    """Results in order, computed by threads that run no further ahead than their number."""
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(_READERS) as readers:
-        for name in names:
-            waiting.append(readers.submit(function, name))
-            if len(waiting) > _READERS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def write_table(store: Store, name: str, table: pa.Table, **options: Any) -> None:
-    """Write one Parquet file, atomically."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **{"compression": "zstd", **options})
-    store.write_bytes(name, sink.getvalue().to_pybytes())

@@ -15,7 +15,7 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
 from pipeline.output.ledger import Ledger, Mask, Matches
 from pipeline.output.open_run import Deferred, OpenRun
-from pipeline.sources.inputs import Kind
+from pipeline.sources.formats.kinds import Kind
 
 IMAGES_OF_A_SHARD = 1000
 

@@ -16,7 +16,7 @@ from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan, Work
 from pipeline.sources.inventory import CHUNK_ROWS
-from pipeline.storage.ahead import Ahead
+from pipeline.storage.read_ahead import Ahead
 
 SETTLE_SECONDS = 5.0
 """How long the listing may take before the run begins without its end."""

@@ -3,59 +3,38 @@
 from __future__ import annotations
 
 import logging
-import platform
-import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import ray
 
+from pipeline.contract.layout import CLASSES_FILE
 from pipeline.contract.spec import RunSpec
+from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
 from pipeline.monitoring.comparison import Retrospect
-from pipeline.monitoring.report import render
+from pipeline.monitoring.report import THUMBNAILS, render
 from pipeline.output.history import History
+from pipeline.output.merge import Tally, merge
 from pipeline.output.open_run import Committed, OpenRun
-from pipeline.output.publish import CLASSES_FILE, Tally, balance, close, merge
+from pipeline.output.publish import close
 from pipeline.plan.diff import Plan, Work
+from pipeline.runs.closing import VANISHED_LISTED, Clock, balance, utc_now, versions
 from pipeline.runs.reuse import Contents
 from pipeline.runs.sizes import images_per_task, rows_per_block, rows_per_part
 from pipeline.sources.formats.item import ReadOptions
+from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings
 from pipeline.stages.graph import Stages, execute, warm_up
-from pipeline.stages.infer import InferSettings, ModelBundle
+from pipeline.stages.infer import InferSettings
 from pipeline.stages.progress import Progress, Reporter
-from pipeline.stages.ray_session import Allocation, ray_session
+from pipeline.stages.ray_session import ray_session
 from pipeline.stages.write import PartSink
-from pipeline.storage.store import WorkerEnvironment
-
-THUMBNAILS = 48
-VANISHED_LISTED = 10_000
-_PACKAGES = (
-    "cvt-batch", "ray", "torch", "openvino", "pillow", "simplejpeg", "numpy", "pyarrow", "fsspec",
-    "s3fs",
-)  # fmt: skip
+from pipeline.storage.filesystems import WorkerEnvironment
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Clock:
-    """Wall seconds of the phases of a run."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - started, 3)
 
 
 @dataclass
@@ -121,7 +100,8 @@ class Task:
         )
 
     def _infer_settings(self, allocation: Allocation, reporter: Reporter) -> InferSettings:
-        return self.model.infer_settings(
+        return InferSettings.of(
+            self.model,
             on_gpu=allocation.on_gpu,
             threads=allocation.actor_threads,
             batch_size=allocation.batch_size,
@@ -192,19 +172,3 @@ class Task:
             "timings": clock.seconds | {f"stage_{k}": round(v, 3) for k, v in self.totals.items()},
             "versions": versions(),
         }
-
-
-def utc_now() -> str:
-    """Now, as manifests write it."""
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def versions() -> dict[str, str]:
-    """Of everything that the numbers depend on."""
-    found = {"python": platform.python_version(), "platform": sys.platform}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # running from a checkout that was not installed
-            found[package] = "not installed"
-    return found

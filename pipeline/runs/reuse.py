@@ -14,7 +14,7 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.schema import Status
 from pipeline.output.history import History
 from pipeline.output.ledger import HashIndex, hash_strings
-from pipeline.output.open_run import read_columns, read_table
+from pipeline.storage.parquet import read_columns, read_table
 
 _OWN_COLUMNS = ("uri", "size_bytes", "sha256", "source_version")
 """What a copied row says of itself; all else it takes from the row that it copies."""

@@ -7,17 +7,15 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 from ray.exceptions import RayError
 
-from pipeline.contract.errors import ExitCode, RunError, UsageError, one_line
-from pipeline.contract.spec import PolicySpec, RunSpec
+from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.spec import RunSpec
 from pipeline.model.loaded import LoadedModel
-from pipeline.monitoring.comparison import alarms
 from pipeline.output import lance
 from pipeline.output.history import History, check_open_run
 from pipeline.output.lease import Lease
@@ -27,71 +25,17 @@ from pipeline.output.publish import is_closed, publish
 from pipeline.plan.diff import Plan
 from pipeline.plan.forecast import Forecast
 from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
-from pipeline.runs.execution import Clock, Task, utc_now
-from pipeline.sources.inventory import STORAGE_ERRORS, inventory
-from pipeline.storage.store import Store, join_uri, split_uri
+from pipeline.runs.closing import Clock, utc_now
+from pipeline.runs.execution import Task
+from pipeline.runs.result import RunResult
+from pipeline.sources.inventory import inventory
+from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.store import Store
+from pipeline.storage.uris import join_uri, split_uri
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A closed run, as its caller needs it."""
-
-    store: Store
-    manifest: dict[str, Any]
-    policy: PolicySpec
-    interrupted: RunResult | None = None
-    """The run before, if its publication was broken off and this start had to finish it."""
-
-    @property
-    def run_id(self) -> str:
-        run_id: str = self.manifest["run_id"]
-        return run_id
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The books: listed, ok, failed, skipped."""
-        counts: dict[str, int] = self.manifest["counts"]
-        return counts
-
-    @property
-    def failure_rate(self) -> float:
-        """Share of the images computed in this run that failed."""
-        return self.counts["failed"] / max(self.counts["ok"] + self.counts["failed"], 1)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        return ExitCode.TOO_MANY_FAILURES if self.complaint else ExitCode.OK
-
-    @property
-    def complaint(self) -> str | None:
-        """Why a run that closed still counts as a failure, in one line."""
-        if self.failure_rate > self.policy.max_failure_rate:
-            return (
-                f"{self.failure_rate:.1%} of the images failed, more than --max-failure-rate "
-                f"{self.policy.max_failure_rate:.1%}; the failed rows of the table name the reasons"
-            )
-        if self.policy.fail_on_drift and self.alarms:
-            return f"the run differs from earlier ones ({'; '.join(self.alarms)}); see its report"
-        if self.interrupted is not None and (complaint := self.interrupted.complaint):
-            return f"of the run {self.interrupted.run_id}, published only now: {complaint}"
-        return None
-
-    @property
-    def alarms(self) -> list[str]:
-        """What differs from earlier runs by more than its threshold, a line for each."""
-        return alarms(self.manifest)
-
-    @property
-    def data_uri(self) -> str:
-        return self.store.locate(f"data/run={self.run_id}")
-
-    @property
-    def report_uri(self) -> str:
-        return self.store.locate(f"runs/{self.run_id}/report.html")
 
 
 def run(spec: RunSpec, *, debug: bool = False) -> RunResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from pipeline.plan.diff import Work
-from pipeline.stages.ray_session import Allocation
+from pipeline.stages.allocation import Allocation
 
 TURNS = 8
 """How often every worker is given something in a wave, so that all end at about the same time."""

@@ -1,0 +1,1 @@
+"""What is in the input, and its bytes."""

@@ -7,30 +7,24 @@ what is tried again.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Set
-from contextlib import closing
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.contract.errors import ItemError, JobError
+from pipeline.contract.errors import ItemError
 from pipeline.contract.schema import KEPT
-from pipeline.sources.formats.item import Item, ReadOptions, check_size
+from pipeline.sources.formats.item import Item, ReadOptions
+from pipeline.sources.formats.kinds import Kind
 from pipeline.sources.formats.parquet import parquet_members
 from pipeline.sources.formats.tar import tar_members
-from pipeline.sources.inputs import Kind
-from pipeline.storage.http import is_web, read_url
-from pipeline.storage.read_ahead import Hold, WindowClosedError, iterate_ahead, read_all_ahead
-from pipeline.storage.retry import Patience, classify
-from pipeline.storage.s3.requests import RangeFile, S3Object
-from pipeline.storage.store import filesystem, local_path, split_uri
-
-T = TypeVar("T")
+from pipeline.storage.files import FileStream, check_size, read_bytes
+from pipeline.storage.http import read_url
+from pipeline.storage.read_ahead import Hold, iterate_ahead, read_all_ahead
+from pipeline.storage.uris import is_web
 
 
 def fetch_items(
@@ -41,7 +35,7 @@ def fetch_items(
     """The items behind a WORK table; every listed image yields exactly one, whatever happens."""
     is_image = pc.equal(work["kind"], Kind.IMAGE.value)
     for row in work.filter(pc.invert(is_image)).to_pylist():
-        items = iterate_ahead(_shard_items(row, max_bytes, options))
+        items = iterate_ahead(_shard_items(row, max_bytes, options), Item.held)
         yield from _mark_last(items, already=len(row["_done"] or ()))
     rows = work.filter(is_image).to_pylist()
     yield from read_all_ahead([partial(_fetch, row, max_bytes, options) for row in rows])
@@ -73,112 +67,6 @@ def _item(row: dict[str, Any], **values: Any) -> Item:
     return replace(item, **values)
 
 
-def read_bytes(uri: str, max_bytes: int = sys.maxsize, hold: Hold = lambda size: None) -> bytes:
-    """The whole object.
-
-    Args:
-        uri: of a local file or an object; not one of the web.
-        max_bytes: how many it may have.
-        hold: called with its size as soon as that is known, before it is read.
-
-    Raises:
-        FetchError: with the code that says whether another try makes sense.
-    """
-
-    def read() -> bytes:
-        with closing(_open(*split_uri(uri), is_streamed=True)) as file:
-            size = _size(file)
-            check_size(size, max_bytes)
-            hold(size)
-            data: bytes = file.read()
-        check_size(len(data), max_bytes)
-        return data
-
-    return _with_patience(read)
-
-
-def _with_patience(read: Callable[[], T]) -> T:
-    """What ``read`` returns, as soon as the storage lets it; FetchError if it never does."""
-    patience = Patience()
-    while True:
-        try:
-            result = read()
-        except (JobError, WindowClosedError):
-            raise
-        except Exception as error:  # noqa: BLE001  # every filesystem raises classes of its own
-            patience.pause(classify(error))
-        else:
-            patience.succeed()
-            return result
-
-
-def _open(protocol: str, path: str, *, start: int = 0, is_streamed: bool) -> Any:
-    """An open binary file over the object, from ``start`` on. What is streamed is only read, in
-    order; all else is sought in, too."""
-    if protocol == "s3":
-        if is_streamed:
-            return S3Object(path).open(start)
-        file: Any = RangeFile(path)
-    elif protocol == "file":
-        file = open(local_path(path), "rb")  # noqa: SIM115  # the caller closes it
-    else:
-        file = filesystem(protocol).open(path, "rb")
-    file.seek(start)
-    return file
-
-
-def _size(file: Any) -> int:
-    """In bytes."""
-    size = getattr(file, "size", None)
-    if size is None:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-    return int(size)
-
-
-class _Stream:
-    """A shard as a file that outlives failing requests: it is opened anew where it failed."""
-
-    def __init__(self, uri: str, *, is_streamed: bool) -> None:
-        self._open = partial(_open, *split_uri(uri), is_streamed=is_streamed)
-        self._file: Any = None
-        self._position = 0
-
-    def read(self, size: int | None = None) -> bytes:
-        data: bytes = _with_patience(lambda: self._attempt("read", size))
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = _with_patience(lambda: self._attempt("seek", offset, whence))
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    @property
-    def closed(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        """Left to whoever opened it, with ``end``: Arrow closes what it reads."""
-
-    def end(self) -> None:
-        """Close what is open."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _attempt(self, method: str, *arguments: Any) -> Any:
-        try:
-            if self._file is None:
-                self._file = self._open(start=self._position)
-            return getattr(self._file, method)(*arguments)
-        except Exception:
-            self.end()
-            raise
-
-
 def _mark_last(items: Iterator[Item], already: int) -> Iterator[Item]:
     """Tell on the last item how many rows the shard has, earlier attempts' rows included."""
     count = already
@@ -207,7 +95,7 @@ def _shard_members(
     base: Item, kind: Kind, done: Set[str], max_bytes: int, options: ReadOptions
 ) -> Iterator[Item]:
     """Every image that is not done yet."""
-    stream = _Stream(base.uri, is_streamed=kind is Kind.WEBDATASET)
+    stream = FileStream(base.uri, is_streamed=kind is Kind.WEBDATASET)
     try:
         if kind is Kind.PARQUET:
             members = parquet_members(stream, base, done, max_bytes, options)

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
+from contextlib import contextmanager
 from typing import Any
 
-from pipeline.contract.errors import UsageError
-from pipeline.contract.spec import InputFormat, InputSpec, suffixes
-from pipeline.sources.formats.list_files import LIST_SUFFIXES, PARQUET_SUFFIXES, read_schema
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.spec import InputSpec
+from pipeline.sources.formats.kinds import Kind, kind_of_found, kind_of_named
+from pipeline.sources.formats.list_files import LIST_SUFFIXES, read_schema
 from pipeline.sources.formats.parquet import IMAGE_COLUMNS, find_image_column
-from pipeline.sources.formats.tar import TAR_SUFFIXES
 from pipeline.sources.listing import Entry, single, split_glob, walk
 from pipeline.sources.lists import URI_COLUMNS, find_uri_column
-from pipeline.sources.s3_inventory import MANIFEST, reported_objects
-from pipeline.storage.http import is_web
-from pipeline.storage.store import join_uri, printable, split_uri
-
-
-class Kind(StrEnum):
-    """What an object holds. Lists and reports stand for the objects that they name."""
-
-    IMAGE = "image"
-    WEBDATASET = "webdataset"
-    PARQUET = "parquet"
-    LIST = "list"
-    INVENTORY = "inventory"
-
+from pipeline.sources.s3_inventory import reported_objects
+from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.uris import is_web, join_uri, printable, split_uri
 
 Object = tuple[Kind, dict[str, Any]]
 """A kind, and uri, source_version and size_bytes of a LISTING."""
@@ -57,50 +46,20 @@ def objects(uri: str, inputs: InputSpec) -> Iterator[Object]:
         yield _kind_of_table(row["uri"], inputs, named=True) if kind is Kind.PARQUET else kind, row
 
 
-def kind_of_named(path: str, input_format: InputFormat) -> Kind:
-    """What an object is that is named, not found: an image, if nothing says otherwise."""
-    if input_format == "list" or input_format == "inventory":
-        return Kind(input_format)
-    lowered = path.lower()
-    if lowered.endswith(TAR_SUFFIXES):
-        return Kind.WEBDATASET
-    if lowered.endswith(PARQUET_SUFFIXES):
-        return Kind.PARQUET
-    if input_format == "auto" and lowered.endswith(LIST_SUFFIXES):
-        return Kind.LIST
-    if input_format == "auto" and lowered.rpartition("/")[2] == MANIFEST:
-        return Kind.INVENTORY
-    return Kind.IMAGE
-
-
-def _kind_of_found(path: str, inputs: InputSpec) -> Kind | None:
-    """What an object is by its extension, None if the run does not want it."""
-    lowered, wanted = path.lower(), inputs.format
-    if wanted in ("auto", "inventory", "images") and lowered.endswith(suffixes(inputs.extensions)):
-        return Kind.IMAGE
-    if wanted in ("auto", "inventory", "webdataset") and lowered.endswith(TAR_SUFFIXES):
-        return Kind.WEBDATASET
-    if wanted in ("auto", "inventory", "parquet") and lowered.endswith(PARQUET_SUFFIXES):
-        return Kind.PARQUET
-    if wanted == "list" and lowered.endswith(LIST_SUFFIXES + PARQUET_SUFFIXES):
-        return Kind.LIST
-    return None
-
-
 def _found(protocol: str, path: str, inputs: InputSpec) -> Iterator[Object]:
     """What lies below a directory or prefix, or matches a glob; lists only if it ends like one."""
     root, pattern = split_glob(protocol, path)
     names_lists = pattern is not None and path.lower().endswith(LIST_SUFFIXES)
     for entry in walk(protocol, root.rstrip("/") or root):
         if pattern is None or pattern.match(entry.path):
-            kind = Kind.LIST if names_lists else _kind_of_found(entry.path, inputs)
+            kind = Kind.LIST if names_lists else kind_of_found(entry.path, inputs)
             if kind is not None:
                 yield kind, _row(protocol, entry)
 
 
 def _reported(uri: str, inputs: InputSpec) -> Iterator[Object]:
     for entry in reported_objects(uri):
-        kind = _kind_of_found(entry.path, inputs)
+        kind = kind_of_found(entry.path, inputs)
         if kind is not None:
             yield kind, _row("s3", entry)
 
@@ -149,3 +108,19 @@ def _row(protocol: str, entry: Entry) -> dict[str, Any]:
         "source_version": entry.version,
         "size_bytes": entry.size,
     }
+
+
+@contextmanager
+def usage_errors(uri: str) -> Iterator[None]:
+    """Turn what the storage says of an INPUT into one line that says what to change."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UsageError(
+            f"access to {uri} is denied ({one_line(error)}); check the credentials in the "
+            "environment and the permission to list"
+        ) from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{uri} does not exist; check the INPUT argument") from error
+    except STORAGE_ERRORS as error:
+        raise UsageError(f"cannot list {uri}: {one_line(error)}") from error

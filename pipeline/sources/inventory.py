@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import accumulate, islice
 from typing import Any
 
 import pyarrow as pa
-from botocore.exceptions import BotoCoreError
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import InputSpec
-from pipeline.sources.inputs import Kind, kind_of_named, objects
+from pipeline.sources.formats.kinds import Kind, kind_of_named
+from pipeline.sources.inputs import objects, usage_errors
 from pipeline.sources.lists import listed_objects
-from pipeline.storage.http import is_web
 from pipeline.storage.s3.requests import refusal_of_credentials
-from pipeline.storage.store import split_uri
+from pipeline.storage.uris import is_web, split_uri
 
 CHUNK_ROWS = 10_000
-STORAGE_ERRORS = (OSError, BotoCoreError)
 
 _WILDCARDS = set("*?[")
 _GLOB_HINT = " (in a glob, * stops at a slash and ** does not)"
@@ -121,22 +118,6 @@ def _checked(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dic
             f"no images under {uri}; looked for .tar shards, Parquet files and "
             f"{', '.join(inputs.extensions)}{_GLOB_HINT if _WILDCARDS & set(uri) else ''}"
         )
-
-
-@contextmanager
-def usage_errors(uri: str) -> Iterator[None]:
-    """Turn what the storage says of an INPUT into one line that says what to change."""
-    try:
-        yield
-    except PermissionError as error:
-        raise UsageError(
-            f"access to {uri} is denied ({one_line(error)}); check the credentials in the "
-            "environment and the permission to list"
-        ) from error
-    except FileNotFoundError as error:
-        raise UsageError(f"{uri} does not exist; check the INPUT argument") from error
-    except STORAGE_ERRORS as error:
-        raise UsageError(f"cannot list {uri}: {one_line(error)}") from error
 
 
 def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -11,11 +11,12 @@ import pyarrow as pa
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import LABELS, NO_COLUMNS, SOURCE, TOP_K
 from pipeline.contract.spec import InputSpec
+from pipeline.sources.formats.kinds import Kind
 from pipeline.sources.formats.list_files import plain_type, read_schema
 from pipeline.sources.formats.parquet import find_image_column
 from pipeline.sources.formats.tar import SIBLINGS
-from pipeline.sources.inputs import Kind, objects
-from pipeline.sources.inventory import CHUNK_ROWS, usage_errors
+from pipeline.sources.inputs import objects, usage_errors
+from pipeline.sources.inventory import CHUNK_ROWS
 from pipeline.sources.lists import find_uri_column
 
 EVERYTHING = "*"

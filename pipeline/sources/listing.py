@@ -11,7 +11,7 @@ from typing import Any
 from fsspec.utils import glob_translate
 
 from pipeline.contract.errors import UsageError, one_line
-from pipeline.storage.store import filesystem
+from pipeline.storage.filesystems import filesystem
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 

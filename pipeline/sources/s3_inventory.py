@@ -21,9 +21,8 @@ import pyarrow.parquet as pq
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.sources.listing import Entry
-from pipeline.storage.store import filesystem, local_path, split_uri
-
-MANIFEST = "manifest.json"
+from pipeline.storage.filesystems import filesystem
+from pipeline.storage.uris import local_path, split_uri
 
 
 def reported_objects(uri: str) -> Iterator[Entry]:

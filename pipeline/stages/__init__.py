@@ -1,0 +1,1 @@
+"""What Ray executes: decode, infer, write."""

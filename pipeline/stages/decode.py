@@ -26,9 +26,9 @@ from pipeline.contract.spec import DecodeMode
 from pipeline.output.ledger import HashIndex, hash_strings
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
-from pipeline.sources.inputs import Kind
+from pipeline.sources.formats.kinds import Kind
 from pipeline.stages.progress import Reporter
-from pipeline.storage.store import WorkerEnvironment
+from pipeline.storage.filesystems import WorkerEnvironment
 
 THUMBNAIL_PIXELS = 128
 

@@ -13,11 +13,12 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
+from pipeline.model.bundle import ModelBundle
 from pipeline.output.open_run import Committed
+from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings, decode_block
-from pipeline.stages.infer import InferSettings, ModelBundle, Predictor
+from pipeline.stages.infer import InferSettings, Predictor
 from pipeline.stages.progress import on_terminal
-from pipeline.stages.ray_session import Allocation
 from pipeline.stages.write import PartSink
 
 NO_PROGRESS_TIMEOUT_SECONDS = 600

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,67 +13,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cvt import (
-    CvtConfig,
-    CvtForImageClassification,
-    CvtImageProcessor,
     CvtOutput,
     to_scores,
 )
-from cvt.inference.openvino import OpenVinoCvt
-from pipeline.contract.errors import InferenceError
-from pipeline.contract.schema import PIXELS, Status
+from pipeline.contract.errors import InferenceError, UsageError
+from pipeline.contract.schema import PIXELS, Status, result_schema
 from pipeline.contract.spec import Dtype, EmbeddingDtype, Pooling, Runtime
+from pipeline.model.bundle import DTYPES, ModelBundle
 from pipeline.model.label_columns import label_columns
+from pipeline.model.loaded import LoadedModel
 from pipeline.model.self_check import GoldenBatch
 from pipeline.stages.progress import Reporter
-
-DTYPES: dict[Dtype, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-
-@dataclass(frozen=True)
-class ModelBundle:
-    """A network as plain data. The driver loads it once; Ray's object store shares the arrays
-    with every actor of a node, so that no actor downloads weights."""
-
-    config: CvtConfig
-    arrays: dict[str, npt.NDArray[Any]]
-    processor: CvtImageProcessor
-    golden: GoldenBatch
-    graph: OpenVinoCvt | None = None
-    """Takes the place of the arrays."""
-
-    @classmethod
-    def of(
-        cls, model: CvtForImageClassification, processor: CvtImageProcessor, pooling: Pooling
-    ) -> ModelBundle:
-        arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        return cls(model.config, arrays, processor, GoldenBatch.compute(model, processor, pooling))
-
-    def converted(self, dtype: Dtype, pooling: Pooling) -> ModelBundle:
-        """The same for the runtime openvino, so that no actor has to convert it."""
-        graph = cast(OpenVinoCvt, self._optimized(DTYPES[dtype], "cpu", pooling, "openvino"))
-        graph.convert((self.config.num_channels, self.processor.size, self.processor.size))
-        return replace(self, arrays={}, graph=graph)
-
-    def build(self, settings: InferSettings, device: torch.device) -> nn.Module:
-        """The network in the form that runs fast."""
-        if self.graph is not None:
-            return self.graph
-        return self._optimized(DTYPES[settings.dtype], device, settings.pooling, settings.runtime)
-
-    def _optimized(
-        self, dtype: torch.dtype, device: torch.device | str, pooling: Pooling, runtime: Runtime
-    ) -> nn.Module:
-        model = CvtForImageClassification.from_state(self.config, self.arrays)  # no copies
-        return model.optimize(dtype, device, pooling=pooling, runtime=runtime)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +50,30 @@ class InferSettings:
     normalize: bool
     embedding_dtype: EmbeddingDtype
     reporter: Reporter = field(default_factory=Reporter)
+
+    @classmethod
+    def of(cls, model: LoadedModel, *, on_gpu: bool, **hardware: Any) -> InferSettings:
+        """Settings for a model; ``hardware`` holds threads, batch_size and the reporter.
+
+        Raises:
+            UsageError: the runtime has no GPUs.
+        """
+        if on_gpu and model.runtime == "openvino":
+            raise UsageError("--runtime openvino computes on CPUs; add --num-gpus 0 or drop it")
+        described = len(result_schema(labels=False, thresholds=False, embedding=None))
+        return cls(
+            dtype=model.dtype,
+            runtime=model.runtime,
+            on_gpu=on_gpu,
+            columns=tuple(model.schema)[described:],
+            top_k=model.output.top_k or 1,
+            scores=model.scores,
+            thresholds=model.thresholds,
+            pooling=model.output.pooling,
+            normalize=model.output.normalize,
+            embedding_dtype=model.output.embedding_dtype,
+            **hardware,
+        )
 
     @property
     def has_fixed_shape(self) -> bool:
@@ -149,7 +127,7 @@ class Predictor:
         self.dtype = DTYPES[settings.dtype]
         if not settings.on_gpu:
             torch.set_num_threads(settings.threads)
-        self.network = shared.build(settings, self.device)
+        self.network = shared.build(settings.dtype, self.device, settings.pooling, settings.runtime)
         if settings.on_gpu:
             torch.cuda.synchronize(self.device)  # the weights arrive on a stream of their own
         self.lane = _Lane(self.device)

@@ -12,8 +12,9 @@ from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.datasource.datasink import WriteResult
 
 from pipeline.contract.schema import Status, published
-from pipeline.output.open_run import Committed, Deferred, OpenRun, Part, PartFooter, write_table
-from pipeline.storage.store import WorkerEnvironment
+from pipeline.output.open_run import Committed, Deferred, OpenRun, Part, PartFooter
+from pipeline.storage.filesystems import WorkerEnvironment
+from pipeline.storage.parquet import write_table
 
 
 class PartSink(Datasink[Committed]):

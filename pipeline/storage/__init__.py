@@ -1,0 +1,1 @@
+"""Disks, object stores and the web behind one set of verbs."""

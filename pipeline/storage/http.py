@@ -49,11 +49,6 @@ class _TransientError(FetchError):
         self.retry_after = retry_after
 
 
-def is_web(uri: str) -> bool:
-    """Whether the URI is one of http or https."""
-    return uri.lower().startswith(("http://", "https://"))
-
-
 def read_url(
     uri: str, max_bytes: int, *, allow_private: bool = False, hold: Hold = lambda size: None
 ) -> bytes:

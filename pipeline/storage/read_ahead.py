@@ -4,19 +4,99 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-
-from pipeline.sources.formats.item import Item
+from typing import Generic, Self, TypeVar
 
 WINDOW_BYTES = 64 * 2**20
 """What encoded images may hold from before they are read until they are handed out."""
 THREADS = 64
+_READERS = 16
+
+T = TypeVar("T")
 
 Hold = Callable[[int], None]
 """Called with the bytes that an item will hold in all, before they are read; waits until they
 fit."""
+
+
+class Ahead(Generic[T]):
+    """Iterates over ``source`` in a thread that stays at most ``limit`` items ahead.
+
+    An error of the source is raised to the consumer after the items that came before it. Use it as
+    a context: the thread runs from enter, and takes nothing any more after exit.
+    """
+
+    def __init__(self, source: Iterable[T], limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._items: deque[T] = deque()
+        self._error: BaseException | None = None
+        self._ended = False
+        self._abandoned = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+
+    def settle(self, seconds: float) -> None:
+        """Wait for the end of the source, but no longer than this, nor when the limit is reached;
+        raise the error if that is how it ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._is_full, seconds)
+            if self._error is not None:
+                raise self._error
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the next item, or the end, is there without waiting."""
+        with self._changed:
+            return bool(self._items) or self._ended
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._ended)
+                if not self._items:
+                    break
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._items) >= self._limit
+
+    def _read(self) -> None:
+        try:
+            for item in self._source:
+                if not self._put(item):
+                    return
+        except BaseException as error:  # noqa: BLE001  # it is the consumer's to handle
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _put(self, item: T) -> bool:
+        """Append an item as soon as there is room; false when nobody wants it any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._abandoned or not self._is_full)
+            if self._abandoned:
+                return False
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
 
 
 class WindowClosedError(Exception):
@@ -70,10 +150,10 @@ class Window:
         return number == self._turn or others + size <= self.limit
 
 
-def read_all_ahead(reads: Sequence[Callable[[Hold], Item]]) -> Iterator[Item]:
+def read_all_ahead(reads: Sequence[Callable[[Hold], T]]) -> Iterator[T]:
     """The items of all reads, in their order, read by threads within the window."""
     window = Window(WINDOW_BYTES)
-    futures: deque[Future[Item]] = deque()
+    futures: deque[Future[T]] = deque()
     with ThreadPoolExecutor(min(THREADS, len(reads) or 1)) as threads:
         try:
             for number, read in enumerate(reads):
@@ -86,17 +166,20 @@ def read_all_ahead(reads: Sequence[Callable[[Hold], Item]]) -> Iterator[Item]:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(read: Callable[[Hold], Item], window: Window, number: int) -> Item:
+def _read(read: Callable[[Hold], T], window: Window, number: int) -> T:
     return read(lambda size: window.hold(number, size))
 
 
-def iterate_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, taken from their source by a thread that runs ahead within the window."""
+def iterate_ahead(items: Iterator[T], size_of: Callable[[T], int]) -> Iterator[T]:
+    """The same items, taken from their source by a thread that runs ahead within the window.
+
+    ``size_of`` an item are the bytes that it holds.
+    """
     window = Window(WINDOW_BYTES)
-    ready: SimpleQueue[Item | BaseException | None] = SimpleQueue()
+    ready: SimpleQueue[T | BaseException | None] = SimpleQueue()
     with ThreadPoolExecutor(1) as thread:
         try:
-            thread.submit(_produce, items, window, ready)
+            thread.submit(_produce, items, size_of, window, ready)
             number = 0
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
@@ -109,12 +192,27 @@ def iterate_ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _produce(
-    items: Iterator[Item], window: Window, ready: SimpleQueue[Item | BaseException | None]
+    items: Iterator[T],
+    size_of: Callable[[T], int],
+    window: Window,
+    ready: SimpleQueue[T | BaseException | None],
 ) -> None:
     try:
         for number, item in enumerate(items):
-            window.hold(number, len(item.data or b""))
+            window.hold(number, size_of(item))
             ready.put(item)
         ready.put(None)
     except BaseException as error:  # noqa: BLE001  # it is the consumer's to handle
         ready.put(error)
+
+
+def map_ahead(function: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+    """Results in order, computed by threads that run no further ahead than their number."""
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(_READERS) as readers:
+        for name in names:
+            waiting.append(readers.submit(function, name))
+            if len(waiting) > _READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -4,119 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import fsspec.config
 from fsspec.spec import AbstractFileSystem
 
-from pipeline.contract.errors import UsageError, one_line
-from pipeline.storage.s3.access import access, is_signed_here, portable_settings
-
-_ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "AZURE_", "HF_", "RAY_DATA_")
-_ENVIRONMENT_NAMES = (
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-)
-
-# How backslashreplace writes the surrogate that stands for a byte of no UTF-8 name.
-_ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
-
-_S3FS_TRIES = 2
-"""On top of botocore's; with s3fs' own five, a server that hangs would cost ten minutes."""
-
-
-@dataclass(frozen=True)
-class WorkerEnvironment:
-    """The storage settings of the driver, to be set on every worker.
-
-    Credentials never stand in a repr, a log line or the manifest; they travel only inside the
-    serialised task.
-    """
-
-    variables: Mapping[str, str] = field(repr=False)
-    fsspec_config: Mapping[str, dict[str, Any]] = field(repr=False, default_factory=dict)
-    """By protocol."""
-
-    @classmethod
-    def capture(cls) -> WorkerEnvironment:
-        """What the driver's environment, AWS profile and fsspec configuration say about storage."""
-        names = (
-            name
-            for name in os.environ
-            if name.startswith(_ENVIRONMENT_PREFIXES) or name.upper() in _ENVIRONMENT_NAMES
-        )
-        portable = portable_settings()
-        variables = portable | {name: os.environ[name] for name in names}
-        if "AWS_ACCESS_KEY_ID" in portable:
-            variables.pop("AWS_PROFILE", None)  # a worker that does not have it would stumble
-        config = deepcopy(fsspec.config.conf)
-        if (is_signed := is_signed_here()) is not None:  # no worker may think otherwise
-            config.setdefault("s3", {})["anon"] = not is_signed
-        return cls(variables, config)
-
-    def apply(self) -> None:
-        """Make this process see the storage as the driver does."""
-        os.environ.update(self.variables)
-        fsspec.config.conf.update(deepcopy(dict(self.fsspec_config)))
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """``(protocol, path)``; nothing is unescaped, local paths become absolute.
-
-    >>> split_uri("s3://bucket/a b#c.jpg")
-    ('s3', 'bucket/a b#c.jpg')
-    """
-    protocol, separator, path = uri.partition("://")
-    if not separator:
-        return "file", os.path.abspath(os.path.expanduser(uri))
-    if protocol in ("file", "local"):
-        return "file", os.path.abspath(path)
-    return {"s3a": "s3"}.get(protocol, protocol), path
-
-
-def join_uri(protocol: str, path: str) -> str:
-    """The inverse of :func:`split_uri`: local paths stand without a scheme."""
-    return path if protocol == "file" else f"{protocol}://{path}"
-
-
-def printable(path: str) -> str:
-    """A local path as valid Unicode: bytes that are no UTF-8 are escaped, as in ``caf\\udce9``."""
-    return path.encode("utf-8", "backslashreplace").decode()
-
-
-def local_path(path: str) -> str:
-    """The inverse of :func:`printable`, if there is no file of the escaped name itself."""
-    if "\\udc" not in path or os.path.lexists(path):
-        return path
-    return _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), path)
-
-
-def filesystem(protocol: str) -> AbstractFileSystem:
-    """The fsspec filesystem of a protocol, configured by the environment alone.
-
-    Raises:
-        UsageError: fsspec does not know the protocol, or its package is not installed.
-    """
-    # Instances are cached by their options, so that a change of these is not missed.
-    options = access().s3fs_options() if protocol == "s3" else {}
-    try:
-        found = fsspec.filesystem(protocol, **options)
-    except (ValueError, ImportError) as error:
-        raise UsageError(f"cannot open {protocol}:// URIs: {one_line(error)}") from error
-    if protocol == "s3":
-        found.retries = _S3FS_TRIES
-    return found
+from pipeline.storage.filesystems import filesystem
+from pipeline.storage.uris import join_uri, split_uri
 
 
 def _temporary(target: Path) -> Path:

@@ -8,8 +8,7 @@ import torch
 
 from cvt import CvtConfig, CvtForImageClassification
 from cvt.checkpoints.layouts import translate
-from cvt.layers import DropPath
-from cvt.model import Block
+from cvt.layers import Block, DropPath
 from tests.support.oracle import SMALL, difference, images, oracle
 
 X = images(6, 48, 40)

@@ -13,7 +13,7 @@ import yaml
 from ray.runtime_env import RuntimeEnv
 
 from pipeline.contract.config import read_config, spec_from_config
-from pipeline.storage.store import WorkerEnvironment
+from pipeline.storage.filesystems import WorkerEnvironment
 
 DEPLOY = Path(__file__).resolve().parents[2] / "jobs" / "deploy"
 MANIFESTS = ("rayjob.yaml", "raycronjob.yaml", "cronjob.yaml", "cronjob-submit.yaml")

@@ -7,12 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.contract.layout import CLASSES_FILE
 from pipeline.contract.schema import result_schema
 from pipeline.monitoring.comparison import Retrospect
 from pipeline.monitoring.report import render
 from pipeline.output.history import History
-from pipeline.output.open_run import OpenRun, Part, PartFooter, write_table
-from pipeline.output.publish import CLASSES_FILE, close, merge
+from pipeline.output.merge import merge
+from pipeline.output.open_run import OpenRun, Part, PartFooter
+from pipeline.output.publish import close
+from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 
 IDENTITY = {

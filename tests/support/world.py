@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from pipeline.contract.schema import LISTING, SOURCE
 from pipeline.output.ledger import Ledger
-from pipeline.output.open_run import OpenRun, PartFooter, write_table
-from pipeline.sources.inputs import Kind
+from pipeline.output.open_run import OpenRun, PartFooter
+from pipeline.sources.formats.kinds import Kind
+from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 
 CODES = ("timeout", "corrupt", "truncated")

@@ -1,0 +1,1 @@
+"""Benchmarks of whole runs over sizes, nodes or two versions of the code."""

@@ -1,0 +1,1 @@
+"""What each stage can do alone, what the whole reaches, and what limits it."""

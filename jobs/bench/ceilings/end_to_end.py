@@ -16,9 +16,10 @@ from jobs.bench.measure.fresh_process import Measured, measure_apart
 from jobs.bench.measure.tables import table
 from pipeline.contract.spec import RunSpec
 from pipeline.model.loaded import LoadedModel
-from pipeline.sources.inputs import Kind
+from pipeline.sources.formats.kinds import Kind
 from pipeline.sources.inventory import inventory
-from pipeline.stages.ray_session import Allocation, ray_session
+from pipeline.stages.allocation import Allocation
+from pipeline.stages.ray_session import ray_session
 
 STAGES: tuple[StageName, ...] = ("null", "decode", "model")
 DECODE_IMAGES = 512

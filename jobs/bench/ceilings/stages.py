@@ -23,15 +23,16 @@ from jobs.bench.measure.rates import curve_of, steady_rate
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import DECODED, WORK, Status
 from pipeline.contract.spec import InputSpec, RunSpec
+from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
-from pipeline.sources.fetch import read_bytes
 from pipeline.sources.formats.item import ReadOptions
-from pipeline.sources.inputs import Kind
+from pipeline.sources.formats.kinds import Kind
 from pipeline.sources.inventory import inventory
+from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings, decode_block
-from pipeline.stages.infer import InferSettings, ModelBundle, Predictor
-from pipeline.stages.ray_session import Allocation
-from pipeline.storage.store import WorkerEnvironment
+from pipeline.stages.infer import InferSettings, Predictor
+from pipeline.storage.files import read_bytes
+from pipeline.storage.filesystems import WorkerEnvironment
 
 StageName = Literal["decode", "model", "null"]
 
@@ -108,8 +109,8 @@ def _model(name: StageName, decoded: Dataset, model: LoadedModel, room: Allocati
     if name != "model":
         pool = ActorPoolStrategy(size=room.num_actors)
         return decoded.map_batches(NullModel, compute=pool, num_cpus=0, **common)
-    settings = model.infer_settings(
-        on_gpu=room.on_gpu, threads=room.actor_threads, batch_size=room.batch_size
+    settings = InferSettings.of(
+        model, on_gpu=room.on_gpu, threads=room.actor_threads, batch_size=room.batch_size
     )
     return decoded.map_batches(
         TimedPredictor,

@@ -1,0 +1,1 @@
+"""Benchmarks of single parts: the network, decoding, listing, planning."""

@@ -11,8 +11,8 @@ import torch
 
 from cvt import CvtImageProcessor
 from pipeline.contract.spec import DecodeMode, InputSpec
-from pipeline.sources.fetch import read_bytes
 from pipeline.sources.inventory import inventory
+from pipeline.storage.files import read_bytes
 
 Pixels = npt.NDArray[np.int16]
 

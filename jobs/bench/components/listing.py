@@ -17,8 +17,8 @@ from pipeline.output.ledger import Ledger
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
 from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
+from pipeline.sources.formats.kinds import MANIFEST
 from pipeline.sources.inventory import inventory
-from pipeline.sources.s3_inventory import MANIFEST
 from pipeline.storage.store import Store
 
 ROWS_PER_FILE = 100_000

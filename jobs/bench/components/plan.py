@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.contract.layout import DATA, RUNS
 from pipeline.contract.schema import LISTING
-from pipeline.output.history import DATA, RUNS, History
+from pipeline.output.history import History
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
-from pipeline.sources.inputs import Kind
+from pipeline.sources.formats.kinds import Kind
 from pipeline.sources.inventory import CHUNK_ROWS
 from pipeline.storage.store import Store
 

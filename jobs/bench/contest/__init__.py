@@ -1,0 +1,1 @@
+"""Our pipeline against its peers, on the same images and weights."""

@@ -1,0 +1,1 @@
+"""Clocks, processes and tables that every benchmark uses."""

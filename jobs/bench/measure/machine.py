@@ -11,7 +11,7 @@ from typing import Any
 import ray
 import torch
 
-from pipeline.runs.execution import versions
+from pipeline.runs.closing import versions
 
 _MORE_PACKAGES = ("transformers", "torchvision", "openvino", "simplejpeg", "daft")
 

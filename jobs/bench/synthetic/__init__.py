@@ -1,0 +1,1 @@
+"""Made-up images and models to measure with."""

@@ -1,0 +1,1 @@
+"""New labels from the scores or embeddings of an output, without an image."""

@@ -15,23 +15,27 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.layout import CLASSES_FILE, RUNS
 from pipeline.contract.spec import OutputSpec, PolicySpec, Scores, Sink
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.monitoring.comparison import Retrospect
 from pipeline.monitoring.report import render
 from pipeline.output import lance
-from pipeline.output.history import RUNS, History, check_identity
-from pipeline.output.identity import short_hash
+from pipeline.output.history import History
+from pipeline.output.identity import check_identity, short_hash
 from pipeline.output.lease import Lease
-from pipeline.output.open_run import OpenRun, Part, PartFooter, write_table
-from pipeline.output.publish import CLASSES_FILE, Tally, books, close, is_closed, merge, publish
-from pipeline.runs.execution import Clock, utc_now, versions
+from pipeline.output.merge import Tally, books, merge
+from pipeline.output.open_run import OpenRun, Part, PartFooter
+from pipeline.output.publish import close, is_closed, publish
+from pipeline.runs.closing import Clock, utc_now, versions
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.rescore import Groups, Rescorer
-from pipeline.runs.run import RunResult
-from pipeline.sources.inventory import STORAGE_ERRORS
-from pipeline.storage.store import Store, join_uri, split_uri
+from pipeline.runs.result import RunResult
+from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.parquet import write_table
+from pipeline.storage.store import Store
+from pipeline.storage.uris import join_uri, split_uri
 
 DEFAULT_TOP_K = 5
 FORMAT = "relabel"

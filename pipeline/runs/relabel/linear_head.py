@@ -17,8 +17,8 @@ from cvt.checkpoints.files import read_weights
 from cvt.checkpoints.sources import Fetch, open_source
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.output.identity import short_hash
-from pipeline.sources.inventory import STORAGE_ERRORS
-from pipeline.storage.store import filesystem, split_uri
+from pipeline.storage.filesystems import STORAGE_ERRORS, filesystem
+from pipeline.storage.uris import split_uri
 
 _PREFIXES = ("", "classifier.", "head.")
 _SCORES = {

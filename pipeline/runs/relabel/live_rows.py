@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.output.history import History
 from pipeline.output.ledger import Hashes, HashIndex, Mask, hash_strings
-from pipeline.output.open_run import read_columns
+from pipeline.storage.parquet import read_columns
 from pipeline.storage.store import Store
 
 _KEY_COLUMNS = ("uri", "source_version", "sha256", "error_code")

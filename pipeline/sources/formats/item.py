@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from pipeline.contract.errors import FetchError, ItemError
+from pipeline.contract.errors import ItemError
 from pipeline.contract.spec import IMAGE_EXTENSIONS, InputSpec, suffixes
 
 
@@ -26,6 +26,10 @@ class Item:
     """On the last item of a shard: how many rows the shard has in all."""
     kept: Mapping[str, Any] | None = None
     """Columns of the input that are carried along, by name."""
+
+    def held(self) -> int:
+        """Bytes of the encoded image that are in memory."""
+        return len(self.data or b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +52,3 @@ class ReadOptions:
             allow_private_urls=inputs.allow_private_urls,
             kept=kept,
         )
-
-
-def check_size(size: int | None, max_bytes: int) -> None:
-    """Raise a FetchError for an image that is larger than allowed."""
-    if size is not None and size > max_bytes:
-        raise FetchError("too_large", f"{size} bytes are more than --max-bytes {max_bytes}")

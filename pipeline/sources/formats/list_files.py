@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract.errors import UsageError, one_line
-from pipeline.storage.store import filesystem, local_path, split_uri
+from pipeline.storage.filesystems import filesystem
+from pipeline.storage.uris import local_path, split_uri
 
 _TEXT_SUFFIXES = (".txt", ".csv", ".jsonl", ".ndjson")
 LIST_SUFFIXES = (*_TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in _TEXT_SUFFIXES))

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contract.errors import FetchError, ItemError, JobError, ShardError, one_line
-from pipeline.sources.formats.item import Item, ReadOptions, check_size
+from pipeline.sources.formats.item import Item, ReadOptions
+from pipeline.storage.files import check_size
 
 IMAGE_COLUMNS = ("image", "bytes", "jpg", "img", "content")
 BUFFER_BYTES = 4 * 2**20

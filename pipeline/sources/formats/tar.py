@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any, Protocol, Self, cast
 
 from pipeline.contract.errors import FetchError, ItemError, JobError, ShardError, one_line
-from pipeline.sources.formats.item import Item, ReadOptions, check_size
-from pipeline.storage.store import printable
+from pipeline.sources.formats.item import Item, ReadOptions
+from pipeline.storage.files import check_size
+from pipeline.storage.uris import printable
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 SIBLINGS = ("json", "cls", "txt")

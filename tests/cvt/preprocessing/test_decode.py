@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from cvt.preprocessing.decode import ImageDecodeError, decode_image
+from cvt.errors import ImageDecodeError
+from cvt.preprocessing.decode import decode_image
 
 FORMATS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},

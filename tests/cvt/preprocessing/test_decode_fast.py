@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from cvt.preprocessing.decode import ImageDecodeError, decode_image
+from cvt.errors import ImageDecodeError
+from cvt.preprocessing.decode import decode_image
 from cvt.preprocessing.processor import CvtImageProcessor, DecodeMode
 
 

@@ -15,8 +15,7 @@ from PIL import Image
 from transformers import AutoImageProcessor
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
-from cvt.errors import ConfigError
-from cvt.preprocessing.decode import ImageDecodeError
+from cvt.errors import ConfigError, ImageDecodeError
 from cvt.preprocessing.processor import CvtImageProcessor, size_mismatch
 from tests.support.seaweedfs import Bucket
 

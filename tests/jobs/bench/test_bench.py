@@ -12,8 +12,8 @@ import pytest
 
 from jobs.bench.__main__ import main
 from jobs.bench.campaigns import growth
-from jobs.bench.contest.peers.entry import Entry
 from jobs.bench.contest import rounds as contest
+from jobs.bench.contest.peers.entry import Entry
 from jobs.bench.measure.fresh_process import Measured
 from jobs.bench.measure.processes import Memory, Sampler, family
 from jobs.bench.synthetic.images import HEIGHT, WIDTH, write_images

@@ -11,9 +11,9 @@ import torch
 from cvt import CvtForImageClassification, CvtImageProcessor
 from pipeline.contract.errors import RunError
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, Pooling, RunSpec
+from pipeline.model.bundle import DTYPES
 from pipeline.model.self_check import MAX_DEVIATION, GoldenBatch
 from pipeline.runs.run import run
-from pipeline.stages.infer import DTYPES
 from tests.support.fault_proxy import FaultProxy
 from tests.support.samples import write_checkpoint, write_images
 from tests.support.seaweedfs import Bucket

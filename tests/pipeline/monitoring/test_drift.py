@@ -16,8 +16,8 @@ from pipeline.monitoring.comparison import alarms
 from pipeline.monitoring.drift import Change, compare
 from pipeline.monitoring.review_queue import top_margin
 from pipeline.monitoring.summary import Moments, Summary, count_scores, score_bins
-from pipeline.output.open_run import read_table
-from pipeline.runs.run import RunResult
+from pipeline.runs.result import RunResult
+from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.closed_runs import IDENTITY, close_run, rows_of
 

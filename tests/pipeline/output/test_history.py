@@ -12,10 +12,12 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.output.history import History, check_open_run
-from pipeline.output.open_run import OpenRun, Part, PartFooter, write_table
-from pipeline.output.publish import close, merge
+from pipeline.output.merge import merge
+from pipeline.output.open_run import OpenRun, Part, PartFooter
+from pipeline.output.publish import close
 from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
+from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 from tests.support.samples import write_checkpoint
 from tests.support.world import Row, table_of

@@ -9,15 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline.output.open_run
-from pipeline.output.open_run import (
-    OpenRun,
-    Part,
-    PartFooter,
-    read_columns,
-    read_table,
-    write_table,
-)
+from pipeline.output.open_run import OpenRun, Part, PartFooter
 from pipeline.plan.diff import Plan
+from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.store import Store
 from tests.support.world import Row, World, listing_of, table_of
 
@@ -201,7 +195,7 @@ class TestReadColumns:
             return pa.table({})
 
         monkeypatch.setattr(pipeline.output.open_run, "read_table", count)
-        tables = read_columns(local_store, map(str, range(1000)))
+        tables = read_columns(local_store, map(str, range(1000)), ["uri"])
         for _ in range(10):
             next(tables)
         time.sleep(0.2)

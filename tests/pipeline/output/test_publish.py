@@ -19,9 +19,12 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.schema import result_schema
 from pipeline.output.history import History
 from pipeline.output.ledger import Ledger
-from pipeline.output.open_run import Deferred, OpenRun, Part, PartFooter, write_table
-from pipeline.output.publish import Tally, balance, close, is_closed, merge, publish
+from pipeline.output.merge import Tally, merge
+from pipeline.output.open_run import Deferred, OpenRun, Part, PartFooter
+from pipeline.output.publish import close, is_closed, publish
 from pipeline.plan.diff import Plan
+from pipeline.runs.closing import balance
+from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 from tests.support.world import listing_of
 
@@ -152,7 +155,7 @@ class TestMerge:
         commit(run, result_rows(names(200), set(names(200))))
         tally = merge(run, METADATA, 20)
         assert tally.failed == 200
-        assert len(tally.failure_examples) == pipeline.output.publish.FAILURES_SHOWN
+        assert len(tally.failure_examples) == pipeline.output.merge.FAILURES_SHOWN
 
     def test_merging_again_starts_over(self, local_store: Store) -> None:
         run = open_run(local_store)

@@ -6,8 +6,9 @@ import pytest
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
-from pipeline.output.open_run import Deferred, OpenRun, read_table
+from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.diff import Plan, Work
+from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.world import Row, World, is_shard, listing_of, random_world
 

@@ -13,13 +13,13 @@ import pipeline.runs.run
 from pipeline.contract.errors import ExitCode, RunError, UsageError
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.output.open_run import OpenRun
-from pipeline.plan.diff import Plan, Work
 from pipeline.plan import waves as module
+from pipeline.plan.diff import Plan, Work
 from pipeline.plan.waves import waves
 from pipeline.runs.execution import Task
 from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
-from pipeline.storage.ahead import Ahead
+from pipeline.storage.read_ahead import Ahead
 from pipeline.storage.store import Store
 from tests.support.samples import published_rows, write_checkpoint, write_images
 from tests.support.world import Row, World, listing_of

@@ -22,7 +22,8 @@ from pipeline.contract.spec import (
     PolicySpec,
     RunSpec,
 )
-from pipeline.runs.run import RunResult, run
+from pipeline.runs.result import RunResult
+from pipeline.runs.run import run
 from tests.pipeline.sources.formats.test_tar import tar_bytes
 from tests.pipeline.stages.test_decode import encode, noise
 from tests.pipeline.stages.test_infer import save

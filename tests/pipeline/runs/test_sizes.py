@@ -6,7 +6,7 @@ import pytest
 from pipeline.contract.spec import ComputeSpec
 from pipeline.plan.diff import Work
 from pipeline.runs.sizes import images_per_task, rows_per_block, rows_per_part
-from pipeline.stages.ray_session import Allocation, allocate
+from pipeline.stages.allocation import Allocation, allocate
 
 LAPTOP = allocate(ComputeSpec(), cpus=2, gpus=0)
 GPU_NODE = allocate(ComputeSpec(), cpus=16, gpus=1)

@@ -284,7 +284,7 @@ def test_shard_is_read_ahead_in_bounds() -> None:
             data = Sized(WINDOW_BYTES // 8)
             yield Item(uri=str(number), source_version=None, size_bytes=len(data), data=data)
 
-    items = iterate_ahead(members())
+    items = iterate_ahead(members(), Item.held)
     for number in range(10):
         assert next(items).uri == str(number)
         time.sleep(0.02)
@@ -299,7 +299,7 @@ def test_shard_whose_reading_breaks_tells_its_consumer() -> None:
         yield Item(uri="a", source_version=None, size_bytes=1, data=b"a")
         raise UsageError("no credentials")
 
-    items = iterate_ahead(members())
+    items = iterate_ahead(members(), Item.held)
     assert next(items).uri == "a"
     with pytest.raises(UsageError, match="no credentials"):
         next(items)
@@ -355,7 +355,7 @@ def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """ResourceWarnings are errors here; this one counts what is open, too."""
     (tmp_path / "x.jpg").write_bytes(b"x")
     files: list[IO[bytes]] = []
-    open_file = pipeline.sources.fetch._open
+    open_file = pipeline.storage.files._open
 
     def keep(*arguments: Any, **options: Any) -> IO[bytes]:
         files.append(open_file(*arguments, **options))

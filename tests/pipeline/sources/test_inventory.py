@@ -16,9 +16,9 @@ import pipeline.sources.listing
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import LISTING
 from pipeline.contract.spec import IMAGE_EXTENSIONS, InputFormat, InputSpec
-from pipeline.sources.fetch import read_bytes
 from pipeline.sources.inventory import CHUNK_ROWS, inventory
 from pipeline.sources.listing import Entry
+from pipeline.storage.files import read_bytes
 
 
 def rows(*uris: str | Path, **options: Any) -> list[dict[str, Any]]:

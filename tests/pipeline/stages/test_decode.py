@@ -18,7 +18,7 @@ from cvt import CvtImageProcessor
 from pipeline.contract.errors import DECODE_CODES, ERROR_CODES
 from pipeline.contract.schema import DECODED
 from pipeline.stages.decode import THUMBNAIL_PIXELS, DecodeSettings, decode_block
-from pipeline.storage.store import WorkerEnvironment
+from pipeline.storage.filesystems import WorkerEnvironment
 from tests.pipeline.sources.formats.test_tar import tar_bytes
 from tests.pipeline.sources.test_fetch import work
 

@@ -19,7 +19,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import DECODED, INTERNAL, LABELS, SOURCE, TOP_K, result_schema
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.loaded import LoadedModel
-from pipeline.stages.infer import Predictor
+from pipeline.stages.infer import InferSettings, Predictor
 from tests.support.oracle import SMALL, Oracle, difference, oracle
 
 SIZE = 32
@@ -77,7 +77,7 @@ def prepare(
 
 
 def predictor(model: LoadedModel) -> Predictor:
-    settings = model.infer_settings(on_gpu=False, threads=1, batch_size=4)
+    settings = InferSettings.of(model, on_gpu=False, threads=1, batch_size=4)
     return Predictor(model.bundle, settings)  # type: ignore[arg-type]
 
 
@@ -372,7 +372,7 @@ class TestRuntime:
     def test_openvino_is_for_cpus(self, checkpoint: tuple[Oracle, Path]) -> None:
         model = replace(prepare(checkpoint[1]), runtime="openvino")
         with pytest.raises(UsageError, match="openvino computes on CPUs; add --num-gpus 0"):
-            model.infer_settings(on_gpu=True, threads=1, batch_size=64)
+            InferSettings.of(model, on_gpu=True, threads=1, batch_size=64)
 
     def test_openvino_that_is_not_installed(
         self, checkpoint: tuple[Oracle, Path], monkeypatch: pytest.MonkeyPatch

@@ -9,8 +9,8 @@ import ray
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages import ray_session as cluster
+from pipeline.stages.allocation import Allocation, allocate
 from pipeline.stages.graph import WRITE_CPUS
-from pipeline.stages.ray_session import Allocation, allocate
 
 
 def fits(allocation: Allocation, cpus: float) -> bool:

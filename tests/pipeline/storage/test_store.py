@@ -8,7 +8,9 @@ import fsspec
 import pytest
 
 from pipeline.contract.errors import UsageError
-from pipeline.storage.store import Store, WorkerEnvironment, filesystem, join_uri, split_uri
+from pipeline.storage.filesystems import WorkerEnvironment, filesystem
+from pipeline.storage.store import Store
+from pipeline.storage.uris import join_uri, split_uri
 from tests.support.seaweedfs import Bucket
 
 NAMES = [

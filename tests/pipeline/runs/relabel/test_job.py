@@ -15,12 +15,13 @@ import torch
 
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.output.history import History
-from pipeline.output.open_run import OpenRun, read_table
+from pipeline.output.open_run import OpenRun
 from pipeline.output.publish import is_closed
 from pipeline.runs.relabel.job import RelabelSpec, relabel
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.runs.relabel.live_rows import LiveRows
-from pipeline.runs.run import RunResult
+from pipeline.runs.result import RunResult
+from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.closed_runs import IDENTITY, close_run, rows_of
 

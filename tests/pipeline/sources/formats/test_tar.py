@@ -297,7 +297,7 @@ class TestStorage:
     def flaky(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Exception]]:
         """After how many bytes each opening fails, and with what; then it works."""
         plan: list[tuple[int, Exception]] = []
-        open_file = pipeline.sources.fetch._open
+        open_file = pipeline.storage.files._open
 
         class Failing(io.RawIOBase):
             def __init__(self, data: bytes, error: Exception) -> None:

@@ -12,7 +12,8 @@ import s3fs
 import pipeline.storage.s3.access
 import pipeline.storage.s3.requests
 from pipeline.contract.errors import UsageError
-from pipeline.storage.store import Store, WorkerEnvironment
+from pipeline.storage.filesystems import WorkerEnvironment
+from pipeline.storage.store import Store
 from tests.pipeline.sources.test_fetch import MIB, code, fetch
 from tests.pipeline.sources.test_inventory import uris
 from tests.support.fault_proxy import FaultProxy

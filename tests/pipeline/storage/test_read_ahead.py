@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.storage.ahead import Ahead
+from pipeline.storage.read_ahead import Ahead
 
 LONG = 60.0
 

@@ -1,0 +1,69 @@
+"""A closed run, as its caller needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.contract.errors import ExitCode
+from pipeline.contract.spec import PolicySpec
+from pipeline.monitoring.comparison import alarms
+from pipeline.storage.store import Store
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A closed run, as its caller needs it."""
+
+    store: Store
+    manifest: dict[str, Any]
+    policy: PolicySpec
+    interrupted: RunResult | None = None
+    """The run before, if its publication was broken off and this start had to finish it."""
+
+    @property
+    def run_id(self) -> str:
+        run_id: str = self.manifest["run_id"]
+        return run_id
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The books: listed, ok, failed, skipped."""
+        counts: dict[str, int] = self.manifest["counts"]
+        return counts
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of the images computed in this run that failed."""
+        return self.counts["failed"] / max(self.counts["ok"] + self.counts["failed"], 1)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.TOO_MANY_FAILURES if self.complaint else ExitCode.OK
+
+    @property
+    def complaint(self) -> str | None:
+        """Why a run that closed still counts as a failure, in one line."""
+        if self.failure_rate > self.policy.max_failure_rate:
+            return (
+                f"{self.failure_rate:.1%} of the images failed, more than --max-failure-rate "
+                f"{self.policy.max_failure_rate:.1%}; the failed rows of the table name the reasons"
+            )
+        if self.policy.fail_on_drift and self.alarms:
+            return f"the run differs from earlier ones ({'; '.join(self.alarms)}); see its report"
+        if self.interrupted is not None and (complaint := self.interrupted.complaint):
+            return f"of the run {self.interrupted.run_id}, published only now: {complaint}"
+        return None
+
+    @property
+    def alarms(self) -> list[str]:
+        """What differs from earlier runs by more than its threshold, a line for each."""
+        return alarms(self.manifest)
+
+    @property
+    def data_uri(self) -> str:
+        return self.store.locate(f"data/run={self.run_id}")
+
+    @property
+    def report_uri(self) -> str:
+        return self.store.locate(f"runs/{self.run_id}/report.html")

@@ -1,0 +1,131 @@
+"""The bytes of one file, wherever it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from typing import Any, TypeVar
+
+from pipeline.contract.errors import FetchError, JobError
+from pipeline.storage.filesystems import filesystem
+from pipeline.storage.read_ahead import Hold, WindowClosedError
+from pipeline.storage.retry import Patience, classify
+from pipeline.storage.s3.requests import RangeFile, S3Object
+from pipeline.storage.uris import local_path, split_uri
+
+T = TypeVar("T")
+
+
+def read_bytes(uri: str, max_bytes: int = sys.maxsize, hold: Hold = lambda size: None) -> bytes:
+    """The whole object.
+
+    Args:
+        uri: of a local file or an object; not one of the web.
+        max_bytes: how many it may have.
+        hold: called with its size as soon as that is known, before it is read.
+
+    Raises:
+        FetchError: with the code that says whether another try makes sense.
+    """
+
+    def read() -> bytes:
+        with closing(_open(*split_uri(uri), is_streamed=True)) as file:
+            size = _size(file)
+            check_size(size, max_bytes)
+            hold(size)
+            data: bytes = file.read()
+        check_size(len(data), max_bytes)
+        return data
+
+    return _with_patience(read)
+
+
+def _with_patience(read: Callable[[], T]) -> T:
+    """What ``read`` returns, as soon as the storage lets it; FetchError if it never does."""
+    patience = Patience()
+    while True:
+        try:
+            result = read()
+        except (JobError, WindowClosedError):
+            raise
+        except Exception as error:  # noqa: BLE001  # every filesystem raises classes of its own
+            patience.pause(classify(error))
+        else:
+            patience.succeed()
+            return result
+
+
+def _open(protocol: str, path: str, *, start: int = 0, is_streamed: bool) -> Any:
+    """An open binary file over the object, from ``start`` on. What is streamed is only read, in
+    order; all else is sought in, too."""
+    if protocol == "s3":
+        if is_streamed:
+            return S3Object(path).open(start)
+        file: Any = RangeFile(path)
+    elif protocol == "file":
+        file = open(local_path(path), "rb")  # noqa: SIM115  # the caller closes it
+    else:
+        file = filesystem(protocol).open(path, "rb")
+    file.seek(start)
+    return file
+
+
+def _size(file: Any) -> int:
+    """In bytes."""
+    size = getattr(file, "size", None)
+    if size is None:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+    return int(size)
+
+
+class FileStream:
+    """A shard as a file that outlives failing requests: it is opened anew where it failed."""
+
+    def __init__(self, uri: str, *, is_streamed: bool) -> None:
+        self._open = partial(_open, *split_uri(uri), is_streamed=is_streamed)
+        self._file: Any = None
+        self._position = 0
+
+    def read(self, size: int | None = None) -> bytes:
+        data: bytes = _with_patience(lambda: self._attempt("read", size))
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = _with_patience(lambda: self._attempt("seek", offset, whence))
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    @property
+    def closed(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Left to whoever opened it, with ``end``: Arrow closes what it reads."""
+
+    def end(self) -> None:
+        """Close what is open."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _attempt(self, method: str, *arguments: Any) -> Any:
+        try:
+            if self._file is None:
+                self._file = self._open(start=self._position)
+            return getattr(self._file, method)(*arguments)
+        except Exception:
+            self.end()
+            raise
+
+
+def check_size(size: int | None, max_bytes: int) -> None:
+    """Raise a FetchError for an image that is larger than allowed."""
+    if size is not None and size > max_bytes:
+        raise FetchError("too_large", f"{size} bytes are more than --max-bytes {max_bytes}")

@@ -1,0 +1,82 @@
+"""Filesystems by URI, and the settings that travel with tasks to the workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec.config
+from botocore.exceptions import BotoCoreError
+from fsspec.spec import AbstractFileSystem
+
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.storage.s3.access import access, is_signed_here, portable_settings
+
+_ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "AZURE_", "HF_", "RAY_DATA_")
+_ENVIRONMENT_NAMES = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+)
+_S3FS_TRIES = 2
+"""On top of botocore's; with s3fs' own five, a server that hangs would cost ten minutes."""
+
+
+@dataclass(frozen=True)
+class WorkerEnvironment:
+    """The storage settings of the driver, to be set on every worker.
+
+    Credentials never stand in a repr, a log line or the manifest; they travel only inside the
+    serialised task.
+    """
+
+    variables: Mapping[str, str] = field(repr=False)
+    fsspec_config: Mapping[str, dict[str, Any]] = field(repr=False, default_factory=dict)
+    """By protocol."""
+
+    @classmethod
+    def capture(cls) -> WorkerEnvironment:
+        """What the driver's environment, AWS profile and fsspec configuration say about storage."""
+        names = (
+            name
+            for name in os.environ
+            if name.startswith(_ENVIRONMENT_PREFIXES) or name.upper() in _ENVIRONMENT_NAMES
+        )
+        portable = portable_settings()
+        variables = portable | {name: os.environ[name] for name in names}
+        if "AWS_ACCESS_KEY_ID" in portable:
+            variables.pop("AWS_PROFILE", None)  # a worker that does not have it would stumble
+        config = deepcopy(fsspec.config.conf)
+        if (is_signed := is_signed_here()) is not None:  # no worker may think otherwise
+            config.setdefault("s3", {})["anon"] = not is_signed
+        return cls(variables, config)
+
+    def apply(self) -> None:
+        """Make this process see the storage as the driver does."""
+        os.environ.update(self.variables)
+        fsspec.config.conf.update(deepcopy(dict(self.fsspec_config)))
+
+
+def filesystem(protocol: str) -> AbstractFileSystem:
+    """The fsspec filesystem of a protocol, configured by the environment alone.
+
+    Raises:
+        UsageError: fsspec does not know the protocol, or its package is not installed.
+    """
+    # Instances are cached by their options, so that a change of these is not missed.
+    options = access().s3fs_options() if protocol == "s3" else {}
+    try:
+        found = fsspec.filesystem(protocol, **options)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"cannot open {protocol}:// URIs: {one_line(error)}") from error
+    if protocol == "s3":
+        found.retries = _S3FS_TRIES
+    return found
+
+
+STORAGE_ERRORS = (OSError, BotoCoreError)

@@ -1,0 +1,45 @@
+"""URIs, and how they are spelled."""
+
+from __future__ import annotations
+
+import os
+import re
+
+# How backslashreplace writes the surrogate that stands for a byte of no UTF-8 name.
+_ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """``(protocol, path)``; nothing is unescaped, local paths become absolute.
+
+    >>> split_uri("s3://bucket/a b#c.jpg")
+    ('s3', 'bucket/a b#c.jpg')
+    """
+    protocol, separator, path = uri.partition("://")
+    if not separator:
+        return "file", os.path.abspath(os.path.expanduser(uri))
+    if protocol in ("file", "local"):
+        return "file", os.path.abspath(path)
+    return {"s3a": "s3"}.get(protocol, protocol), path
+
+
+def join_uri(protocol: str, path: str) -> str:
+    """The inverse of :func:`split_uri`: local paths stand without a scheme."""
+    return path if protocol == "file" else f"{protocol}://{path}"
+
+
+def printable(path: str) -> str:
+    """A local path as valid Unicode: bytes that are no UTF-8 are escaped, as in ``caf\\udce9``."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def local_path(path: str) -> str:
+    """The inverse of :func:`printable`, if there is no file of the escaped name itself."""
+    if "\\udc" not in path or os.path.lexists(path):
+        return path
+    return _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), path)
+
+
+def is_web(uri: str) -> bool:
+    """Whether the URI is one of http or https."""
+    return uri.lower().startswith(("http://", "https://"))
