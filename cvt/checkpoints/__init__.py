@@ -1,1 +1,1 @@
-"""Published checkpoints: where they are, how each layout names its tensors, and how they become a model."""
+"""Published checkpoints: where they are, how layouts name tensors, how they become a model."""

@@ -1,1 +1,1 @@
-"""The forms of the network that run fast: folded, packed, compiled, in another runtime or exported."""
+"""The forms of the network that run fast: folded, packed, compiled, exported."""
