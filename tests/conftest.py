@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from tests.support.fault_proxy import FaultProxy
-from tests.support.seaweedfs import Bucket, SeaweedFS
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.seaweedfs import Bucket, SeaweedFS
 
 # Nothing of the machine's own accounts may decide a test, and no test asks the network.
 _FOREIGN = ("AWS_", "RAY_", "HF_", "FSSPEC_")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.support.seaweedfs import Bucket, SeaweedFS
+from tests.support.servers.seaweedfs import Bucket, SeaweedFS
 
 THREADS = 16
 

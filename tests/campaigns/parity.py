@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cvt import CvtConfig, CvtForImageClassification
-from tests.support.layout_writers import (
+from tests.support.models.layout_writers import (
     microsoft_state,
     save_as_bin,
     save_as_sharded_bin,
@@ -21,7 +21,7 @@ from tests.support.layout_writers import (
     training_checkpoint,
     write_hdf5,
 )
-from tests.support.oracle import Oracle, difference, images, oracle, use_quick_gelu
+from tests.support.models.oracle import Oracle, difference, images, oracle, use_quick_gelu
 
 SIZES = [(2, 224, 224), (1, 384, 384), (2, 97, 131)]
 

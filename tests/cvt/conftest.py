@@ -8,13 +8,13 @@ import pytest
 if (
     TYPE_CHECKING
 ):  # transformers reads the environment on import: not before tests/conftest.py set it
-    from tests.support.oracle import Oracle
+    from tests.support.models.oracle import Oracle
 
 
 @pytest.fixture(scope="session")
 def cvt13() -> "Oracle":
     """CvT-13 with 1000 classes."""
-    from tests.support.oracle import oracle
+    from tests.support.models.oracle import oracle
 
     return oracle(num_labels=1000)
 
@@ -29,7 +29,7 @@ def cvt13_dir(cvt13: "Oracle", tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def small() -> "Oracle":
     """Heads of 8 channels, 7 classes: seconds become milliseconds."""
-    from tests.support.oracle import SMALL, oracle
+    from tests.support.models.oracle import SMALL, oracle
 
     return oracle(**SMALL)
 

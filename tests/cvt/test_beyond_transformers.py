@@ -12,8 +12,8 @@ import torch
 import transformers
 
 from cvt import CvtConfig, CvtForImageClassification
-from tests.support.layout_writers import microsoft_state, tensorflow_datasets, write_hdf5
-from tests.support.oracle import SMALL, Oracle, difference, images
+from tests.support.models.layout_writers import microsoft_state, tensorflow_datasets, write_hdf5
+from tests.support.models.oracle import SMALL, Oracle, difference, images
 
 X = images(2, 48, 48)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from cvt import CvtConfig, CvtForImageClassification
-from tests.support.oracle import SMALL, Oracle, difference, images, relative_difference
+from tests.support.models.oracle import SMALL, Oracle, difference, images, relative_difference
 
 X = images(2, 64, 90)
 BLOCKS = ["stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1"]

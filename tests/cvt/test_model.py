@@ -9,7 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cvt import CvtConfig, CvtForImageClassification, CvtModel
 from cvt.layers import Attention
-from tests.support.oracle import SMALL, Oracle, difference, images, oracle, relative_difference
+from tests.support.models.oracle import (
+    SMALL,
+    Oracle,
+    difference,
+    images,
+    oracle,
+    relative_difference,
+)
 
 TOLERANCE = 2e-5  # logits are near 1; the same model differs by 7e-6 between batch sizes
 

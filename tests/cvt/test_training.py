@@ -9,7 +9,7 @@ import torch
 from cvt import CvtConfig, CvtForImageClassification
 from cvt.checkpoints.layouts import translate
 from cvt.layers import Block, DropPath
-from tests.support.oracle import SMALL, difference, images, oracle
+from tests.support.models.oracle import SMALL, difference, images, oracle
 
 X = images(6, 48, 40)
 LABELS = torch.arange(6)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cvt import CvtConfig, CvtForImageClassification, CvtModel
-from tests.support.oracle import SMALL, difference, images, oracle
+from tests.support.models.oracle import SMALL, difference, images, oracle
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "avg": {"qkv_projection_method": ["avg"] * 3},

@@ -18,9 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
-from tests.support import process, victims
-from tests.support.fault_proxy import FaultProxy, Faults
-from tests.support.outputs import (
+from tests.support.outputs.found import (
     BucketOutput,
     LocalOutput,
     Output,
@@ -29,9 +27,11 @@ from tests.support.outputs import (
     find,
     parts,
 )
-from tests.support.ray_cluster import RayCluster
+from tests.support.processes import process, victims
+from tests.support.processes.ray_cluster import RayCluster
 from tests.support.samples import command, write_images
-from tests.support.seaweedfs import Bucket, SeaweedFS
+from tests.support.servers.fault_proxy import FaultProxy, Faults
+from tests.support.servers.seaweedfs import Bucket, SeaweedFS
 
 IMAGES = 600
 BLOCK = 32

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.samples import published_rows, run_job, write_images
-from tests.support.seaweedfs import Bucket
-from tests.support.web_server import Answer, serve
+from tests.support.servers.seaweedfs import Bucket
+from tests.support.servers.web_server import Answer, serve
 
 
 def write_tar(path: Path, images: list[Path]) -> None:

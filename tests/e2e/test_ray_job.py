@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.ray_cluster import RayCluster
+from tests.support.processes.ray_cluster import RayCluster
 from tests.support.samples import REPOSITORY, published_rows, write_images
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import s3fs
 
 from tests.support.samples import REPOSITORY, published_rows, run_job, write_images
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 README = (REPOSITORY / "README.md").read_text()
 SQL = [

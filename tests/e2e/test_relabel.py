@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.storage.store import Store
 from tests.e2e.conftest import CallJob
-from tests.support.closed_runs import IDENTITY, close_run, rows_of
+from tests.support.outputs.closed_runs import IDENTITY, close_run, rows_of
 from tests.support.samples import run_job
 
 CLASSES = ["cat", "lynx", "dog", "car"]

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.sources.formats.test_tar import tar_bytes
-from tests.support.fault_proxy import FaultProxy, Faults
 from tests.support.samples import published_rows, run_job, write_images
-from tests.support.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, Bucket
+from tests.support.servers.fault_proxy import FaultProxy, Faults
+from tests.support.servers.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 ODD_NAMES = ["a b.jpg", "50%.jpg", "x#y.jpg", "ümlaut/grün.jpg", "deep/er/still.jpg"]
 

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
-from tests.support import process
+from tests.support.processes import process
+from tests.support.processes.victims import descendants
 from tests.support.samples import command
-from tests.support.victims import descendants
 
 PATIENCE_SECONDS = 480
 MOST_MEMORY = 1536 * 2**20

@@ -9,13 +9,13 @@ import torch
 
 from cvt import CvtForImageClassification, CvtModel
 from cvt.checkpoints.layouts import translate
-from tests.support.layout_writers import (
+from tests.support.models.layout_writers import (
     microsoft_state,
     tensorflow_datasets,
     training_checkpoint,
     write_hdf5,
 )
-from tests.support.oracle import Oracle, difference, images, oracle, use_quick_gelu
+from tests.support.models.oracle import Oracle, difference, images, oracle, use_quick_gelu
 
 X = images(2, 64, 45)
 

@@ -13,7 +13,7 @@ import torch
 from cvt import CheckpointError, ConfigError, CvtConfig, CvtForImageClassification, CvtModel
 from cvt.checkpoints.mismatch import Anatomy
 from cvt.checkpoints.pretrained import recognise
-from tests.support.oracle import SMALL, Oracle, images
+from tests.support.models.oracle import SMALL, Oracle, images
 
 load = CvtForImageClassification.from_pretrained
 CONFIG = CvtConfig.from_dict(SMALL)

@@ -8,12 +8,12 @@ import torch
 import transformers
 
 from cvt import CvtForImageClassification, CvtModel, weights_hash
-from tests.support.layout_writers import (
+from tests.support.models.layout_writers import (
     save_as_bin,
     save_as_sharded_bin,
     save_as_sharded_safetensors,
 )
-from tests.support.oracle import Oracle, difference, images
+from tests.support.models.oracle import Oracle, difference, images
 
 X = images(2, 48, 33)
 

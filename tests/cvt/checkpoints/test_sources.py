@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from cvt import CheckpointError, CvtForImageClassification
-from tests.support.oracle import Oracle, difference, images
-from tests.support.seaweedfs import Bucket
+from tests.support.models.oracle import Oracle, difference, images
+from tests.support.servers.seaweedfs import Bucket
 
 X = images(1, 48, 48)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -8,7 +8,7 @@ import torch
 
 from cvt import CvtConfig, CvtForImageClassification
 from cvt.inference.export import export_onnx, export_program
-from tests.support.oracle import SMALL, difference, images, randomise
+from tests.support.models.oracle import SMALL, difference, images, randomise
 
 SIZES = [(1, 224, 224), (3, 97, 140)]
 

@@ -11,7 +11,7 @@ from cvt.inference.cuda_graph import CudaGraphCvt
 from cvt.inference.fixed_shape import FixedShape, pad_batch
 from cvt.inference.network import InferenceCvt
 from cvt.outputs import CvtOutput
-from tests.support.oracle import SMALL, difference, images, randomise
+from tests.support.models.oracle import SMALL, difference, images, randomise
 
 
 class Recorder(FixedShape):

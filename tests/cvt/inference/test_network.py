@@ -14,7 +14,14 @@ from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor, weights
 from cvt.inference.linear import OneDnnLinear
 from cvt.inference.network import InferenceCvt, attention
 from cvt.inference.openvino import OpenVinoCvt
-from tests.support.oracle import SMALL, Oracle, difference, images, randomise, relative_difference
+from tests.support.models.oracle import (
+    SMALL,
+    Oracle,
+    difference,
+    images,
+    randomise,
+    relative_difference,
+)
 from tests.support.samples import REPOSITORY
 
 DEMO = REPOSITORY / "jobs" / "demo"

@@ -17,7 +17,7 @@ from transformers.models.convnext.image_processing_pil_convnext import ConvNextI
 
 from cvt.errors import ConfigError, ImageDecodeError
 from cvt.preprocessing.processor import CvtImageProcessor, size_mismatch
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 # What stands in the repositories of microsoft/cvt-* (2022), with a size other than 224 to show.
 PUBLISHED = {

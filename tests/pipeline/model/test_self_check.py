@@ -14,9 +14,9 @@ from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, Pooling, Ru
 from pipeline.model.bundle import DTYPES
 from pipeline.model.self_check import MAX_DEVIATION, GoldenBatch
 from pipeline.runs.run import run
-from tests.support.fault_proxy import FaultProxy
 from tests.support.samples import write_checkpoint, write_images
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.seaweedfs import Bucket
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pipeline.monitoring.summary import Moments, Summary, count_scores, score_bi
 from pipeline.runs.result import RunResult
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
-from tests.support.closed_runs import IDENTITY, close_run, rows_of
+from tests.support.outputs.closed_runs import IDENTITY, close_run, rows_of
 
 CLASSES = [f"class {number}" for number in range(8)]
 Array = npt.NDArray[np.float32]

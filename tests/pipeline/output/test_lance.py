@@ -23,7 +23,7 @@ from pipeline.runs.relabel.job import RelabelSpec, relabel
 from pipeline.runs.run import run
 from pipeline.storage.s3.access import access
 from pipeline.storage.store import Store
-from tests.support.closed_runs import close_run, rows_of
+from tests.support.outputs.closed_runs import close_run, rows_of
 
 CLASSES = ["cat", "dog", "ü"]
 WIDTH = 8

@@ -13,7 +13,7 @@ import pytest
 from pipeline.contract.errors import RunError
 from pipeline.output.lease import LEASE, Lease
 from pipeline.storage.store import Store
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 
 def test_the_lease_is_gone_after_use(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pipeline.output.open_run import OpenRun, Part, PartFooter
 from pipeline.plan.diff import Plan
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.store import Store
-from tests.support.world import Row, World, listing_of, table_of
+from tests.support.inputs.world import Row, World, listing_of, table_of
 
 IMAGES = {f"{n}.jpg": "A" for n in range(6)}
 

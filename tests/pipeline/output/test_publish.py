@@ -26,7 +26,7 @@ from pipeline.plan.diff import Plan
 from pipeline.runs.closing import balance
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
-from tests.support.world import listing_of
+from tests.support.inputs.world import listing_of
 
 SCHEMA = result_schema(labels=True, thresholds=True, embedding=pa.list_(pa.float16(), 4))
 METADATA = {"cvt.run_id": "r", "cvt.model": "m ü", "cvt.fingerprint": "f"}

@@ -10,7 +10,7 @@ from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.diff import Plan, Work
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
-from tests.support.world import Row, World, is_shard, listing_of, random_world
+from tests.support.inputs.world import Row, World, is_shard, listing_of, random_world
 
 SEEDS = range(40)
 

@@ -21,8 +21,8 @@ from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
 from pipeline.storage.read_ahead import Ahead
 from pipeline.storage.store import Store
+from tests.support.inputs.world import Row, World, listing_of
 from tests.support.samples import published_rows, write_checkpoint, write_images
-from tests.support.world import Row, World, listing_of
 
 LONG = 60.0
 

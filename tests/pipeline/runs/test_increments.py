@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.runs.run import forecast, run
-from tests.support.fault_proxy import FaultProxy
 from tests.support.samples import published_rows, write_checkpoint, write_images
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.seaweedfs import Bucket
 
 Night = Callable[..., RunSpec]
 

@@ -27,7 +27,7 @@ from pipeline.runs.run import run
 from tests.pipeline.sources.formats.test_tar import tar_bytes
 from tests.pipeline.stages.test_decode import encode, noise
 from tests.pipeline.stages.test_infer import save
-from tests.support.oracle import Oracle
+from tests.support.models.oracle import Oracle
 from tests.support.samples import published_rows
 
 pytestmark = pytest.mark.usefixtures("ray_local")

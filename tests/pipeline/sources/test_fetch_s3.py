@@ -11,8 +11,8 @@ from pipeline.storage.retry import DENIED_TRIES, TRIES, Patience
 from tests.pipeline.sources.formats.test_tar import content, failures, read, tar_bytes
 from tests.pipeline.sources.test_fetch import MIB, code, fetch
 from tests.pipeline.sources.test_listing_s3 import KEYS
-from tests.support.fault_proxy import FaultProxy, Faults
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.fault_proxy import FaultProxy, Faults
+from tests.support.servers.seaweedfs import Bucket
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import s3fs
 from pipeline.contract.errors import UsageError
 from pipeline.sources.inventory import CHUNK_ROWS
 from tests.pipeline.sources.test_inventory import rows, uris
-from tests.support.fault_proxy import FaultProxy
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.seaweedfs import Bucket
 
 KEYS = [
     "a b.jpg",

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.contract.errors import UsageError
 from tests.pipeline.sources.test_inventory import rows
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 KEYS = ["a b+c/1%#ü.jpg", "x.tar", "notes.txt", "d/", "old.jpg", "gone.jpg", "日本.PNG"]
 COLUMNS = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag"

@@ -20,7 +20,7 @@ from pipeline.contract.schema import DECODED, INTERNAL, LABELS, SOURCE, TOP_K, r
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.stages.infer import InferSettings, Predictor
-from tests.support.oracle import SMALL, Oracle, difference, oracle
+from tests.support.models.oracle import SMALL, Oracle, difference, oracle
 
 SIZE = 32
 CLASSES = [f"class {n} ü" for n in range(7)]

@@ -20,7 +20,7 @@ from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.storage.http import is_public, read_url
 from tests.pipeline.sources.test_fetch import MIB, code, work
 from tests.pipeline.sources.test_inventory import rows
-from tests.support.web_server import Answer, Web, serve
+from tests.support.servers.web_server import Answer, Web, serve
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.storage.filesystems import WorkerEnvironment, filesystem
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 NAMES = [
     "a b.jpg",

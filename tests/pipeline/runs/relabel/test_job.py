@@ -23,7 +23,7 @@ from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.result import RunResult
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
-from tests.support.closed_runs import IDENTITY, close_run, rows_of
+from tests.support.outputs.closed_runs import IDENTITY, close_run, rows_of
 
 CLASSES = ["cat", "lynx", "dog", "wolf", "fox", "car"]
 MAP = {"lynx": "cat", "wolf": "dog", "car": "vehicle"}

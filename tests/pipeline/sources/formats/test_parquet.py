@@ -23,7 +23,7 @@ from pipeline.sources.kept_columns import kept_columns
 from tests.pipeline.sources.formats.test_tar import failures
 from tests.pipeline.sources.test_fetch import MIB, code, work
 from tests.pipeline.sources.test_inventory import rows
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 IMAGES = [bytes([n]) * (n * 311 % 2000 + 1) for n in range(25)]
 HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -16,8 +16,8 @@ from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.store import Store
 from tests.pipeline.sources.test_fetch import MIB, code, fetch
 from tests.pipeline.sources.test_inventory import uris
-from tests.support.fault_proxy import FaultProxy
-from tests.support.seaweedfs import ACCESS_KEY, PUBLIC_BUCKET, SECRET_KEY, Bucket, SeaweedFS
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.seaweedfs import ACCESS_KEY, PUBLIC_BUCKET, SECRET_KEY, Bucket, SeaweedFS
 
 Configure = Callable[..., None]
 

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import torch
 
-from tests.support.oracle import Oracle
+from tests.support.models.oracle import Oracle
 
 # Microsoft's names for transformers' modules, by the order in which the replacements apply.
 TO_MICROSOFT = {

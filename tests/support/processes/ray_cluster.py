@@ -14,7 +14,7 @@ from typing import Self
 from ray.job_submission import JobSubmissionClient
 from ray.util.state import list_nodes
 
-from tests.support import process, victims
+from tests.support.processes import process, victims
 
 _SCRIPTS = Path(sysconfig.get_path("scripts"))
 START_SECONDS = 180.0

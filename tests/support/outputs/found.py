@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 
 class Output(Protocol):

@@ -17,7 +17,7 @@ import botocore.config
 import botocore.exceptions
 import botocore.session
 
-from tests.support import process
+from tests.support.processes import process
 
 ACCESS_KEY = "test-access-key"
 SECRET_KEY = "test-secret-key"

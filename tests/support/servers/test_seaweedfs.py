@@ -3,7 +3,7 @@ import s3fs
 from botocore.exceptions import ClientError
 from pyarrow import fs
 
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.seaweedfs import Bucket
 
 KEYS = ["a b/100%#1.jpg", "plain.jpg", "ü/日本.png"]
 

@@ -13,8 +13,8 @@ from botocore.exceptions import (
 )
 from pyarrow import fs
 
-from tests.support.fault_proxy import FaultProxy, Faults
-from tests.support.seaweedfs import Bucket
+from tests.support.servers.fault_proxy import FaultProxy, Faults
+from tests.support.servers.seaweedfs import Bucket
 
 BODY = bytes(range(256)) * 400
 
