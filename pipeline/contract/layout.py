@@ -1,10 +1,105 @@
-"""Every name below OUT, once."""
+"""Every name below OUT, once.
+
+    OUT/
+      data/run=<run_id>/part-NNNNN.parquet     rows of closed runs
+      runs/<run_id>/manifest.json, report.html, classes.json, changes.parquet, review.parquet
+      latest.json                              the last closed run; written last
+      images.lance/                            with --sink lance: the newest row of every image
+      _lease.json                              whose turn it is
+      _open/<run_id>/open.json                 what an unfinished run is
+      _open/<run_id>/parts/                    its rows, committed as soon as they stand
+      _open/<run_id>/publish/                  what is about to be moved to data/ and runs/
+
+All are names for ``Store``, relative to OUT. A name that starts with an underscore is nobody's
+business but that of the run at work.
+"""
 
 from __future__ import annotations
 
-OPEN = "_open"
-RUNS = "runs"
 DATA = "data"
+RUNS = "runs"
 LATEST = "latest.json"
-CLASSES_FILE = "classes.json"
-"""Beside the manifest: the names of the classes, by ``label_id``."""
+LANCE = "images.lance"
+"""Also what LanceDB finds as the table ``images`` when it connects to the output."""
+LEASE = "_lease.json"
+OPEN = "_open"
+
+MANIFEST = "manifest.json"
+"""What ran. Where it stands, the run is closed."""
+REPORT = "report.html"
+CLASSES = "classes.json"
+"""The names of the classes, by ``label_id``."""
+CHANGES = "changes.parquet"
+"""How the run differs from earlier ones, if it differs at all."""
+REVIEW = "review.parquet"
+"""Images that deserve a look."""
+
+
+def data_dir(run_id: str) -> str:
+    """Where the rows of a closed run are; ``run`` is a column to readers of Hive partitions."""
+    return f"{DATA}/run={run_id}"
+
+
+def data_file(number: int) -> str:
+    """The name of a published file within its directory."""
+    return f"part-{number:05d}.parquet"
+
+
+def run_dir(run_id: str) -> str:
+    """Where what a closed run says of itself is."""
+    return f"{RUNS}/{run_id}"
+
+
+def manifest_file(run_id: str) -> str:
+    """The manifest of a closed run."""
+    return f"{run_dir(run_id)}/{MANIFEST}"
+
+
+def report_file(run_id: str) -> str:
+    """The report of a closed run."""
+    return f"{run_dir(run_id)}/{REPORT}"
+
+
+def classes_file(run_id: str) -> str:
+    """The names of the classes of a closed run; only if it has labelled something."""
+    return f"{run_dir(run_id)}/{CLASSES}"
+
+
+def open_dir(run_id: str) -> str:
+    """Where an unfinished run keeps everything."""
+    return f"{OPEN}/{run_id}"
+
+
+def open_record(run_id: str) -> str:
+    """What an unfinished run is; without it there is none."""
+    return f"{open_dir(run_id)}/open.json"
+
+
+def parts_dir(run_id: str) -> str:
+    """Where an unfinished run commits its parts."""
+    return f"{open_dir(run_id)}/parts"
+
+
+def parts_of_attempt(run_id: str, attempt: str) -> str:
+    """How the names of the parts of one attempt begin."""
+    return f"{parts_dir(run_id)}/{attempt}-"
+
+
+def part_file(run_id: str, attempt: str, wave: int, number: int) -> str:
+    """A part, by the number of the write task within its wave."""
+    return f"{parts_of_attempt(run_id, attempt)}{wave:03d}-{number:06d}.parquet"
+
+
+def publish_dir(run_id: str) -> str:
+    """What is about to be published, under the names that it will have in ``run_dir``."""
+    return f"{open_dir(run_id)}/publish"
+
+
+def publish_manifest(run_id: str) -> str:
+    """The manifest before it moves to ``manifest_file``."""
+    return f"{publish_dir(run_id)}/{MANIFEST}"
+
+
+def publish_data_dir(run_id: str) -> str:
+    """The merged files that become ``data_dir``."""
+    return f"{publish_dir(run_id)}/data"

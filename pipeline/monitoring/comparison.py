@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from pipeline.contract import layout
 from pipeline.monitoring.drift import MIN_IMAGES, Change, compare, to_table
 from pipeline.monitoring.review_queue import ReviewQueue
 from pipeline.monitoring.summary import Moments, Summary, count_scores, embedding_matrix, in_batches
@@ -16,8 +17,6 @@ from pipeline.output.history import ClosedRun
 
 WINDOW = 7
 """How many earlier runs stand for "before": a week of nights."""
-CHANGES_FILE = "changes.parquet"
-REVIEW_FILE = "review.parquet"
 
 
 @dataclass
@@ -64,7 +63,7 @@ class Retrospect:
             "images_now": now.images,
             "statistics": [change.to_dict() for change in changes if change.threshold is not None],
         }
-        tables = {CHANGES_FILE: to_table(changes), REVIEW_FILE: self.queue.table()}
+        tables = {layout.CHANGES: to_table(changes), layout.REVIEW: self.queue.table()}
         return {name: table for name, table in tables.items() if table.num_rows}
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contract import layout
+
 THUMBNAILS = 48
 
 LABELS_SHOWN = 30
@@ -57,15 +59,15 @@ def render(
         manifest: as it stands beside the page.
         failures: uri, error_code and error_message of some failed images.
         thumbnails: uri, label and base64 JPEG of some images.
-        tables: what stands beside the page: changes.parquet, review.parquet.
+        tables: what stands beside the page, by name: ``layout.CHANGES``, ``layout.REVIEW``.
     """
     sections = [
         _tiles(manifest),
-        _changes(manifest.get("drift", {}), tables.get("changes.parquet")),
+        _changes(manifest.get("drift", {}), tables.get(layout.CHANGES)),
         _bars("Labels", manifest["labels"]),
         _bars("Failures by code", manifest["failures"], "bad"),
         _failures(failures, manifest["counts"]["failed"]),
-        _review(tables.get("review.parquet")),
+        _review(tables.get(layout.REVIEW)),
         _sheet(thumbnails),
         _facts("Model", manifest["model"]),
         _facts("Plan", manifest["plan"]),
@@ -177,7 +179,7 @@ def _review(queue: pa.Table | None) -> str:
         )
         kind = "margin to the second label" if reason == "uncertain" else "distance"
         sections.append(
-            f"<h2>To review: {reason} ({len(shown)} of {len(rows)} in review.parquet)</h2>"
+            f"<h2>To review: {reason} ({len(shown)} of {len(rows)} in {layout.REVIEW})</h2>"
             f"<table><tr><th>image<th>label<th>score<th>{kind}{lines}</table>"
         )
     return "".join(sections)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.contract import layout
 from pipeline.contract.errors import UsageError, one_line
-from pipeline.contract.layout import RUNS
 from pipeline.output.identity import check_identity
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings
 from pipeline.output.open_run import OpenRun
@@ -100,8 +100,8 @@ def _root(uri: str) -> str:
 
 
 def _live_runs(store: Store) -> Iterator[ClosedRun]:
-    for run_id in reversed(list(store.children(RUNS))):
-        manifest = store.read_json(f"{RUNS}/{run_id}/manifest.json")
+    for run_id in reversed(list(store.children(layout.RUNS))):
+        manifest = store.read_json(layout.manifest_file(run_id))
         if manifest is None:
             continue
         yield ClosedRun(run_id, manifest)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import Sink
 from pipeline.output.history import ClosedRun, History
@@ -25,9 +26,6 @@ from pipeline.storage.uris import join_uri
 
 if TYPE_CHECKING:
     from lance import LanceDataset
-
-NAME = "images.lance"
-"""Also what LanceDB finds as the table ``images`` when it connects to the output."""
 
 APPLIED = "cvt.run_id"
 """Key in the dataset's config: the newest run whose rows it has."""
@@ -72,11 +70,11 @@ def update(sink: Sink, store: Store) -> None:
             _Follower(store).update()
         except (OSError, ValueError, RuntimeError) as error:  # all that Lance raises
             raise RunError(
-                f"the run is published, but not in {store.locate(NAME)}: {one_line(error)}; "
-                "start the same command again"
+                f"the run is published, but not in {store.locate(layout.LANCE)}: "
+                f"{one_line(error)}; start the same command again"
             ) from error
     elif _exists(store):
-        log.warning("%s is not updated without --sink lance", store.locate(NAME))
+        log.warning("%s is not updated without --sink lance", store.locate(layout.LANCE))
 
 
 class _Follower:
@@ -85,7 +83,7 @@ class _Follower:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.where: dict[str, Any] = {
-            "uri": join_uri(store.protocol, store.path(NAME)),
+            "uri": join_uri(store.protocol, store.path(layout.LANCE)),
             "storage_options": _storage_options(store),
         }
 
@@ -101,7 +99,7 @@ class _Follower:
         for run in todo:
             self._merge(run, dataset)
         dataset.update_config({APPLIED: live[-1].run_id})
-        log.info("%s: %d images", self.store.locate(NAME), dataset.count_rows())
+        log.info("%s: %d images", self.store.locate(layout.LANCE), dataset.count_rows())
 
     def _open(self) -> LanceDataset | None:
         import lance
@@ -133,7 +131,7 @@ class _Follower:
 
 
 def _exists(store: Store) -> bool:
-    return bool(store.list(f"{NAME}/_versions"))
+    return bool(store.list(f"{layout.LANCE}/_versions"))
 
 
 def _storage_options(store: Store) -> dict[str, str]:

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.layout import LEASE
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 
-LEASE = "_lease.json"
 RENEW_SECONDS = 10.0
 STALE_SECONDS = 45.0
 SETTLE_SECONDS = 1.0

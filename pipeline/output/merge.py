@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.contract import layout
 from pipeline.contract.errors import RunError
-from pipeline.contract.layout import DATA
 from pipeline.output.ledger import Hashes, hash_strings
 from pipeline.output.open_run import OpenRun, Part
 from pipeline.storage.parquet import read_table, write_table
@@ -82,22 +82,23 @@ def merge(
     ``watch`` sees it as it is written.
     """
     tally = Tally()
-    run.store.remove(f"{run.directory}/publish")
+    run.store.remove(layout.publish_dir(run.run_id))
     size = rows_per_file or _rows_per_file(run)
     for number, table in enumerate(_rebatch(run.store, run.parts, size)):
-        name = f"part-{number:05d}.parquet"
+        name = layout.data_file(number)
         ordered = complete(table).sort_by("uri").replace_schema_metadata(metadata)
         tally.add(ordered)
         watch(ordered)
-        staged = f"{run.directory}/publish/data/{name}"
+        staged = f"{layout.publish_data_dir(run.run_id)}/{name}"
         write_table(run.store, staged, ordered, **_parquet_options(ordered.schema))
-        tally.files.append({"name": f"{DATA}/run={run.run_id}/{name}", "rows": ordered.num_rows})
+        published = f"{layout.data_dir(run.run_id)}/{name}"
+        tally.files.append({"name": published, "rows": ordered.num_rows})
     return tally
 
 
 def _rows_per_file(run: OpenRun) -> int:
     """Of files of even size: however many there are, none is below two thirds of the target."""
-    sizes = run.store.list(f"{run.directory}/parts")
+    sizes = run.store.list(layout.parts_dir(run.run_id))
     stored = sum(sizes.get(part.name, 0) for part in run.parts)
     rows = sum(part.rows for part in run.parts)
     files = max(1, round(stored / TARGET_FILE_BYTES))

@@ -24,8 +24,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.contract import layout
 from pipeline.contract.errors import one_line
-from pipeline.contract.layout import OPEN
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings, shard_of
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.read_ahead import map_ahead
@@ -114,13 +114,13 @@ class OpenRun:
 
     @property
     def directory(self) -> str:
-        return f"{OPEN}/{self.run_id}"
+        return layout.open_dir(self.run_id)
 
     @classmethod
     def begin(cls, store: Store, record: dict[str, Any]) -> OpenRun:
         """Start a run, after what is left of discarded ones is removed; writing its record also
         proves that the output can be written."""
-        store.remove(OPEN)
+        store.remove(layout.OPEN)
         run = cls(store, new_run_id(), record)
         run.save()
         return run
@@ -128,8 +128,8 @@ class OpenRun:
     @classmethod
     def find(cls, store: Store) -> OpenRun | None:
         """The run that an earlier attempt left open, with the parts that it committed."""
-        for run_id in store.children(OPEN):
-            record = store.read_json(f"{OPEN}/{run_id}/open.json")
+        for run_id in store.children(layout.OPEN):
+            record = store.read_json(layout.open_record(run_id))
             if record is not None:
                 run = cls(store, run_id, record)
                 run.parts = list(run._committed())
@@ -149,15 +149,16 @@ class OpenRun:
 
     @property
     def _record_name(self) -> str:
-        return f"{self.directory}/open.json"
+        return layout.open_record(self.run_id)
 
     def part_name(self, task: int, wave: int = 0) -> str:
-        return f"{self.directory}/parts/{self.attempt}-{wave:03d}-{task:06d}.parquet"
+        return layout.part_file(self.run_id, self.attempt, wave, task)
 
     def _committed(self) -> Iterator[Part]:
         """The parts that the last attempt took over, and its own."""
-        taken, own = set(self.record["parts"]), f"{self.directory}/parts/{self.record['attempt']}-"
-        found = self.store.list(f"{self.directory}/parts")
+        taken = set(self.record["parts"])
+        own = layout.parts_of_attempt(self.run_id, self.record["attempt"])
+        found = self.store.list(layout.parts_dir(self.run_id))
         names = [name for name in found if name in taken or name.startswith(own)]
         for part in map_ahead(self._describe, names):
             if part is not None:

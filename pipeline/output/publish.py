@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.contract.layout import DATA, LATEST, RUNS
+from pipeline.contract import layout
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.parquet import write_table
 
@@ -29,34 +29,35 @@ def close(
 ) -> None:
     """Write the manifest, the report and whatever goes ``beside`` them, by name (a table as
     Parquet, a list as JSON), next to the merged files; then publish."""
-    staged = f"{run.directory}/publish"
+    staged = layout.publish_dir(run.run_id)
     for name, value in (beside or {}).items():
         if isinstance(value, pa.Table):
             write_table(run.store, f"{staged}/{name}", value)
         else:
             run.store.write_json(f"{staged}/{name}", value)
-    run.store.write_bytes(f"{staged}/report.html", report.encode())
-    run.store.write_json(f"{staged}/manifest.json", manifest)
+    run.store.write_bytes(f"{staged}/{layout.REPORT}", report.encode())
+    run.store.write_json(layout.publish_manifest(run.run_id), manifest)
     publish(run)
 
 
 def is_closed(run: OpenRun) -> bool:
     """Whether all that is left to do is the moving."""
-    return run.store.exists(f"{run.directory}/publish/manifest.json")
+    return run.store.exists(layout.publish_manifest(run.run_id))
 
 
 def publish(run: OpenRun) -> dict[str, Any]:
     """Make a closed run visible; ``latest.json`` moves last. Safe to repeat. Its manifest."""
-    store, staged, target = run.store, f"{run.directory}/publish", f"{RUNS}/{run.run_id}"
-    manifest: dict[str, Any] = store.read_json(f"{staged}/manifest.json")
+    store, run_id = run.store, run.run_id
+    staged, target = layout.publish_dir(run_id), layout.run_dir(run_id)
+    manifest: dict[str, Any] = store.read_json(layout.publish_manifest(run.run_id))
     if manifest["files"]:
-        store.move(f"{staged}/data", f"{DATA}/run={run.run_id}")
+        store.move(layout.publish_data_dir(run_id), layout.data_dir(run_id))
     for path in store.list(staged):
         name = path.removeprefix(f"{staged}/")
-        if "/" not in name and name != "manifest.json":
+        if "/" not in name and name != layout.MANIFEST:
             store.write_bytes(f"{target}/{name}", store.read_bytes(path))
-    store.write_json(f"{target}/manifest.json", manifest)
-    latest = {"run_id": run.run_id, "manifest": f"{target}/manifest.json"}
-    store.write_json(LATEST, latest | {"counts": manifest["counts"]})
+    store.write_json(layout.manifest_file(run_id), manifest)
+    latest = {"run_id": run_id, "manifest": layout.manifest_file(run_id)}
+    store.write_json(layout.LATEST, latest | {"counts": manifest["counts"]})
     run.discard()
     return manifest

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from pipeline.contract.layout import CLASSES_FILE
+from pipeline.contract import layout
 from pipeline.contract.spec import RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
@@ -146,7 +146,7 @@ class Task:
         thumbnails = [shot for part in self.open_run.parts for shot in part.footer.thumbnails]
         page = render(manifest, tally.failure_examples, thumbnails[:THUMBNAILS], beside)
         if tally.labels:
-            beside |= {CLASSES_FILE: self.model.classes}
+            beside |= {layout.CLASSES: self.model.classes}
         close(self.open_run, manifest, page, beside)
         return manifest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.contract import layout
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.spec import PolicySpec
 from pipeline.monitoring.comparison import alarms
@@ -62,8 +63,8 @@ class RunResult:
 
     @property
     def data_uri(self) -> str:
-        return self.store.locate(f"data/run={self.run_id}")
+        return self.store.locate(layout.data_dir(self.run_id))
 
     @property
     def report_uri(self) -> str:
-        return self.store.locate(f"runs/{self.run_id}/report.html")
+        return self.store.locate(layout.report_file(self.run_id))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.contract.layout import DATA, RUNS
+from pipeline.contract import layout
 from pipeline.contract.schema import LISTING
 from pipeline.output.history import History
 from pipeline.output.open_run import OpenRun
@@ -23,6 +23,7 @@ from pipeline.storage.store import Store
 
 ROWS_PER_FILE = 1_000_000
 CHANGED_EVERY = 200
+RUN_ID = "0"
 
 
 def bench_plan(rows: int) -> dict[str, float]:
@@ -74,7 +75,7 @@ def _versions(start: int, stop: int, *, changed: bool) -> pa.Array:
 def _write_ledger(store: Store, rows: int) -> None:
     """A closed run as ``publish`` leaves it, with the columns that the ledger reads."""
     names = []
-    (Path(store.path()) / DATA / "run=0").mkdir(parents=True)
+    Path(store.path(layout.data_dir(RUN_ID))).mkdir(parents=True)
     for start in range(0, rows, ROWS_PER_FILE):
         stop = min(start + ROWS_PER_FILE, rows)
         table = pa.table(
@@ -85,13 +86,14 @@ def _write_ledger(store: Store, rows: int) -> None:
                 "error_code": pa.nulls(stop - start, pa.string()),
             }
         )
-        names.append(f"{DATA}/run=0/part-{start // ROWS_PER_FILE:05d}.parquet")
+        name = layout.data_file(start // ROWS_PER_FILE)
+        names.append(f"{layout.data_dir(RUN_ID)}/{name}")
         pq.write_table(table, store.path(names[-1]), compression="zstd", row_group_size=65_536)
     manifest = {
         "files": [{"name": name} for name in names],
         "spec": {"policy": {"full": True}},
     }
-    store.write_json(f"{RUNS}/0/manifest.json", manifest)
+    store.write_json(layout.manifest_file(RUN_ID), manifest)
 
 
 def _listing(rows: int) -> Iterator[pa.Table]:

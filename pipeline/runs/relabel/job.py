@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
-from pipeline.contract.layout import CLASSES_FILE, RUNS
 from pipeline.contract.spec import OutputSpec, PolicySpec, Scores, Sink
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.monitoring.comparison import Retrospect
@@ -176,7 +176,7 @@ class _Job:
         manifest = self._manifest(open_run, tally, counts) | {"timings": clock.seconds}
         beside = retrospect.close(manifest)
         page = render(manifest, tally.failure_examples, [], beside)
-        close(open_run, manifest, page, beside | {CLASSES_FILE: list(self.rescorer.groups.new)})
+        close(open_run, manifest, page, beside | {layout.CLASSES: list(self.rescorer.groups.new)})
         return manifest
 
     def _commit(self, rows: LiveRows, run: OpenRun) -> None:
@@ -265,7 +265,7 @@ def _rescorer(
 def _stored_classes(source: History) -> list[str]:
     """The names by label_id, as the newest run that wrote labels has them."""
     for run in source.runs:
-        classes: list[str] | None = source.store.read_json(f"{RUNS}/{run.run_id}/{CLASSES_FILE}")
+        classes: list[str] | None = source.store.read_json(layout.classes_file(run.run_id))
         if classes is not None:
             return classes
     raise UsageError(f"{source.store.uri} names no classes: no run there has labelled an image")

@@ -17,8 +17,9 @@ import pytest
 from lance.dataset import MergeInsertBuilder
 
 from pipeline.contract.errors import RunError, UsageError
+from pipeline.contract.layout import LANCE
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
-from pipeline.output.lance import NAME, check, update
+from pipeline.output.lance import check, update
 from pipeline.runs.relabel.job import RelabelSpec, relabel
 from pipeline.runs.run import run
 from pipeline.storage.s3.access import access
@@ -65,7 +66,7 @@ def newest(store: Store) -> list[dict[str, Any]]:
 def opened(store: Store) -> lance.LanceDataset:
     endpoint = None if store.is_local else access().endpoint
     options = {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint else None
-    return lance.dataset(store.locate(NAME), storage_options=options)
+    return lance.dataset(store.locate(LANCE), storage_options=options)
 
 
 def rows(store: Store) -> list[dict[str, Any]]:
@@ -154,7 +155,7 @@ def test_an_update_may_break_off_anywhere(store: Store, monkeypatch: pytest.Monk
     assert steps == ["write_dataset", "execute", "update_config"]
     expected = rows(store)
     for step in range(2 * len(steps)):
-        store.remove(NAME)
+        store.remove(LANCE)
         with killed_at(step, monkeypatch), pytest.raises(KilledError):
             update("lance", store)
         update("lance", store)
@@ -191,7 +192,7 @@ def test_keys_of_a_profile_reach_lance(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "lab")
     update("lance", store)
-    assert store.list(f"{NAME}/_versions")
+    assert store.list(f"{LANCE}/_versions")
 
 
 def test_a_run_without_the_sink_says_that_the_dataset_is_behind(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.contract.errors import RunError
-from pipeline.output.lease import LEASE, Lease
+from pipeline.contract.layout import LEASE
+from pipeline.output.lease import Lease
 from pipeline.storage.store import Store
 from tests.support.servers.seaweedfs import Bucket
 

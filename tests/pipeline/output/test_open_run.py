@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import pipeline.output.open_run
-from pipeline.output.open_run import OpenRun, Part, PartFooter
+import pipeline.storage.parquet
+from pipeline.output.open_run import OpenRun, Part, PartFooter, new_run_id
 from pipeline.plan.diff import Plan
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.store import Store
@@ -169,9 +169,9 @@ class TestDiscard:
 
 
 def test_two_runs_are_told_apart_by_time(local_store: Store) -> None:
-    first = pipeline.output.open_run.new_run_id()
+    first = new_run_id()
     time.sleep(0.001)
-    assert pipeline.output.open_run.new_run_id() > first
+    assert new_run_id() > first
 
 
 class TestReadColumns:
@@ -194,7 +194,7 @@ class TestReadColumns:
                 read.append(name)
             return pa.table({})
 
-        monkeypatch.setattr(pipeline.output.open_run, "read_table", count)
+        monkeypatch.setattr(pipeline.storage.parquet, "read_table", count)
         tables = read_columns(local_store, map(str, range(1000)), ["uri"])
         for _ in range(10):
             next(tables)

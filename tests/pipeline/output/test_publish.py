@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import pipeline.output.publish
+import pipeline.output.merge
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import result_schema
 from pipeline.output.history import History
@@ -115,7 +115,7 @@ class TestMerge:
         merge(run, METADATA, None)
         assert len(staged(run)) == 1
         stored = sum(local_store.list(f"{run.directory}/parts").values())
-        monkeypatch.setattr(pipeline.output.publish, "TARGET_FILE_BYTES", stored // 4)
+        monkeypatch.setattr(pipeline.output.merge, "TARGET_FILE_BYTES", stored // 4)
         merge(run, METADATA, None)
         assert [len(table) for table in staged(run)] == [250] * 4
 
@@ -125,7 +125,7 @@ class TestMerge:
     ) -> None:
         run = open_run(local_store, 1000, 500)
         stored = sum(local_store.list(f"{run.directory}/parts").values())
-        monkeypatch.setattr(pipeline.output.publish, "TARGET_FILE_BYTES", stored * target)
+        monkeypatch.setattr(pipeline.output.merge, "TARGET_FILE_BYTES", stored * target)
         merge(run, METADATA, None)
         rows = [len(table) for table in staged(run)]
         assert len(rows) == files

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.contract.layout import CLASSES_FILE
+from pipeline.contract import layout
 from pipeline.contract.schema import result_schema
 from pipeline.monitoring.comparison import Retrospect
 from pipeline.monitoring.report import render
@@ -113,5 +113,5 @@ def close_run(
     }
     beside: dict[str, Any] = retrospect.close(manifest)
     page = render(manifest, tally.failure_examples, [], beside)
-    close(run, manifest, page, beside | {CLASSES_FILE: list(classes)})
+    close(run, manifest, page, beside | {layout.CLASSES: list(classes)})
     return manifest
