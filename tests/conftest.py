@@ -23,18 +23,20 @@ _HERMETIC = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+# At once, for ray and hub clients read them when they are imported, by other conftests also.
+for _name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+    del os.environ[_name]
+os.environ.update(_HERMETIC)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle the environment before anything reads it: ray and hub clients do so at import."""
-    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
-        del os.environ[name]
+    """Give Ray a place and a secret of its own before anything imports it."""
     # In /tmp whatever TMPDIR says: the path of a Unix socket in it has to stay below 108 bytes.
     ray = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
     config.add_cleanup(ray.cleanup)
     token = Path(ray.name) / "token"
     token.write_text(secrets.token_hex(32))
-    os.environ.update(_HERMETIC, RAY_TMPDIR=ray.name, RAY_AUTH_TOKEN_PATH=str(token))
+    os.environ.update(RAY_TMPDIR=ray.name, RAY_AUTH_TOKEN_PATH=str(token))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from jobs.bench.campaigns.compare import Side, compare
 from jobs.bench.measure.tables import table
 from jobs.bench.synthetic.models import PRESET_NAMES, write_model
 from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
-from tests.support.servers.fault_proxy import FaultProxy, Faults
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import SeaweedFS
 
 BLOCK_SIZE = 256

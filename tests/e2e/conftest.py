@@ -2,14 +2,12 @@ import importlib
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.samples import write_checkpoint
-
-CallJob = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.commands import CallJob
+from tests.support.models.checkpoints import write_checkpoint
 
 
 @pytest.fixture(scope="session")

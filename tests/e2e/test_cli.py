@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CallJob
-from tests.support.samples import run_job, write_images
+from tests.support.commands import CallJob, run_job
+from tests.support.inputs.images import write_images
 
 RUN_FLAGS = {
     "--activation",

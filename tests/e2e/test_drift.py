@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.support.samples import run_job, write_images
+from tests.support.commands import run_job
+from tests.support.inputs.images import write_images
 
 
 @pytest.mark.slow

@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.support.samples import published_rows, run_job, write_images
+from tests.support.commands import run_job
+from tests.support.inputs.images import write_images
+from tests.support.outputs.found import published_rows
 from tests.support.servers.seaweedfs import Bucket
 from tests.support.servers.web_server import Answer, serve
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.commands import REPOSITORY
+from tests.support.inputs.images import write_images
+from tests.support.outputs.found import published_rows
 from tests.support.processes.ray_cluster import RayCluster
-from tests.support.samples import REPOSITORY, published_rows, write_images
 from tests.support.servers.seaweedfs import Bucket
 
 

@@ -13,7 +13,9 @@ import pyarrow.dataset as ds
 import pytest
 import s3fs
 
-from tests.support.samples import REPOSITORY, published_rows, run_job, write_images
+from tests.support.commands import REPOSITORY, run_job
+from tests.support.inputs.images import write_images
+from tests.support.outputs.found import published_rows
 from tests.support.servers.seaweedfs import Bucket
 
 README = (REPOSITORY / "README.md").read_text()

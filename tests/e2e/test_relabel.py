@@ -7,9 +7,8 @@ import duckdb
 import numpy as np
 
 from pipeline.storage.store import Store
-from tests.e2e.conftest import CallJob
+from tests.support.commands import CallJob, run_job
 from tests.support.outputs.closed_runs import IDENTITY, close_run, rows_of
-from tests.support.samples import run_job
 
 CLASSES = ["cat", "lynx", "dog", "car"]
 

@@ -14,9 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.sources.formats.test_tar import tar_bytes
-from tests.support.samples import published_rows, run_job, write_images
-from tests.support.servers.fault_proxy import FaultProxy, Faults
+from tests.support.commands import run_job
+from tests.support.inputs.images import write_images
+from tests.support.inputs.tars import tar_bytes
+from tests.support.outputs.found import published_rows
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 ODD_NAMES = ["a b.jpg", "50%.jpg", "x#y.jpg", "ümlaut/grün.jpg", "deep/er/still.jpg"]

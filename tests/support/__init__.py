@@ -1,1 +1,1 @@
-"""Real servers for the tests: SeaweedFS, a fault-injecting proxy in front of it, a Ray cluster."""
+"""What tests share: servers and processes, inputs, models to compare with, outputs."""

@@ -14,6 +14,7 @@ from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor, weights
 from cvt.inference.linear import OneDnnLinear
 from cvt.inference.network import InferenceCvt, attention
 from cvt.inference.openvino import OpenVinoCvt
+from tests.support.commands import REPOSITORY
 from tests.support.models.oracle import (
     SMALL,
     Oracle,
@@ -22,7 +23,6 @@ from tests.support.models.oracle import (
     randomise,
     relative_difference,
 )
-from tests.support.samples import REPOSITORY
 
 DEMO = REPOSITORY / "jobs" / "demo"
 

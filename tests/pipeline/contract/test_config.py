@@ -17,7 +17,7 @@ from pipeline.contract.spec import (
     PolicySpec,
     RunSpec,
 )
-from tests.support.samples import REPOSITORY
+from tests.support.commands import REPOSITORY
 
 
 def minimal(**sections: Any) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, Pooling, Ru
 from pipeline.model.bundle import DTYPES
 from pipeline.model.self_check import MAX_DEVIATION, GoldenBatch
 from pipeline.runs.run import run
-from tests.support.samples import write_checkpoint, write_images
+from tests.support.inputs.images import write_images
+from tests.support.models.checkpoints import write_checkpoint
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
 

@@ -20,7 +20,7 @@ from pipeline.sources.inventory import inventory
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 from tests.support.inputs.world import Row, table_of
-from tests.support.samples import write_checkpoint
+from tests.support.models.checkpoints import write_checkpoint
 
 IDENTITY = {"fingerprint": "f1", "top_k": 5, "preprocessing": {"size": 224, "crop_pct": 0.875}}
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.output.ledger import HashIndex, Ledger, hash_strings, shard_of
+from tests.support.commands import REPOSITORY
 from tests.support.inputs.world import Row, table_of
-from tests.support.samples import REPOSITORY
 
 NAMES = ["", "a", "A", "a ", "ü", "u\u0308", "日本", "a\0b", "x" * 10_000, "s3://b/k#1"]
 

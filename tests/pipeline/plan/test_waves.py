@@ -21,8 +21,10 @@ from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
 from pipeline.storage.read_ahead import Ahead
 from pipeline.storage.store import Store
+from tests.support.inputs.images import write_images
 from tests.support.inputs.world import Row, World, listing_of
-from tests.support.samples import published_rows, write_checkpoint, write_images
+from tests.support.models.checkpoints import write_checkpoint
+from tests.support.outputs.found import published_rows
 
 LONG = 60.0
 

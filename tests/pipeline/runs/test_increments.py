@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.runs.run import forecast, run
-from tests.support.samples import published_rows, write_checkpoint, write_images
+from tests.support.inputs.images import write_images
+from tests.support.models.checkpoints import write_checkpoint
+from tests.support.outputs.found import published_rows
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
 

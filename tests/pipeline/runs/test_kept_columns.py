@@ -9,7 +9,9 @@ import pytest
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.runs.run import forecast, run
-from tests.support.samples import published_rows, write_checkpoint, write_images
+from tests.support.inputs.images import write_images
+from tests.support.models.checkpoints import write_checkpoint
+from tests.support.outputs.found import published_rows
 
 Night = Callable[..., RunSpec]
 

@@ -24,11 +24,10 @@ from pipeline.contract.spec import (
 )
 from pipeline.runs.result import RunResult
 from pipeline.runs.run import run
-from tests.pipeline.sources.formats.test_tar import tar_bytes
-from tests.pipeline.stages.test_decode import encode, noise
-from tests.pipeline.stages.test_infer import save
-from tests.support.models.oracle import Oracle
-from tests.support.samples import published_rows
+from tests.support.inputs.images import encode, noise
+from tests.support.inputs.tars import tar_bytes
+from tests.support.models.oracle import Oracle, save_oracle
+from tests.support.outputs.found import published_rows
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -92,7 +91,7 @@ SHARD = tar_bytes({**MEMBERS, "bad.jpg": b"bad", "labels.txt": b"1"})
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Oracle, Path]:
     folder = tmp_path_factory.mktemp("checkpoint")
-    return save(folder), folder
+    return save_oracle(folder), folder
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 
 import pipeline.storage.retry
 from pipeline.storage.retry import DENIED_TRIES, TRIES, Patience
-from tests.pipeline.sources.formats.test_tar import content, failures, read, tar_bytes
-from tests.pipeline.sources.test_fetch import MIB, code, fetch
-from tests.pipeline.sources.test_listing_s3 import KEYS
-from tests.support.servers.fault_proxy import FaultProxy, Faults
+from tests.support.inputs.fetching import MIB, code, fetch
+from tests.support.inputs.listing import KEYS
+from tests.support.inputs.tars import content, failures, read, tar_bytes
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import Bucket
 
 

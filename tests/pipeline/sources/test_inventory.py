@@ -1,12 +1,9 @@
-"""Listing local directories: what is found, under which name, in which version."""
+"""The inventory of all inputs: their formats and spellings, what is left out, what is refused."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,38 +11,9 @@ import pytest
 import pipeline.sources.inventory
 import pipeline.sources.listing
 from pipeline.contract.errors import UsageError
-from pipeline.contract.schema import LISTING
-from pipeline.contract.spec import IMAGE_EXTENSIONS, InputFormat, InputSpec
-from pipeline.sources.inventory import CHUNK_ROWS, inventory
-from pipeline.sources.listing import Entry
-from pipeline.storage.files import read_bytes
-
-
-def rows(*uris: str | Path, **options: Any) -> list[dict[str, Any]]:
-    """All listed rows; `options` are those of InputSpec and `exclude`."""
-    exclude = options.pop("exclude", "")
-    spec = InputSpec(uris=tuple(map(str, uris)), **options)
-    tables = list(inventory(spec, exclude=exclude))
-    assert all(table.schema == LISTING and 0 < len(table) <= CHUNK_ROWS for table in tables)
-    return [row for table in tables for row in table.to_pylist()]
-
-
-def uris(*args: str | Path, **options: Any) -> list[str]:
-    return [row["uri"] for row in rows(*args, **options)]
-
-
-def touch(root: Path, *names: str) -> list[str]:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(name.encode("utf-8", "surrogateescape"))
-    return [str(root / name) for name in names]
-
-
-def test_tree_is_listed_by_extension_in_order_of_name(tmp_path: Path) -> None:
-    wanted = touch(tmp_path, *(f"d/x.{e}" for e in sorted(IMAGE_EXTENSIONS)), "e/Y.JPG", "z.TAR")
-    wanted += touch(tmp_path, "z.tar.gz", "z.tgz")
-    touch(tmp_path, "d/notes.txt", "labels.csv", "jpg", "x.jpg.bak", "e/x.gz")
-    assert uris(tmp_path) == wanted
+from pipeline.contract.spec import InputFormat, InputSpec
+from pipeline.sources.inventory import inventory
+from tests.support.inputs.listing import rows, touch, uris
 
 
 @pytest.mark.parametrize(
@@ -58,36 +26,6 @@ def test_formats_choose(tmp_path: Path, input_format: InputFormat, names: list[s
     assert [row["uri"] for row in found] == [str(tmp_path / name) for name in names]
     kinds = {"a.jpg": "image", "b.tar": "webdataset"}
     assert [row["kind"] for row in found] == [kinds[name] for name in names]
-
-
-def test_rows_describe_their_file(tmp_path: Path) -> None:
-    (path,) = touch(tmp_path, "a.jpg")
-    status = os.stat(path)
-    assert rows(tmp_path) == [
-        {
-            "uri": path,
-            "kind": "image",
-            "source_version": f"{status.st_size}-{status.st_mtime_ns}",
-            "size_bytes": status.st_size,
-        }
-    ]
-
-
-def test_version_changes_with_size_and_with_time_alone(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg")
-    path = tmp_path / "a.jpg"
-
-    def version() -> str:
-        return str(rows(tmp_path)[0]["source_version"])
-
-    os.utime(path, ns=(0, 10**18))
-    first = version()
-    assert version() == first
-    os.utime(path, ns=(0, 10**18 + 1))
-    assert version() != first
-    path.write_bytes(path.read_bytes() + b"x")
-    os.utime(path, ns=(0, 10**18))
-    assert version() != first
 
 
 @pytest.mark.parametrize(
@@ -107,54 +45,6 @@ def test_relative_and_home_paths_become_absolute(
     assert uris("in") == uris("~/in") == uris("./in/*.jpg") == wanted
 
 
-@pytest.mark.parametrize(
-    ("pattern", "names"),
-    [
-        ("*.jpg", ["a.jpg", "b.jpg"]),
-        ("?.jpg", ["a.jpg", "b.jpg"]),
-        ("[ac].jpg", ["a.jpg"]),
-        ("[!a].jpg", ["b.jpg"]),
-        ("d/*", ["d/e.jpg"]),
-        ("d/**", ["d/e.jpg", "d/f/g.jpg", "d/f/h/i.png"]),
-        ("**/*.png", ["d/f/h/i.png", "k.png"]),
-        ("d/**/h/*", ["d/f/h/i.png"]),
-        ("*/f/*.jpg", ["d/f/g.jpg"]),
-        ("d/f/h/i.p?g", ["d/f/h/i.png"]),
-    ],
-)
-def test_globs(tmp_path: Path, pattern: str, names: list[str]) -> None:
-    touch(tmp_path, "a.jpg", "b.jpg", "k.png", "d/e.jpg", "d/f/g.jpg", "d/f/h/i.png", "n.txt")
-    assert uris(tmp_path / pattern) == [str(tmp_path / name) for name in names]
-
-
-def test_double_star_inside_a_name_is_a_usage_error(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg")
-    with pytest.raises(UsageError, match=r"\*\*") as refusal:
-        uris(tmp_path / "a**.jpg")
-    assert str(tmp_path) in str(refusal.value)
-
-
-def test_names_with_glob_characters_are_names_first(tmp_path: Path) -> None:
-    """Files and directories that exist are meant, even if they read like a pattern."""
-    file, inside, _, _ = touch(tmp_path, "img[1].jpg", "set [2]*/a.jpg", "img1.jpg", "set 2/b.jpg")
-    assert uris(file) == [file]
-    assert uris(tmp_path / "set [2]*") == [inside]
-    assert len(uris(tmp_path)) == 4
-
-
-def test_glob_from_the_root_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = [Entry("/a.jpg", 1, "v"), Entry("/b/a.jpg", 1, "v")]
-    walked = []
-
-    def walk(root: str, above: object) -> Iterator[Entry]:
-        walked.append(root)
-        return iter(entries)
-
-    monkeypatch.setattr(pipeline.sources.listing, "_walk_local", walk)
-    assert uris("/[a].jpg") == ["/a.jpg"]
-    assert walked == ["/"]
-
-
 @pytest.mark.parametrize("name", ["photo.dat", "photo", "IMG.HEIC", "notes.md"])
 def test_named_file_is_an_image_whatever_its_extension(tmp_path: Path, name: str) -> None:
     (path,) = touch(tmp_path, name)
@@ -165,70 +55,6 @@ def test_named_file_is_an_image_whatever_its_extension(tmp_path: Path, name: str
 def test_named_tar_is_a_shard(tmp_path: Path) -> None:
     (path,) = touch(tmp_path, "s.tar")
     assert rows(path)[0]["kind"] == "webdataset"
-
-
-def test_odd_names_come_through(tmp_path: Path) -> None:
-    names = ["#1 100%.jpg", "%20.jpg", "a::b.jpg", "a?b.jpg", "b\\c.jpg", "n\nl.jpg", "é/日.jpg"]
-    wanted = touch(tmp_path, *names)
-    assert uris(tmp_path) == wanted
-    assert [read_bytes(uri).decode() for uri in wanted] == names
-
-
-def test_name_that_is_no_utf8_is_listed_once_and_readable(tmp_path: Path) -> None:
-    path = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
-    with open(path, "wb") as file:
-        file.write(b"bytes")
-    (uri,) = uris(tmp_path)
-    assert uri == f"{tmp_path}/caf\\udce9.jpg"
-    assert read_bytes(uri) == b"bytes"
-
-
-class TestLinks:
-    def test_links_are_followed_but_not_in_a_circle(self, tmp_path: Path) -> None:
-        touch(tmp_path, "a/b/x.jpg")
-        (tmp_path / "a/b/up").symlink_to(tmp_path / "a")
-        (tmp_path / "c").symlink_to(tmp_path / "a")
-        (tmp_path / "y.jpg").symlink_to(tmp_path / "a/b/x.jpg")
-        assert uris(tmp_path) == [
-            str(tmp_path / name) for name in ("a/b/x.jpg", "c/b/x.jpg", "y.jpg")
-        ]
-
-    def test_dangling_link_is_listed(self, tmp_path: Path) -> None:
-        (tmp_path / "x.jpg").symlink_to(tmp_path / "gone.jpg")
-        (tmp_path / "x.txt").symlink_to(tmp_path / "gone.txt")
-        assert uris(tmp_path) == [str(tmp_path / "x.jpg")]
-
-    def test_link_to_itself_is_listed(self, tmp_path: Path) -> None:
-        wanted = touch(tmp_path, "a.jpg")
-        (tmp_path / "b.jpg").symlink_to("b.jpg")
-        assert uris(tmp_path) == [*wanted, str(tmp_path / "b.jpg")]
-
-
-def test_special_files_are_left_out(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x.jpg")
-    wanted = touch(tmp_path, "y.jpg/z.png")
-    assert uris(tmp_path) == wanted
-
-
-def test_what_vanishes_while_the_listing_runs_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Uploads rename and clean up while we look; that must not end the run."""
-    wanted = touch(tmp_path, "a.jpg", "d/x.jpg", "z.jpg")
-    touch(tmp_path, "b.jpg", "c/y.jpg")
-    scandir = os.scandir
-
-    def scan_and_lose(path: str) -> Any:
-        with scandir(path) as scan:
-            children = list(scan)
-        for lost in (tmp_path / "b.jpg", tmp_path / "c/y.jpg"):
-            lost.unlink(missing_ok=True)
-        if (tmp_path / "c").is_dir():
-            (tmp_path / "c").rmdir()
-        return nullcontext(children)
-
-    monkeypatch.setattr("pipeline.sources.listing.os.scandir", scan_and_lose)
-    assert uris(tmp_path) == wanted
 
 
 def test_overlapping_inputs_name_each_object_once(tmp_path: Path) -> None:
@@ -247,13 +73,6 @@ def test_file_called_like_a_member_is_a_usage_error(tmp_path: Path, shard: str) 
         touch(tmp_path, shard)
     with pytest.raises(UsageError, match=r"#1#\.jpg is a file, and the uri of a member.*rename"):
         uris(tmp_path)
-
-
-def test_glob_that_meets_directories_only_says_how_to_go_deeper(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.jpg", "b/2.jpg")
-    with pytest.raises(UsageError, match=r"no images .*\* stops at a slash and \*\* does not"):
-        uris(tmp_path / "*")
-    assert len(uris(tmp_path / "**")) == 2
 
 
 def test_output_inside_the_input_is_left_out(tmp_path: Path) -> None:
@@ -307,15 +126,3 @@ def test_tables_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     tables = list(inventory(InputSpec(uris=(str(tmp_path),))))
     assert [len(table) for table in tables] == [4, 4, 1]
     assert [uri for table in tables for uri in table["uri"].to_pylist()] == wanted
-
-
-def test_listing_through_another_protocol() -> None:
-    fs = fsspec.filesystem("memory")
-    fs.pipe_file("/photos/a.jpg", b"12")
-    fs.pipe_file("/photos/b.txt", b"")
-    (row,) = rows("memory://photos")
-    assert row["size_bytes"] == 2
-    assert read_bytes(row["uri"]) == b"12"
-    first = row["source_version"]
-    fs.pipe_file("/photos/a.jpg", b"34")
-    assert rows("memory://photos/a.jpg")[0]["source_version"] != first

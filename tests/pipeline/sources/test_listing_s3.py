@@ -8,23 +8,9 @@ import s3fs
 
 from pipeline.contract.errors import UsageError
 from pipeline.sources.inventory import CHUNK_ROWS
-from tests.pipeline.sources.test_inventory import rows, uris
+from tests.support.inputs.listing import KEYS, rows, uris
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
-
-KEYS = [
-    "a b.jpg",
-    "#1.jpg",
-    "100%.jpg",
-    "%20.jpg",
-    "what?.jpg",
-    "q?versionId=1.jpg",
-    "a::b.jpg",
-    "plus+&=.jpg",
-    "[x]*.jpg",
-    "new\nline.jpg",
-    "ünï/日本.png",
-]
 
 
 def test_keys_come_through_unescaped(s3_bucket: Bucket) -> None:

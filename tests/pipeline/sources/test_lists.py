@@ -15,7 +15,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
-from tests.pipeline.sources.test_inventory import rows, touch, uris
+from tests.support.inputs.listing import rows, touch, uris
 from tests.support.servers.seaweedfs import Bucket
 
 REMOTE = ["s3://b/a b#1%.jpg", "https://h.example/x.jpg?w=1", "gs://b/ü.png"]

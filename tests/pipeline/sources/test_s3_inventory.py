@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contract.errors import UsageError
-from tests.pipeline.sources.test_inventory import rows
+from tests.support.inputs.listing import rows
 from tests.support.servers.seaweedfs import Bucket
 
 KEYS = ["a b+c/1%#ü.jpg", "x.tar", "notes.txt", "d/", "old.jpg", "gone.jpg", "日本.PNG"]

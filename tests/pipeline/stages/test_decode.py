@@ -19,8 +19,9 @@ from pipeline.contract.errors import DECODE_CODES, ERROR_CODES
 from pipeline.contract.schema import DECODED
 from pipeline.stages.decode import THUMBNAIL_PIXELS, DecodeSettings, decode_block
 from pipeline.storage.filesystems import WorkerEnvironment
-from tests.pipeline.sources.formats.test_tar import tar_bytes
-from tests.pipeline.sources.test_fetch import work
+from tests.support.inputs.fetching import work
+from tests.support.inputs.images import encode, noise
+from tests.support.inputs.tars import tar_bytes
 
 SIZE = 32
 NO_PIXELS = ("width", "height", "_pixels", "_thumbnail")
@@ -55,17 +56,6 @@ def decode(*rows: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
             assert row["error_code"] is row["error_message"] is None
             assert len(row["_pixels"]) == SIZE * SIZE * 3
     return decoded
-
-
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def noise(width: int = 40, height: int = 50, seed: int = 0) -> Image.Image:
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(values)
 
 
 def files(directory: Path, contents: list[bytes]) -> list[dict[str, Any]]:

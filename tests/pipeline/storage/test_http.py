@@ -18,8 +18,8 @@ from pipeline.contract.errors import FetchError
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.storage.http import is_public, read_url
-from tests.pipeline.sources.test_fetch import MIB, code, work
-from tests.pipeline.sources.test_inventory import rows
+from tests.support.inputs.fetching import MIB, code, work
+from tests.support.inputs.listing import rows
 from tests.support.servers.web_server import Answer, Web, serve
 
 

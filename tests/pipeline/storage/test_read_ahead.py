@@ -1,12 +1,19 @@
 """Reading ahead: order, bounds, errors, and a consumer that leaves."""
 
+import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.storage.read_ahead import Ahead
+import pipeline.sources.fetch
+import pipeline.storage.retry
+from pipeline.contract.errors import UsageError
+from pipeline.sources.fetch import fetch_items
+from pipeline.sources.formats.item import Item
+from pipeline.storage.read_ahead import THREADS, WINDOW_BYTES, Ahead, Hold, iterate_ahead
+from tests.support.inputs.fetching import MIB, work
 
 LONG = 60.0
 
@@ -83,3 +90,154 @@ def test_nothing_is_taken_after_the_consumer_has_left() -> None:
     ahead._thread.join(LONG)
     assert not ahead._thread.is_alive()
     assert len(taken) <= 4
+
+
+class TestWindow:
+    """What is read ahead: counted from the moment of reading until the item is handed out."""
+
+    @pytest.fixture
+    def storage(self, monkeypatch: pytest.MonkeyPatch) -> Iterator["Storage"]:
+        storage = Storage()
+        monkeypatch.setattr(pipeline.sources.fetch, "read_bytes", storage.read)
+        yield storage
+        storage.gate.set()
+
+    def test_images_are_read_in_parallel(self, storage: "Storage") -> None:
+        storage.gate.clear()  # no read ends
+        items = fetch_items(work(*({"uri": f"{n}/1"} for n in range(10 * THREADS))), MIB)
+        consumer = threading.Thread(target=next, args=(items,))
+        consumer.start()
+        storage.wait_until(lambda: storage.reading == THREADS)
+        time.sleep(0.1)
+        assert storage.reading == THREADS
+        storage.gate.set()
+        consumer.join()
+        assert 1 + len(list(items)) == 10 * THREADS
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_bytes_are_bounded_whether_the_listing_knows_them_or_not(
+        self, storage: "Storage", is_known: bool
+    ) -> None:
+        """Ten of 50 MB, and some small ones between them."""
+        sizes = [50_000_000, 10, 1000] * 10
+        rows = (
+            {"uri": f"{n}/{size}", "size_bytes": size if is_known else None}
+            for n, size in enumerate(sizes)
+        )
+        for number, item in enumerate(fetch_items(work(*rows), 2**30)):
+            assert item.size_bytes == sizes[number]
+            storage.handed_out_bytes += sizes[number]
+            time.sleep(0.001)
+        assert storage.begun_bytes == sum(sizes)
+        # Beside the window: the one whose turn it is, and the one that is being handed out.
+        assert storage.most_bytes <= WINDOW_BYTES + 2 * max(sizes)
+
+    def test_image_larger_than_the_window_goes_alone(self, storage: "Storage") -> None:
+        size = WINDOW_BYTES + 1
+        rows = ({"uri": f"{n}/{size}", "size_bytes": size} for n in range(3))
+        for item in fetch_items(work(*rows), 2 * size):
+            storage.handed_out_bytes += item.size_bytes or 0
+        assert storage.begun_bytes == 3 * size
+        assert storage.most_bytes <= 2 * size
+
+    def test_latency_hides_behind_the_consumer(self, storage: "Storage") -> None:
+        """50 ms of it, and a consumer of 4 ms an image: sleeps, of which no busy machine makes
+        less. One after the other they would take 13 times as long as without latency."""
+
+        def seconds(latency: float) -> float:
+            storage.delay = lambda number: latency
+            started = time.monotonic()
+            for _ in fetch_items(work(*({"uri": f"{n}/1"} for n in range(256))), MIB):
+                time.sleep(0.004)
+            return time.monotonic() - started
+
+        assert seconds(0.05) < 1.2 * seconds(0)
+
+    def test_order_is_kept_when_late_reads_end_first(self, storage: "Storage") -> None:
+        storage.delay = lambda number: 0.03 if number % 7 == 0 else 0.0
+        uris = [f"{n}/1" for n in range(100)]
+        assert [i.uri for i in fetch_items(work(*({"uri": u} for u in uris)), MIB)] == uris
+
+    def test_consumer_that_leaves_ends_the_reading(self, storage: "Storage") -> None:
+        size = WINDOW_BYTES // 2
+        items = fetch_items(work(*({"uri": f"{n}/{size}"} for n in range(1000))), 2**30)
+        next(items)
+        items.close()  # type: ignore[attr-defined]
+        assert storage.begun <= 3
+
+
+def test_shard_is_read_ahead_in_bounds() -> None:
+    """The members of a shard, read by a thread while the consumer decodes."""
+    read = itertools.count()
+
+    def members() -> Iterator[Item]:
+        for number in range(100):
+            next(read)
+            data = Sized(WINDOW_BYTES // 8)
+            yield Item(uri=str(number), source_version=None, size_bytes=len(data), data=data)
+
+    items = iterate_ahead(members(), Item.held)
+    for number in range(10):
+        assert next(items).uri == str(number)
+        time.sleep(0.02)
+        begun = int(repr(read)[6:-1])
+        assert number + 8 <= begun <= number + 10
+    items.close()  # type: ignore[attr-defined]
+    assert int(repr(read)[6:-1]) <= 20
+
+
+def test_shard_whose_reading_breaks_tells_its_consumer() -> None:
+    def members() -> Iterator[Item]:
+        yield Item(uri="a", source_version=None, size_bytes=1, data=b"a")
+        raise UsageError("no credentials")
+
+    items = iterate_ahead(members(), Item.held)
+    assert next(items).uri == "a"
+    with pytest.raises(UsageError, match="no credentials"):
+        next(items)
+
+
+class Storage:
+    """Reads of "number/size": how many bytes are held at a time, by its own count."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.delay: Callable[[int], float] = lambda number: 0.0
+        self.begun = self.reading = self.begun_bytes = 0
+        self.handed_out_bytes = self.most_bytes = 0
+        self._lock = threading.Lock()
+
+    def read(self, uri: str, max_bytes: int, hold: Hold) -> "Sized":
+        number, size = map(int, uri.split("/"))
+        hold(size)
+        with self._lock:
+            self.begun += 1
+            self.reading += 1
+            self.begun_bytes += size
+            self.most_bytes = max(self.most_bytes, self.begun_bytes - self.handed_out_bytes)
+        self.gate.wait(60)
+        time.sleep(self.delay(number))
+        with self._lock:
+            self.reading -= 1
+        return Sized(size)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+
+
+class Sized(bytes):
+    """Bytes that claim a length without taking the memory."""
+
+    def __new__(cls, size: int) -> "Sized":
+        made = super().__new__(cls)
+        made.size = size
+        return made
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size

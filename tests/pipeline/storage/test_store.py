@@ -1,65 +1,12 @@
-"""URIs and the output store, on local disks and on S3."""
+"""The output store, on local disks and on S3."""
 
-import os
-import pickle
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from pipeline.contract.errors import UsageError
-from pipeline.storage.filesystems import WorkerEnvironment, filesystem
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
 from tests.support.servers.seaweedfs import Bucket
-
-NAMES = [
-    "a b.jpg",
-    "100%.jpg",
-    "%20.jpg",
-    "#1.jpg",
-    "what?.jpg",
-    "a::b.jpg",
-    "back\\slash.jpg",
-    "ünï/日本.png",
-    "~user.jpg",
-    "[x]*.jpg",
-    "tail /. .jpg",
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("root", ["/data", "s3://bucket", "gs://bucket/deep", "https://host"])
-def test_uris_split_and_join_unchanged(root: str, name: str) -> None:
-    uri = f"{root}/{name}"
-    protocol, path = split_uri(uri)
-    assert path.endswith(name)
-    assert "://" not in path
-    assert join_uri(protocol, path) == uri
-
-
-@pytest.mark.parametrize(
-    ("uri", "protocol", "path"),
-    [
-        ("s3a://bucket/key", "s3", "bucket/key"),
-        ("s3://bucket//key", "s3", "bucket//key"),
-        ("s3://bucket/dir/", "s3", "bucket/dir/"),
-        ("file:///data/x", "file", "/data/x"),
-        ("local:///data/x", "file", "/data/x"),
-        ("/data/./x/../y", "file", "/data/y"),
-        ("photos", "file", f"{os.getcwd()}/photos"),
-        ("~/photos", "file", os.path.expanduser("~/photos")),
-    ],
-)
-def test_spellings_of_a_uri(uri: str, protocol: str, path: str) -> None:
-    assert split_uri(uri) == (protocol, path)
-
-
-@pytest.mark.parametrize("protocol", ["s4", "gs"])
-def test_unusable_protocols_are_usage_errors(protocol: str) -> None:
-    """Unknown, and in need of a package that is not installed."""
-    with pytest.raises(UsageError, match=f"cannot open {protocol}://"):
-        filesystem(protocol)
 
 
 class TestStore:
@@ -169,28 +116,3 @@ def test_store_behind_another_protocol() -> None:
     assert store.read_bytes("c/b") == b"1"
     store.remove("c")
     assert store.list("") == {}
-
-
-class TestWorkerEnvironment:
-    def test_credentials_never_show(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
-        monkeypatch.setenv("FSSPEC_S3_KEY", "hunter3")
-        monkeypatch.setenv("https_proxy", "http://user:hunter4@proxy")
-        environment = WorkerEnvironment.capture()
-        assert {"AWS_SECRET_ACCESS_KEY", "FSSPEC_S3_KEY", "https_proxy"} <= set(
-            environment.variables
-        )
-        for text in (repr(environment), str(environment), f"{[environment]}"):
-            assert "hunter" not in text
-
-    def test_only_storage_settings_travel(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
-        assert "DATABASE_PASSWORD" not in WorkerEnvironment.capture().variables
-        assert "PATH" not in WorkerEnvironment.capture().variables
-
-    def test_worker_sees_what_the_driver_saw(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://driver")
-        travelled = pickle.loads(pickle.dumps(WorkerEnvironment.capture()))
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://worker")
-        travelled.apply()
-        assert os.environ["AWS_ENDPOINT_URL"] == "http://driver"

@@ -6,12 +6,15 @@ model that forgets them agrees anyway. Here every part leaves its mark on the lo
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers.activations import QuickGELUActivation
+
+from cvt import CvtImageProcessor
 
 # Several heads of 8 channels in every stage, so that the attention scale shows; seconds to run.
 SMALL: dict[str, Any] = {
@@ -21,6 +24,8 @@ SMALL: dict[str, Any] = {
     "num_labels": 7,
 }
 
+SIZE = 32
+CLASSES = [f"class {n} ü" for n in range(7)]
 
 Oracle: TypeAlias = Any  # a transformers.CvtForImageClassification, whose parts have no types
 
@@ -84,6 +89,17 @@ def randomise(model: nn.Module, seed: int) -> None:
             statistic.normal_(0, 0.5, generator=random)
         elif name.endswith("running_var"):
             statistic.uniform_(0.3, 3.0, generator=random)
+
+
+def save_oracle(folder: Path, **fields: Any) -> Oracle:
+    """A seeded checkpoint of transformers with preprocessing for images of 32 x 32."""
+    options = {"id2label": dict(enumerate(CLASSES)), **SMALL, **fields}
+    if "num_labels" in fields:
+        del options["id2label"]
+    model = oracle(**options)
+    model.save_pretrained(folder)
+    CvtImageProcessor(size=SIZE).save_pretrained(folder)
+    return model
 
 
 def images(batch: int, height: int, width: int, seed: int = 0) -> Tensor:

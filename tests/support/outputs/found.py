@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from tests.support.servers.seaweedfs import Bucket
@@ -113,3 +114,9 @@ def check_closed(output: Output, images: int) -> dict[str, Any]:
         assert sum(f["rows"] for f in manifest["files"]) == counts["ok"] + counts["failed"]
     assert json.loads(output.read("latest.json"))["run_id"] == closed[-1]["run_id"]
     return [manifest for manifest in closed if manifest["files"]][-1]
+
+
+def published_rows(output: Path) -> list[dict[str, object]]:
+    """Every row below data/, as a reader without any knowledge of runs sees them."""
+    rows: list[dict[str, object]] = ds.dataset(output / "data").to_table().to_pylist()
+    return rows

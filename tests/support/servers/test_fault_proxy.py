@@ -13,7 +13,8 @@ from botocore.exceptions import (
 )
 from pyarrow import fs
 
-from tests.support.servers.fault_proxy import FaultProxy, Faults
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import Bucket
 
 BODY = bytes(range(256)) * 400

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import pipeline.sources.fetch
+import pipeline.storage.files
 import pipeline.storage.read_ahead
 import pipeline.storage.retry
 from pipeline.contract.errors import UsageError
@@ -20,9 +20,9 @@ from pipeline.output.ledger import shard_of
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.kept_columns import kept_columns
-from tests.pipeline.sources.formats.test_tar import failures
-from tests.pipeline.sources.test_fetch import MIB, code, work
-from tests.pipeline.sources.test_inventory import rows
+from tests.support.inputs.fetching import MIB, code, work
+from tests.support.inputs.listing import rows
+from tests.support.inputs.tars import failures
 from tests.support.servers.seaweedfs import Bucket
 
 IMAGES = [bytes([n]) * (n * 311 % 2000 + 1) for n in range(25)]
@@ -149,7 +149,7 @@ class TestResume:
             file.seek(start)
             return file
 
-        monkeypatch.setattr(pipeline.sources.fetch, "_open", open_file)
+        monkeypatch.setattr(pipeline.storage.files, "_open", open_file)
         monkeypatch.setattr(pipeline.storage.retry, "BACKOFF_SECONDS", 0)
         items = read(uri)
         assert content(items, uri) == dict(enumerate(IMAGES))

@@ -7,66 +7,19 @@ import lzma
 import random
 import tarfile
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import pipeline.sources.fetch
+import pipeline.storage.files
 import pipeline.storage.read_ahead
 import pipeline.storage.retry
 from pipeline.sources.fetch import fetch_items
-from pipeline.sources.formats.item import Item
 from pipeline.storage.retry import DENIED_TRIES
-from tests.pipeline.sources.test_fetch import MIB, code, fetch, work
-
-MEMBERS = {f"{n:02d}.jpg": bytes([n]) * (n * 311 % 2000) for n in range(12)}
-
-
-def tar_bytes(
-    members: Iterable[tuple[str, bytes]] | dict[str, bytes] = MEMBERS,
-    format: int = tarfile.USTAR_FORMAT,
-) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
-        for name, data in members.items() if isinstance(members, dict) else members:
-            add(tar, name, data)
-    return buffer.getvalue()
-
-
-def add(tar: tarfile.TarFile, name: str, data: bytes = b"", **fields: Any) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    for field, value in fields.items():
-        setattr(info, field, value)
-    tar.addfile(info, io.BytesIO(data))
-
-
-def shard(path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    return str(path)
-
-
-def read(uri: str, *, done: Iterable[str] = (), max_bytes: int = MIB) -> list[Item]:
-    """The items of a shard; what holds for every shard is checked here."""
-    items = fetch(uri, kind="webdataset", _done=list(done), size_bytes=7, max_bytes=max_bytes)
-    assert all(item.shard == uri for item in items)
-    assert all(item.source_version == "v" for item in items)
-    uris = [item.uri for item in items]
-    assert len(set(uris)) == len(uris)
-    assert [item.shard_rows for item in items[:-1]] == [None] * (len(items) - 1)
-    if items:
-        assert items[-1].shard_rows == len(items) + len(list(done))
-    return items
-
-
-def content(items: list[Item], uri: str) -> dict[str, bytes]:
-    return {i.uri.removeprefix(f"{uri}#"): i.data for i in items if i.data is not None}
-
-
-def failures(items: list[Item]) -> list[tuple[str, str | None]]:
-    return [(item.uri, code(item)) for item in items if item.error is not None]
+from tests.support.inputs.fetching import MIB, code, work
+from tests.support.inputs.tars import MEMBERS, add, content, failures, read, shard, tar_bytes
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -158,110 +111,6 @@ def test_bomb_is_not_read_into_memory(tmp_path: Path) -> None:
     assert peak < 8 * MIB
 
 
-class TestBroken:
-    @pytest.mark.parametrize(
-        "data",
-        [
-            b"",
-            tar_bytes({}),
-            bytes(1024),
-            tar_bytes({"a.txt": b"text"}),
-            gzip.compress(tar_bytes({})),
-        ],
-        ids=["no bytes", "no members", "only the end", "no image", "compressed, no members"],
-    )
-    def test_without_images(self, tmp_path: Path, data: bytes) -> None:
-        uri = shard(tmp_path / "x.tar", data)
-        (item,) = read(uri)
-        assert item.uri == uri
-        assert code(item) in ("shard_empty", "shard_truncated")
-        assert item.size_bytes == 7
-
-    @pytest.mark.parametrize(
-        "data",
-        [
-            b"not a tar at all, but some text of more than a few bytes" * 100,
-            random.Random(0).randbytes(5000),
-            b"\x1f\x8b" + bytes(100),
-            b"\xff\xd8\xff\xe0" + bytes(2000),
-            b"x",
-            gzip.compress(b"not a tar" * 1000),
-            b"BZh9" + bytes(600),
-            b"\xfd7zXZ\x00" + bytes(600),
-            b"\x28\xb5\x2f\xfd" + bytes(600),
-        ],
-        ids=["text", "noise", "gz head", "jpeg", "one byte", "gz of text", "bz2", "xz", "zstd"],
-    )
-    def test_no_tar_at_all(self, tmp_path: Path, data: bytes) -> None:
-        uri = shard(tmp_path / "x.tar", data)
-        items = read(uri)
-        assert [uri for uri, _ in failures(items)] == [uri]
-        assert code(items[0]) in ("shard_corrupt", "shard_truncated")
-
-    def test_gone(self, tmp_path: Path) -> None:
-        items = read(str(tmp_path / "x.tar"))
-        assert failures(items) == [(str(tmp_path / "x.tar"), "not_found")]
-
-    @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])
-    def test_cut_anywhere(self, tmp_path: Path, format: int) -> None:
-        """The members before the cut are whole, and one row says that there were more."""
-        members = {name if format == tarfile.USTAR_FORMAT else f"ü{name}": data
-                   for name, data in MEMBERS.items()}  # fmt: skip
-        whole = tar_bytes(members, format)
-        end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
-        cuts = {*range(1, end, 97), *range(512, end + 1, 512), *range(511, end, 512)}
-        for cut in sorted(cuts):
-            uri = shard(tmp_path / "x.tar", whole[:cut])
-            items = read(uri)
-            found = content(items, uri)
-            assert found == dict(list(members.items())[: len(found)]), cut
-            assert failures(items) == [(uri, "shard_truncated")], cut
-            assert len(items) == len(found) + 1
-        whole_members = content(read(shard(tmp_path / "x.tar", whole)), str(tmp_path / "x.tar"))
-        assert whole_members == members
-
-    def test_cut_in_the_padding_behind_the_end_harms_nothing(self, tmp_path: Path) -> None:
-        whole = tar_bytes()
-        end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
-        for cut in (end + 512, end + 1024, end + 1500):
-            uri = shard(tmp_path / "x.tar", whole[:cut])
-            assert content(read(uri), uri) == MEMBERS
-            assert not failures(read(uri))
-
-    def test_compressed_and_cut_anywhere(self, tmp_path: Path) -> None:
-        random_members = {f"{n}.jpg": random.Random(n).randbytes(3000) for n in range(8)}
-        whole = gzip.compress(tar_bytes(random_members))
-        for cut in range(1, len(whole) - 60, 911):
-            uri = shard(tmp_path / "x.tar.gz", whole[:cut])
-            items = read(uri)
-            found = content(items, uri)
-            assert found == dict(list(random_members.items())[: len(found)]), cut
-            assert failures(items) == [(uri, "shard_truncated")], cut
-
-    def test_damaged_header_in_the_middle_is_told(self, tmp_path: Path) -> None:
-        """Python's tarfile takes it for the end of the archive and says nothing."""
-        data = bytearray(tar_bytes({f"{n}.jpg": b"x" for n in range(6)}))
-        data[3 * 1024 + 10] ^= 0xFF
-        uri = shard(tmp_path / "x.tar", bytes(data))
-        items = read(uri)
-        assert list(content(items, uri)) == ["0.jpg", "1.jpg", "2.jpg"]
-        assert failures(items) == [(uri, "shard_corrupt")]
-
-    @pytest.mark.parametrize("seed", range(6))
-    @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress], ids=["", "gz", "bz2"])
-    def test_noise_anywhere_never_raises(
-        self, tmp_path: Path, pack: Callable[[bytes], bytes], seed: int
-    ) -> None:
-        draw = random.Random(seed)
-        good = pack(tar_bytes({f"ü{n}": d for n, d in MEMBERS.items()}, tarfile.PAX_FORMAT))
-        for _ in range(60):
-            data = bytearray(good)
-            for _ in range(draw.choice([1, 3, 30])):
-                data[draw.randrange(len(data))] = draw.randrange(256)
-            uri = shard(tmp_path / "x.tar", bytes(data))
-            assert len(failures(read(uri))) <= 2
-
-
 class TestResume:
     def test_done_members_are_left_out_and_counted(self, tmp_path: Path) -> None:
         uri = shard(tmp_path / "x.tar", tar_bytes())
@@ -315,7 +164,7 @@ class TestStorage:
             size, error = plan.pop(0)
             return Failing(Path(path).read_bytes()[start:size], error)
 
-        monkeypatch.setattr(pipeline.sources.fetch, "_open", open_flaky)
+        monkeypatch.setattr(pipeline.storage.files, "_open", open_flaky)
         monkeypatch.setattr(pipeline.storage.retry, "BACKOFF_SECONDS", 0)
         monkeypatch.setattr(pipeline.storage.retry, "TRIES", 3)
         return plan

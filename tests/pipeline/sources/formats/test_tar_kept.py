@@ -9,16 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import pipeline.sources.fetch
 import pipeline.sources.formats.tar
+import pipeline.storage.files
 import pipeline.storage.retry
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.kept_columns import kept_columns
-from tests.pipeline.sources.formats.test_tar import tar_bytes
-from tests.pipeline.sources.test_fetch import MIB, code, work
+from tests.support.inputs.fetching import MIB, code, work
+from tests.support.inputs.tars import tar_bytes
 
 Members = list[tuple[str, bytes]]
 
@@ -152,7 +152,7 @@ def test_images_that_wait_have_rows_when_the_storage_fails(
     def open_half(*_: Any, start: int = 0, is_streamed: bool) -> Breaking:
         return Breaking(whole[start : len(whole) // 2])
 
-    monkeypatch.setattr(pipeline.sources.fetch, "_open", open_half)
+    monkeypatch.setattr(pipeline.storage.files, "_open", open_half)
     monkeypatch.setattr(pipeline.storage.retry, "BACKOFF_SECONDS", 0)
     *items, failed = read(tmp_path / "x.tar", members, "json")
     assert [item.data for item in items] == [bytes(2000)] * len(items)

@@ -14,8 +14,8 @@ import pipeline.storage.s3.requests
 from pipeline.contract.errors import UsageError
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.store import Store
-from tests.pipeline.sources.test_fetch import MIB, code, fetch
-from tests.pipeline.sources.test_inventory import uris
+from tests.support.inputs.fetching import MIB, code, fetch
+from tests.support.inputs.listing import uris
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import ACCESS_KEY, PUBLIC_BUCKET, SECRET_KEY, Bucket, SeaweedFS
 

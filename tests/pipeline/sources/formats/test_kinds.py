@@ -8,9 +8,9 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec, suffixes
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import ReadOptions
-from tests.pipeline.sources.formats.test_tar import tar_bytes
-from tests.pipeline.sources.test_fetch import MIB, work
-from tests.pipeline.sources.test_inventory import rows, touch
+from tests.support.inputs.fetching import MIB, work
+from tests.support.inputs.listing import rows, touch
+from tests.support.inputs.tars import tar_bytes
 
 
 def test_they_replace_the_usual_ones(tmp_path: Path) -> None:

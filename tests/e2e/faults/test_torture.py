@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
+from tests.support.commands import command
 from tests.support.processes import process
 from tests.support.processes.victims import descendants
-from tests.support.samples import command
 
 PATIENCE_SECONDS = 480
 MOST_MEMORY = 1536 * 2**20

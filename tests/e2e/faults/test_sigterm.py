@@ -5,7 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.support.samples import REPOSITORY, command, write_images
+from tests.support.commands import REPOSITORY, command
+from tests.support.inputs.images import write_images
 
 
 def test_sigterm_ends_the_run_with_one_line(tmp_path: Path, checkpoint: Path) -> None:

@@ -1,0 +1,25 @@
+"""The newest row of every image, over several runs."""
+
+from pipeline.output.history import History
+from pipeline.runs.relabel.live_rows import LiveRows
+from pipeline.storage.store import Store
+from tests.support.outputs.closed_runs import close_run, rows_of
+from tests.support.outputs.relabelling import CLASSES, rows, softmax
+
+
+class TestLiveRows:
+    def test_the_newest_row_of_each_uri(self, store: Store) -> None:
+        close_run(store, rows_of(softmax(0, 30), CLASSES, failures=["timeout"] * 3), CLASSES)
+        close_run(store, rows_of(softmax(1, 10), CLASSES), CLASSES, rows_per_part=3)
+        close_run(store, rows_of(softmax(2, 5), CLASSES, prefix="other"), CLASSES)
+        live = LiveRows.of(History.load(store))
+        found = [row for table in live.batches(4) for row in table.to_pylist()]
+        expected = rows(store, "00000000") | rows(store, "00000001") | rows(store, "00000002")
+        assert len(live) == len(found) == 38
+        assert {row["uri"]: row for row in found} == expected
+        assert not len(live.without(live))
+
+    def test_runs_before_a_full_one_do_not_count(self, local_store: Store) -> None:
+        close_run(local_store, rows_of(softmax(0, 30), CLASSES), CLASSES)
+        close_run(local_store, rows_of(softmax(1, 10), CLASSES), CLASSES, full=True)
+        assert len(LiveRows.of(History.load(local_store))) == 10
