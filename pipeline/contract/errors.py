@@ -2,7 +2,8 @@
 
     JobError                      ends the command; its exit code is part of the contract
     ├── UsageError        (2)     wrong usage or configuration, found before any image is read
-    └── RunError          (1)     the run could not finish; the same command continues it
+    ├── RunError          (1)     the run could not finish; the same command continues it
+    └── DamagedFileError  (1)     a file of the output is not what a run has written
     ItemError                     ends one image; becomes a row with ``status = failed``
     ├── cvt.ImageDecodeError      empty_file, not_an_image, unsupported_format, truncated, corrupt,
     │                             too_many_pixels (raised by ``cvt``, which knows no pipeline)
@@ -43,6 +44,10 @@ class UsageError(JobError):
 
 class RunError(JobError):
     """The run could not finish; starting the same command again continues it."""
+
+
+class DamagedFileError(JobError):
+    """A file of the output is not what a run has written; the message names it."""
 
 
 class ItemError(Exception):

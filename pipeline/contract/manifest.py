@@ -1,0 +1,255 @@
+"""What a closed run says of itself: ``manifest.json``, and ``latest.json``, which points to it.
+
+The names of the fields are the keys of the files, and people's scripts know them. Typed is what
+code reads; what only people read (the plan's counts, the versions, the spec as it was given) is
+carried as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pipeline.contract.records import Record, read_value
+
+_REPORTED = "stage_"
+_LEFT_OUT = ("vanished", "source_runs")
+"""Keys of a manifest that one kind of run has and another has not."""
+
+
+@dataclass(frozen=True)
+class Counts(Record):
+    """The books: listed = ok + failed + skipped."""
+
+    listed: int = 0
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    """Rows of earlier runs that stand."""
+
+    @property
+    def computed(self) -> int:
+        """Rows of this run."""
+        return self.ok + self.failed
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of the rows of this run that failed; 0 of none."""
+        return self.failed / max(self.computed, 1)
+
+
+@dataclass(frozen=True)
+class DeferredCounts(Record):
+    """What the deadline left to the next run; in no column of the books."""
+
+    images: int = 0
+    shards: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.images or self.shards)
+
+
+@dataclass(frozen=True)
+class DataFile(Record):
+    """A file below data/."""
+
+    name: str
+    rows: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Record):
+    """Where the numbers of a run come from. Two runs whose numbers may stand in one table have
+    equal fingerprints; ``model`` is only a name and does not count."""
+
+    model: str = ""
+    weights_sha256: str = ""
+    activation: str = ""
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    pooling: str = ""
+    normalize: bool = False
+    dtype: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Timings(Record):
+    """Wall seconds of the phases, and what the workers reported; one flat object in the file."""
+
+    phases: Mapping[str, float] = field(default_factory=dict)
+    reported: Mapping[str, float] = field(default_factory=dict)
+    """Sums over the workers of the last attempt, such as the images "inferred"."""
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str = "") -> Self:
+        known: dict[str, float] = read_value(Mapping[str, float], values, where)
+        reported = {name for name in known if name.startswith(_REPORTED)}
+        return cls(
+            {name: value for name, value in known.items() if name not in reported},
+            {name.removeprefix(_REPORTED): known[name] for name in known if name in reported},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.phases, **{_REPORTED + name: n for name, n in self.reported.items()}}
+
+    @property
+    def execute(self) -> float:
+        """From the start of Ray to the last row; 0 when nothing was computed."""
+        return self.phases.get("execute", 0.0)
+
+    @property
+    def inferred(self) -> float:
+        """Images that went through the model."""
+        return self.reported.get("inferred", 0.0)
+
+    @property
+    def images_per_second(self) -> float:
+        """Images of the last attempt over its seconds, the start of Ray included."""
+        return self.inferred / self.execute if self.execute else 0.0
+
+
+@dataclass(frozen=True)
+class EmbeddingSummary(Record):
+    """Mean and variance of each dimension of the embeddings."""
+
+    count: int
+    mean: tuple[float, ...]
+    """(C,)"""
+    variance: tuple[float, ...]
+    """(C,): of the population."""
+
+
+@dataclass(frozen=True)
+class RowSummary(Record):
+    """What the rows look like as a whole, but for labels and failures."""
+
+    scores: Mapping[str, int] = field(default_factory=dict)
+    """Top-1 scores by the bin that they fall into."""
+    embedding: EmbeddingSummary | None = None
+
+
+@dataclass(frozen=True)
+class Change(Record):
+    """One statistic of a run beside earlier ones, or a term of one."""
+
+    what: str
+    label: str | None
+    """A label, a bin or an error code; None for the whole."""
+    before: float | None
+    now: float | None
+    statistic: str
+    value: float
+    threshold: float | None = None
+    """None for a term of the change above it."""
+
+    @property
+    def alarm(self) -> bool:
+        return self.threshold is not None and self.value > self.threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "alarm": self.alarm}
+
+    def __str__(self) -> str:
+        name = self.what if self.label is None else f"{self.what} ({self.label})"
+        return f"{name}: {self.statistic} {self.value:.3g}, threshold {self.threshold:.3g}"
+
+
+@dataclass(frozen=True)
+class Drift(Record):
+    """How a run compares with the runs before it."""
+
+    runs: tuple[str, ...] = ()
+    """Those that it was compared with, newest first."""
+    images_before: int = 0
+    images_now: int = 0
+    statistics: tuple[Change, ...] = ()
+
+    @property
+    def alarms(self) -> list[str]:
+        """What exceeds its threshold, a line for each."""
+        return [str(change) for change in self.statistics if change.alarm]
+
+
+@dataclass(frozen=True)
+class _Inputs(Record):
+    uris: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Policy(Record):
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class _Spec(Record):
+    """What code reads of the spec of a run, whatever kind of run it was."""
+
+    inputs: _Inputs = _Inputs()
+    policy: _Policy = _Policy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Record):
+    """Everything that a closed run says of itself."""
+
+    run_id: str
+    started: str = ""
+    finished: str = ""
+    attempts: int = 1
+    counts: Counts
+    deferred: DeferredCounts = DeferredCounts()
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Rows by error code, most frequent first."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Rows by best label, most frequent first."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    vanished: tuple[str, ...] | None = None
+    """Images of earlier runs that are gone, the first of them; None for runs that list nothing."""
+    files: tuple[DataFile, ...]
+    model: Provenance = field(default_factory=Provenance)
+    identity: Mapping[str, Any]
+    """What must agree between runs whose rows stand in one table."""
+    source_runs: tuple[str, ...] | None = None
+    """The runs whose rows were relabelled; None for runs that compute."""
+    spec: Mapping[str, Any]
+    timings: Timings = field(default_factory=Timings)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    summary: RowSummary = field(default_factory=RowSummary)
+    drift: Drift = field(default_factory=Drift)
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str = "") -> Self:
+        manifest = super().from_dict(values, where)
+        _Spec.from_dict(manifest.spec, "spec")
+        return manifest
+
+    def to_dict(self) -> dict[str, Any]:
+        values = super().to_dict()
+        absent = [name for name in _LEFT_OUT if values[name] is None]
+        return {name: value for name, value in values.items() if name not in absent}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the run replaces all earlier ones."""
+        return _Spec.from_dict(self.spec).policy.full
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The INPUT arguments; none of a relabelling."""
+        return _Spec.from_dict(self.spec).inputs.uris
+
+    @property
+    def file_names(self) -> list[str]:
+        """The files with the run's rows."""
+        return [file.name for file in self.files]
+
+
+@dataclass(frozen=True)
+class Latest(Record):
+    """``latest.json``: the last closed run."""
+
+    run_id: str
+    manifest: str
+    """Where its manifest is, below OUT."""
+    counts: Counts

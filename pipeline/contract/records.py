@@ -1,0 +1,119 @@
+"""JSON files of an output as frozen dataclasses.
+
+A file outlives the code that wrote it: what it does not say takes the default of its field, what no
+field knows is passed over, and what contradicts a field is an error that names the place.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from pipeline.contract.errors import DamagedFileError, one_line
+
+R = TypeVar("R", bound="Record")
+
+_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """Base of the dataclasses that stand in a JSON file.
+
+    Fields are numbers, texts, true or false, other records, ``tuple[X, ...]``, ``Mapping[str, X]``,
+    ``X | None``, or ``Any`` for what nobody here looks into.
+    """
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str = "") -> Self:
+        """Read what ``to_dict`` gives, or what it gave in an earlier version.
+
+        Args:
+            values: parsed JSON.
+            where: its place in the file, for messages.
+
+        Raises:
+            ValueError: a value contradicts its field, or one without a default is missing.
+        """
+        found = _object(values, where)
+        hints = get_type_hints(cls)
+        known = {}
+        for field in fields(cls):
+            place = f"{where}.{field.name}" if where else field.name
+            if field.name in found:
+                known[field.name] = read_value(hints[field.name], found[field.name], place)
+            elif field.default is MISSING and field.default_factory is MISSING:
+                raise ValueError(f"{place} is missing")
+        return cls(**known)
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str) -> Self:
+        """Read a file.
+
+        Raises:
+            DamagedFileError: it says something else; the message has its ``name``.
+        """
+        try:
+            return cls.from_dict(json.loads(data))
+        except ValueError as error:  # also of JSON, and of UTF-8
+            raise DamagedFileError(
+                f"{name} is damaged: {one_line(error)}; restore it, or choose another --output"
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, in the order of the fields."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def read_value(kind: Any, value: Any, where: str) -> Any:
+    """A parsed JSON value as the type of a field; raises as ``Record.from_dict`` does."""
+    inner = get_args(kind)
+    if kind is Any:
+        return value
+    if isinstance(kind, types.UnionType):
+        return None if value is None else read_value(inner[0], value, where)
+    if get_origin(kind) is tuple:
+        items = enumerate(_array(value, where))
+        return tuple(read_value(inner[0], item, f"{where}[{n}]") for n, item in items)
+    if get_origin(kind) is Mapping:
+        entries = _object(value, where).items()
+        return {name: read_value(inner[1], item, f"{where}.{name}") for name, item in entries}
+    if issubclass(kind, Record):
+        return kind.from_dict(value, where)
+    return _scalar(kind, value, where)
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where or 'it'} is {_shown(value)}, not an object")
+    return value
+
+
+def _array(value: Any, where: str) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{where} is {_shown(value)}, not an array")
+    return value
+
+
+def _scalar(kind: type, value: Any, where: str) -> Any:
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+        raise ValueError(f"{where} is {_shown(value)}, not {_NOUNS[kind]}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False), limit=60)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
