@@ -45,10 +45,11 @@ def _peers(a: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     from jobs.bench.ceilings.stages import copy_images
     from jobs.bench.contest.report import NOTES, peers_table
     from jobs.bench.contest.rounds import contest
+    from jobs.bench.synthetic.models import copy_model
 
     spec = flags.run_spec(a, scratch)
     images = copy_images(spec.inputs, a.images, scratch / "photos")
-    model = flags.as_directory(spec, scratch)
+    model = copy_model(spec.model.source, scratch / "weights")
     dtypes: tuple[Dtype, ...] = (a.dtype,) if a.dtype else ("float32", "bfloat16")
     results = contest(flags.our_contestants(spec), images, model, dtypes, a.rounds)
     print(f"\n{peers_table(results)}\n\n{NOTES}")

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
-from cvt import CvtForImageClassification, CvtImageProcessor
 from jobs.bench.synthetic.models import PRESET_NAMES, write_model
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import (
@@ -153,11 +152,3 @@ def our_contestants(spec: RunSpec) -> dict[str, RunSpec]:
     return {
         f"ours, {name}": replace(spec, model=replace(spec.model, runtime=name)) for name in runtimes
     }
-
-
-def as_directory(spec: RunSpec, scratch: Path) -> Path:
-    """The model as a Hugging Face directory, from which everyone loads the same weights."""
-    directory = scratch / "weights"
-    CvtForImageClassification.from_pretrained(spec.model.source).save_pretrained(directory)
-    CvtImageProcessor.from_pretrained(spec.model.source).save_pretrained(directory)
-    return directory

@@ -5,8 +5,8 @@
     ├── RunError          (1)     the run could not finish; the same command continues it
     └── DamagedFileError  (1)     a file of the output is not what a run has written
     ItemError                     ends one image; becomes a row with ``status = failed``
-    ├── cvt.ImageDecodeError      empty_file, not_an_image, unsupported_format, truncated, corrupt,
-    │                             too_many_pixels (raised by ``cvt``, which knows no pipeline)
+    ├── DecodeError               empty_file, not_an_image, unsupported_format, truncated, corrupt,
+    │                             too_many_pixels
     ├── FetchError                not_found, access_denied, url_refused, timeout, storage_error,
     │                             too_large
     ├── ShardError                shard_truncated, shard_corrupt, shard_empty
@@ -62,6 +62,21 @@ class ItemError(Exception):
         self.code = code
 
 
+class DecodeError(ItemError):
+    """The bytes of an image could not be decoded."""
+
+    codes = frozenset(
+        {
+            "empty_file",
+            "not_an_image",
+            "unsupported_format",
+            "truncated",
+            "corrupt",
+            "too_many_pixels",
+        }
+    )
+
+
 class FetchError(ItemError):
     """The bytes of an image could not be read from where the listing saw it."""
 
@@ -82,10 +97,7 @@ class InferenceError(ItemError):
     codes = frozenset({"non_finite_output"})
 
 
-DECODE_CODES = frozenset(
-    {"empty_file", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels"}
-)
-ERROR_CODES = DECODE_CODES | FetchError.codes | ShardError.codes | InferenceError.codes
+ERROR_CODES = DecodeError.codes | FetchError.codes | ShardError.codes | InferenceError.codes
 
 
 def one_line(error: BaseException | str, limit: int = 300) -> str:

@@ -9,7 +9,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from cvt import to_scores
 from pipeline.contract.errors import UsageError
+
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "check_threshold_names",
+    "class_thresholds",
+    "label_columns",
+    "to_scores",
+]
 
 DEFAULT_THRESHOLD = 0.5
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -10,34 +9,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cvt import (
-    CheckpointError,
-    ConfigError,
-    CvtConfig,
-    CvtForImageClassification,
-    CvtImageProcessor,
-    default_scores,
-    weights_hash,
-)
-from cvt.preprocessing.processor import size_mismatch
-from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import NO_COLUMNS, result_schema
-from pipeline.contract.spec import Dtype, ModelSpec, OutputSpec, RunSpec, Runtime
+from pipeline.contract.spec import Dtype, OutputSpec, RunSpec, Runtime
 from pipeline.model.bundle import ModelBundle
+from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
+from pipeline.model.network import Checkpoint, Form, Preprocessing
+from pipeline.model.self_check import GoldenBatch
 from pipeline.output.identity import Provenance, short_hash
 from pipeline.sources.kept_columns import kept_columns
-
-log = logging.getLogger(__name__)
 
 _ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A checkpoint, ready to be shared with the actors."""
+    """A checkpoint, and what a run makes of it."""
 
-    bundle: ModelBundle
+    checkpoint: Checkpoint
     provenance: Provenance
     dtype: Dtype
     runtime: Runtime
@@ -56,38 +46,39 @@ class LoadedModel:
                 input has not what is to be kept of it.
         """
         _check_runtime(spec.model.runtime)
-        model, processor = _read(spec.model)
-        _check(model.config, spec.output)
-        if not processor.do_resize:
-            raise UsageError("the preprocessing does not resize; a batch needs images of one size")
+        checkpoint = load_checkpoint(spec.model)
+        _check(checkpoint, spec.output)
         provenance = Provenance(
             model=spec.model.source,
-            weights_sha256=weights_hash(model),
-            activation=model.config.activation or "gelu",
-            preprocessing=processor.to_dict() | {"decode": spec.model.decode},
+            weights_sha256=checkpoint.weights_sha256,
+            activation=checkpoint.activation,
+            preprocessing=checkpoint.preprocessing.to_dict() | {"decode": spec.model.decode},
             pooling=spec.output.pooling,
             normalize=spec.output.normalize,
             dtype=spec.model.dtype,
         )
-        bundle = ModelBundle.of(model, processor, spec.output.pooling)
-        if broken := [n for n, array in bundle.arrays.items() if not np.isfinite(array).all()]:
-            raise UsageError(f"the checkpoint's weights hold NaN or infinity, as in {broken[0]}")
         kept = kept_columns(spec.inputs)
-        return cls(bundle, provenance, spec.model.dtype, spec.model.runtime, spec.output, kept)
+        return cls(checkpoint, provenance, spec.model.dtype, spec.model.runtime, spec.output, kept)
 
     @property
-    def config(self) -> CvtConfig:
-        return self.bundle.config
+    def preprocessing(self) -> Preprocessing:
+        """What a decode task makes of an image's bytes."""
+        return self.checkpoint.preprocessing
+
+    @property
+    def form(self) -> Form:
+        """How the actors compute."""
+        return Form(dtype=self.dtype, runtime=self.runtime, pooling=self.output.pooling)
 
     @property
     def scores(self) -> str:
         """What was asked for, or what the problem type of the checkpoint means."""
-        return self.output.scores or default_scores(self.config)
+        return self.output.scores or self.checkpoint.default_scores
 
     @property
     def classes(self) -> list[str]:
         """Names by ``label_id``."""
-        return [label for _, label in sorted(self.config.id2label.items())]
+        return list(self.checkpoint.classes)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -101,7 +92,7 @@ class LoadedModel:
         """Of the published files, but for what is kept of the input."""
         embedding = None
         if self.output.embeddings:
-            width = _embedding_width(self.config, self.output)
+            width = self.checkpoint.embedding_width(self.output.pooling)
             embedding = pa.list_(_ARROW_FLOATS[self.output.embedding_dtype], width)
         return result_schema(
             labels=self.output.top_k is not None,
@@ -127,10 +118,10 @@ class LoadedModel:
         }
 
     def pack(self) -> ModelBundle:
-        """What the actors get; some seconds of work with the runtime openvino, else none."""
-        if self.runtime == "openvino":
-            return self.bundle.converted(self.dtype, self.output.pooling)
-        return self.bundle
+        """What the actors get; some seconds of work with the runtime openvino."""
+        golden = GoldenBatch.compute(self.checkpoint, self.output.pooling)
+        network = self.checkpoint.pack(self.form)
+        return ModelBundle(network, self.form, golden, self.checkpoint.classes)
 
 
 def _check_runtime(runtime: Runtime) -> None:
@@ -138,29 +129,12 @@ def _check_runtime(runtime: Runtime) -> None:
         raise UsageError("--runtime openvino needs: pip install 'cvt-batch[openvino]'")
 
 
-def _read(spec: ModelSpec) -> tuple[CvtForImageClassification, CvtImageProcessor]:
-    try:
-        model = CvtForImageClassification.from_pretrained(spec.source, activation=spec.activation)
-        processor = CvtImageProcessor.from_pretrained(spec.source, size=spec.image_size)
-    except (CheckpointError, ConfigError, OSError) as error:
-        raise UsageError(f"cannot load the model: {one_line(error)}") from error
-    if complaint := size_mismatch(processor.size, model.config.to_dict(), spec.source):
-        log.warning("%s with --image-size", complaint)
-    return model, processor
-
-
-def _check(config: CvtConfig, output: OutputSpec) -> None:
+def _check(checkpoint: Checkpoint, output: OutputSpec) -> None:
     """Refuse what the network cannot give, before anything else is done."""
-    if output.top_k is not None and not config.num_labels:
+    if output.top_k is not None and not checkpoint.classes:
         raise UsageError("the checkpoint has no classifier; use jobs.embed without --with-labels")
-    if output.pooling == "cls" and not config.cls_token[-1]:
-        raise UsageError(
-            "--pooling cls needs a class token, which this model has not; use cls_norm"
-        )
-    if output.pooling == "mean" and config.num_stages < 2:
-        raise UsageError("--pooling mean is over the last stage but one; this model has one stage")
-    check_threshold_names(output.thresholds, list(config.id2label.values()))
-
-
-def _embedding_width(config: CvtConfig, output: OutputSpec) -> int:
-    return config.embed_dim[-2 if output.pooling == "mean" else -1]
+    checkpoint.embedding_width(output.pooling)
+    check_threshold_names(output.thresholds, checkpoint.classes)
+    for name, array in checkpoint.arrays.items():
+        if not np.isfinite(array).all():
+            raise UsageError(f"the checkpoint's weights hold NaN or infinity, as in {name}")

@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cvt import CvtForImageClassification, CvtImageProcessor
 from pipeline.contract.spec import Pooling
+from pipeline.model.network import Checkpoint, Floats, Pixels
 
 IMAGES = 2
 MAX_DEVIATION = {"float32": 1e-3, "float16": 3e-2, "bfloat16": 1.5e-1}
@@ -24,41 +23,32 @@ intact network shows (2e-6, 2e-3 and 2e-2 with seeded weights); another network 
 logits, relative to the largest that the head can make of an input of this length, since they may
 themselves be nearly 0."""
 
-_Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class GoldenBatch:
     """Pixels and what the reference says of them."""
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     """(B, S, S, 3)."""
-    logits: _Floats
+    logits: Floats
     """(B, N)."""
-    logit_scale: _Floats
+    logit_scale: Floats
     """(B,): the norm of the head's weights times that of its input."""
-    embedding: _Floats
+    embedding: Floats
     """(B, D): in the run's pooling."""
 
     @classmethod
-    def compute(
-        cls, model: CvtForImageClassification, processor: CvtImageProcessor, pooling: Pooling
-    ) -> GoldenBatch:
+    def compute(cls, checkpoint: Checkpoint, pooling: Pooling) -> GoldenBatch:
         """Run the reference network, float32 on the CPU, on smooth seeded images."""
+        size = checkpoint.preprocessing.size
         rng = np.random.default_rng(0)
         coarse = torch.from_numpy(rng.uniform(0, 255, (IMAGES, 3, 8, 8)))
-        smooth = torch.nn.functional.interpolate(coarse, (processor.size,) * 2, mode="bicubic")
+        smooth = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic")
         pixels = smooth.clamp(0, 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-        with torch.inference_mode():
-            values = processor.normalize(pixels)
-            out = model(values)
-            scale = _norm(model.head) * out.embedding.norm(dim=1)
-            embedding = out.embedding
-            if pooling != "cls_norm":
-                embedding = model.embed(values, pooling=pooling)
-        return cls(pixels, out.logits.numpy(), scale.numpy(), embedding.numpy())
+        found = checkpoint.reference(pixels, pooling)
+        return cls(pixels, found.logits, found.logit_scale, found.embedding)
 
-    def deviations(self, logits: _Floats, embedding: _Floats) -> dict[str, float]:
+    def deviations(self, logits: Floats, embedding: Floats) -> dict[str, float]:
         """Relative distance of the worst image, of each output; infinite when there are NaNs."""
         length = np.linalg.norm(self.embedding, axis=1)
         return {
@@ -66,7 +56,7 @@ class GoldenBatch:
             "logits": _worst(logits - self.logits, self.logit_scale),
         }
 
-    def check(self, logits: _Floats, embedding: _Floats, dtype: str, where: str) -> None:
+    def check(self, logits: Floats, embedding: Floats, dtype: str, where: str) -> None:
         """Compare what an actor says of the batch.
 
         Raises:
@@ -81,16 +71,13 @@ class GoldenBatch:
                 )
 
 
-def _worst(difference: _Floats, scale: _Floats) -> float:
+def _worst(difference: Floats, scale: Floats) -> float:
     relative = float((np.linalg.norm(difference, axis=1) / scale).max())
     return relative if np.isfinite(relative) else np.inf
 
 
-def _norm(head: nn.Module) -> Tensor:
-    """The spectral norm of the head's weights; of no head, 1."""
-    if not isinstance(head, nn.Linear):
-        return torch.ones(())
-    weight = head.weight
+def spectral_norm(weight: Tensor) -> Tensor:
+    """The most by which a head's weights (N, C) can lengthen its input; a scalar."""
     gram = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
     largest: Tensor = torch.linalg.eigvalsh(gram)[-1]  # far cheaper than singular values
     return largest.sqrt()

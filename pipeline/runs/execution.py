@@ -87,7 +87,7 @@ class Task:
     def _decode_settings(self, stop_at: float | None, reporter: Reporter) -> DecodeSettings:
         inputs = self.spec.inputs
         return DecodeSettings(
-            processor=self.model.bundle.processor,
+            preprocessing=self.model.preprocessing,
             mode=self.spec.model.decode,
             environment=WorkerEnvironment.capture(),
             max_pixels=inputs.max_pixels,

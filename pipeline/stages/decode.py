@@ -13,16 +13,15 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from PIL import Image
 
-from cvt import CvtImageProcessor, ImageDecodeError
-from pipeline.contract.errors import one_line
+from pipeline.contract.errors import DecodeError, one_line
 from pipeline.contract.schema import DECODED, KEPT, PIXELS, Status, with_kept
 from pipeline.contract.spec import DecodeMode
+from pipeline.model.network import Pixels, Preprocessing
 from pipeline.output.ledger import HashIndex, hash_strings
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
@@ -37,7 +36,7 @@ THUMBNAIL_PIXELS = 128
 class DecodeSettings:
     """What a decode task needs to know; travels with it to the worker."""
 
-    processor: CvtImageProcessor
+    preprocessing: Preprocessing
     mode: DecodeMode = "fast"
     environment: WorkerEnvironment
     max_pixels: int
@@ -85,7 +84,7 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     )
 
 
-def _joined(images: list[npt.NDArray[np.uint8] | None]) -> pa.LargeBinaryArray:
+def _joined(images: list[Pixels | None]) -> pa.LargeBinaryArray:
     sizes = [0 if image is None else image.size for image in images]
     offsets = np.append(0, np.cumsum(sizes)).astype(np.int64)
     present = [image.reshape(-1) for image in images if image is not None]
@@ -129,10 +128,10 @@ def _decode_item(item: Item, settings: DecodeSettings, known: HashIndex | None) 
     if known is not None and known.find(hash_strings(pa.chunked_array([[row["sha256"]]])))[0][0]:
         return row | {"status": Status.COPIED.value}
     try:
-        image = settings.processor.pixels_from_bytes(
+        image = settings.preprocessing.decode(
             data, mode=settings.mode, max_pixels=settings.max_pixels
         )
-    except ImageDecodeError as error:
+    except DecodeError as error:
         return row | {"error_code": error.code, "error_message": one_line(error)}
     row |= {"status": Status.OK.value, "width": image.width, "height": image.height}
     if _is_sampled(item.uri, settings.thumbnail_rate):
@@ -145,7 +144,7 @@ def _is_sampled(uri: str, rate: float) -> bool:
     return zlib.crc32(uri.encode()) < rate * 2**32
 
 
-def _thumbnail(pixels: npt.NDArray[np.uint8]) -> bytes:
+def _thumbnail(pixels: Pixels) -> bytes:
     """What the model sees, as a small JPEG."""
     image = Image.fromarray(pixels)
     if max(image.size) > THUMBNAIL_PIXELS:

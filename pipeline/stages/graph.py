@@ -116,4 +116,4 @@ def _configure(decode: DecodeSettings) -> None:
     # Actors check themselves when they start; until all have, no image is read.
     context.wait_for_min_actors_s = ACTORS_START_TIMEOUT_SECONDS
     # Or Ray would gather a task's blocks until they are large, and actors would wait for them.
-    context.target_max_block_size = decode.block_size * decode.processor.size**2 * 3
+    context.target_max_block_size = decode.block_size * decode.preprocessing.size**2 * 3

@@ -16,16 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cvt import (
-    CvtOutput,
-    to_scores,
-)
 from pipeline.contract.errors import InferenceError, UsageError
 from pipeline.contract.schema import PIXELS, Status, result_schema
-from pipeline.contract.spec import Dtype, EmbeddingDtype, Pooling, Runtime
-from pipeline.model.bundle import DTYPES, ModelBundle
-from pipeline.model.label_columns import label_columns
+from pipeline.contract.spec import EmbeddingDtype
+from pipeline.model.bundle import ModelBundle
+from pipeline.model.label_columns import label_columns, to_scores
 from pipeline.model.loaded import LoadedModel
+from pipeline.model.network import DTYPES, Outputs, Pixels
 from pipeline.model.self_check import GoldenBatch
 from pipeline.stages.progress import Reporter
 
@@ -34,8 +31,6 @@ from pipeline.stages.progress import Reporter
 class InferSettings:
     """What an actor computes, on what."""
 
-    dtype: Dtype
-    runtime: Runtime
     on_gpu: bool
     threads: int
     batch_size: int
@@ -46,7 +41,6 @@ class InferSettings:
     scores: str
     thresholds: tuple[float, ...]
     """Score from which on a class counts, by class; empty when nothing is cut."""
-    pooling: Pooling
     normalize: bool
     embedding_dtype: EmbeddingDtype
     reporter: Reporter = field(default_factory=Reporter)
@@ -62,23 +56,15 @@ class InferSettings:
             raise UsageError("--runtime openvino computes on CPUs; add --num-gpus 0 or drop it")
         described = len(result_schema(labels=False, thresholds=False, embedding=None))
         return cls(
-            dtype=model.dtype,
-            runtime=model.runtime,
             on_gpu=on_gpu,
             columns=tuple(model.schema)[described:],
             top_k=model.output.top_k or 1,
             scores=model.scores,
             thresholds=model.thresholds,
-            pooling=model.output.pooling,
             normalize=model.output.normalize,
             embedding_dtype=model.output.embedding_dtype,
             **hardware,
         )
-
-    @property
-    def has_fixed_shape(self) -> bool:
-        """Whether the first call compiles or tunes something for the shape of all later ones."""
-        return self.on_gpu or self.runtime == "openvino"
 
 
 @dataclass(frozen=True)
@@ -121,13 +107,12 @@ class Predictor:
     def __init__(self, bundle: ray.ObjectRef[ModelBundle], settings: InferSettings) -> None:
         shared: ModelBundle = ray.get(bundle)
         self.settings = settings
-        self.processor = shared.processor
-        self.labels = pa.array([label for _, label in sorted(shared.config.id2label.items())])
+        self.size, self.form = shared.size, shared.form
+        self.labels = pa.array(shared.classes, pa.string())
         self.device = torch.device("cuda" if settings.on_gpu else "cpu")
-        self.dtype = DTYPES[settings.dtype]
         if not settings.on_gpu:
             torch.set_num_threads(settings.threads)
-        self.network = shared.build(settings.dtype, self.device, settings.pooling, settings.runtime)
+        self.network = shared.network.build(self.device)
         if settings.on_gpu:
             torch.cuda.synchronize(self.device)  # the weights arrive on a stream of their own
         self.lane = _Lane(self.device)
@@ -137,7 +122,7 @@ class Predictor:
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
         rows = batch.drop_columns(PIXELS.name)
-        pixels = _pixels(batch["_pixels"], self.processor.size)
+        pixels = _pixels(batch["_pixels"], self.size)
         predictions = self.predict(pixels) if len(pixels) else None
         table = _assemble(rows, predictions, self.labels, self.settings)
         self.settings.reporter.report(
@@ -147,9 +132,14 @@ class Predictor:
         )
         return table
 
+    @property
+    def _has_fixed_shape(self) -> bool:
+        """Whether the first call compiles or tunes something for the shape of all later ones."""
+        return self.settings.on_gpu or self.form.runtime == "openvino"
+
     def _check(self, golden: GoldenBatch) -> None:
         count = len(golden.pixels)
-        size = self.settings.batch_size if self.settings.has_fixed_shape else count
+        size = self.settings.batch_size if self._has_fixed_shape else count
         parts = [golden.pixels[start : start + size] for start in range(0, count, size)]
         full = [np.resize(part, (size, *part.shape[1:])) for part in parts]  # repeats its images
         with torch.inference_mode(), torch.cuda.stream(self.lane.stream):
@@ -159,9 +149,9 @@ class Predictor:
                 torch.cat([out.embedding for out in outputs])[:count],
             )
         where = torch.cuda.get_device_name(self.device) if self.settings.on_gpu else "the CPU"
-        golden.check(logits.numpy(), embedding.numpy(), self.settings.dtype, where)
+        golden.check(logits.numpy(), embedding.numpy(), self.form.dtype, where)
 
-    def predict(self, pixels: npt.NDArray[np.uint8]) -> Predictions:
+    def predict(self, pixels: Pixels) -> Predictions:
         """Run the network on uint8 pixels (B, S, S, 3)."""
         with torch.inference_mode(), torch.cuda.stream(self.lane.stream):
             out = self._run(pixels)
@@ -171,16 +161,13 @@ class Predictor:
             stored = embedding.to(DTYPES[self.settings.embedding_dtype])
             return Predictions(*self.lane.to_host(out.logits, stored))
 
-    def _run(self, pixels: npt.NDArray[np.uint8]) -> CvtOutput:
+    def _run(self, pixels: Pixels) -> Outputs:
         """The network's output, on the actor's device."""
         if not self.settings.on_gpu:
-            values = self.processor.normalize(pixels)
-        else:
-            host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
-            np.copyto(host.numpy(), pixels)
-            values = self.processor.normalize(host.to(self.device, non_blocking=True))
-        out: CvtOutput = self.network(values.to(self.dtype))
-        return out
+            return self.network(pixels)
+        host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+        np.copyto(host.numpy(), pixels)
+        return self.network(host.to(self.device, non_blocking=True))
 
 
 def _count(table: pa.Table, status: Status) -> int:
@@ -188,7 +175,7 @@ def _count(table: pa.Table, status: Status) -> int:
     return number
 
 
-def _pixels(column: pa.ChunkedArray, size: int) -> npt.NDArray[np.uint8]:
+def _pixels(column: pa.ChunkedArray, size: int) -> Pixels:
     """uint8 (B, S, S, 3) of the rows that have pixels: Arrow's own memory, not to be written."""
     values = column.drop_null().combine_chunks()
     if not len(values):

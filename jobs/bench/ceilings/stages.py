@@ -93,7 +93,7 @@ def run_stage(
     if name == "decode":
         decode: Any = partial(timed_decode, settings=_decode_settings(spec, model))
     else:
-        decode = partial(null_decode, size=model.bundle.processor.size)
+        decode = partial(null_decode, size=model.preprocessing.size)
     decoded = work.map_batches(
         decode,
         batch_format="pyarrow",
@@ -124,7 +124,7 @@ def _model(name: StageName, decoded: Dataset, model: LoadedModel, room: Allocati
 
 def _decode_settings(spec: RunSpec, model: LoadedModel) -> DecodeSettings:
     return DecodeSettings(
-        processor=model.bundle.processor,
+        preprocessing=model.preprocessing,
         mode=spec.model.decode,
         environment=WorkerEnvironment.capture(),
         max_pixels=spec.inputs.max_pixels,

@@ -33,6 +33,13 @@ def write_model(directory: Path, preset: str) -> Path:
     return directory
 
 
+def copy_model(source: str, directory: Path) -> Path:
+    """Any checkpoint as a Hugging Face directory, from which everyone loads the same weights."""
+    CvtForImageClassification.from_pretrained(source).save_pretrained(directory)
+    CvtImageProcessor.from_pretrained(source).save_pretrained(directory)
+    return directory
+
+
 @torch.inference_mode()
 def _spread_labels(model: CvtForImageClassification, size: int) -> None:
     """Centre the logits, or random weights would give every image the same label, and agreement

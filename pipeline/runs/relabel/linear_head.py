@@ -12,10 +12,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvt import CheckpointError
-from cvt.checkpoints.files import read_weights
-from cvt.checkpoints.sources import Fetch, open_source
 from pipeline.contract.errors import UsageError, one_line
+from pipeline.model.checkpoint_files import CheckpointFiles, open_checkpoint
 from pipeline.output.identity import short_hash
 from pipeline.storage.filesystems import STORAGE_ERRORS, filesystem
 from pipeline.storage.uris import split_uri
@@ -26,7 +24,7 @@ _SCORES = {
     "multi_label_classification": "sigmoid",
     "regression": "logits",
 }
-_BROKEN = (*STORAGE_ERRORS, CheckpointError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_BROKEN = (*STORAGE_ERRORS, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,8 @@ def _read_npz(source: str) -> dict[str, Any]:
 
 
 def _read(source: str) -> dict[str, Any]:
-    with open_source(source) as (fetch, name):
-        state = read_weights(fetch, name)
-        if state is None:
-            raise ValueError("there are no weights")
-        return _layer({key: tensor.float().numpy() for key, tensor in state.items()}) | _names(
-            fetch
-        )
+    with open_checkpoint(source) as files:
+        return _layer(files.weights()) | _names(files)
 
 
 def _layer(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
@@ -111,11 +104,10 @@ def _layer(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     return {"weight": weight, "bias": np.ascontiguousarray(bias, np.float32)}
 
 
-def _names(fetch: Fetch) -> dict[str, Any]:
-    if path := fetch("labels.json"):
-        return {"classes": tuple(map(str, json.loads(path.read_text())))}
-    path = fetch("config.json")
-    config = json.loads(path.read_text()) if path else {}
+def _names(files: CheckpointFiles) -> dict[str, Any]:
+    if (listed := files.json("labels.json")) is not None:
+        return {"classes": tuple(map(str, listed))}
+    config = files.json("config.json") or {}
     if not config.get("id2label"):
         raise ValueError("no names: put labels.json (a list) or config.json (id2label) beside it")
     labels = {int(number): str(label) for number, label in config["id2label"].items()}

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from cvt import to_scores
 from pipeline.contract.schema import LABELS, TOP_K, Status
-from pipeline.model.label_columns import label_columns
+from pipeline.model.label_columns import label_columns, to_scores
 from pipeline.runs.relabel.linear_head import Head
 
 Floats = npt.NDArray[np.float64]

@@ -11,7 +11,8 @@ import torch
 from cvt import CvtForImageClassification, CvtImageProcessor
 from pipeline.contract.errors import RunError
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, Pooling, RunSpec
-from pipeline.model.bundle import DTYPES
+from pipeline.model.families.cvt import CvtCheckpoint
+from pipeline.model.network import Checkpoint, Form
 from pipeline.model.self_check import MAX_DEVIATION, GoldenBatch
 from pipeline.runs.run import run
 from tests.support.inputs.images import write_images
@@ -25,19 +26,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("model"))
 
 
-def load(checkpoint: Path) -> tuple[CvtForImageClassification, CvtImageProcessor]:
+def load(checkpoint: Path) -> CvtCheckpoint:
     model = CvtForImageClassification.from_pretrained(checkpoint)
-    return model, CvtImageProcessor.from_pretrained(checkpoint)
+    return CvtCheckpoint(model, CvtImageProcessor.from_pretrained(checkpoint))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("pooling", ["cls_norm", "cls", "mean"])
 def test_an_intact_network_passes_by_far(checkpoint: Path, dtype: Any, pooling: Any) -> None:
-    model, processor = load(checkpoint)
-    golden = GoldenBatch.compute(model, processor, pooling)
-    fast = model.optimize(dtype=DTYPES[dtype], pooling=pooling)
+    read = load(checkpoint)
+    golden = GoldenBatch.compute(read, pooling)
+    form = Form(dtype=dtype, runtime="torch", pooling=pooling)
+    network = read.pack(form).build(torch.device("cpu"))
     with torch.inference_mode():
-        out = fast(processor.normalize(golden.pixels).to(DTYPES[dtype]))
+        out = network(golden.pixels)
     found = out.logits.numpy(), out.embedding.numpy()
     assert max(golden.deviations(*found).values()) < MAX_DEVIATION[dtype] / 3
     golden.check(*found, dtype, "here")
@@ -47,11 +49,10 @@ def test_an_intact_network_passes_by_far(checkpoint: Path, dtype: Any, pooling: 
 def test_another_weight_file_or_broken_numbers_do_not_pass(
     tmp_path: Path, checkpoint: Path, dtype: str
 ) -> None:
-    model, processor = load(checkpoint)
-    golden = GoldenBatch.compute(model, processor, "cls_norm")
-    other, _ = load(write_checkpoint(tmp_path, seed=1))
+    golden = GoldenBatch.compute(load(checkpoint), "cls_norm")
+    other = load(write_checkpoint(tmp_path, seed=1))
     with torch.inference_mode():
-        out = other(processor.normalize(golden.pixels))
+        out = other.model(other.processor.normalize(golden.pixels))
     for name, found in {
         "embeddings": (golden.logits, out.embedding.numpy()),
         "logits": (out.logits.numpy(), golden.embedding),
@@ -64,11 +65,11 @@ def test_another_weight_file_or_broken_numbers_do_not_pass(
 
 def test_logits_near_zero_are_no_deviation(checkpoint: Path) -> None:
     """A head whose bias takes the numbers away leaves their rounding alone."""
-    model, processor = load(checkpoint)
-    logits = GoldenBatch.compute(model, processor, "cls_norm").logits
+    read = load(checkpoint)
+    logits = GoldenBatch.compute(read, "cls_norm").logits
     with torch.no_grad():
-        cast(Any, model.head).bias -= torch.from_numpy(logits[0])
-    golden = GoldenBatch.compute(model, processor, "cls_norm")
+        cast(Any, read.model.head).bias -= torch.from_numpy(logits[0])
+    golden = GoldenBatch.compute(read, "cls_norm")
     assert np.abs(golden.logits[0]).max() < 1e-6
     golden.check(golden.logits + 1e-6, golden.embedding, "float32", "here")
 
@@ -85,10 +86,8 @@ def test_an_actor_that_computes_something_else_ends_the_run_before_the_bucket_is
     s3_bucket.put_tree(tmp_path / "in", "photos/")
     compute = GoldenBatch.compute
 
-    def of_another_model(
-        model: CvtForImageClassification, processor: CvtImageProcessor, pooling: Pooling
-    ) -> GoldenBatch:
-        golden = compute(model, processor, pooling)
+    def of_another_model(checkpoint: Checkpoint, pooling: Pooling) -> GoldenBatch:
+        golden = compute(checkpoint, pooling)
         return replace(golden, embedding=-golden.embedding)
 
     monkeypatch.setattr(GoldenBatch, "compute", of_another_model)

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from cvt import CvtImageProcessor
-from pipeline.contract.errors import DECODE_CODES, ERROR_CODES
+from pipeline.contract.errors import ERROR_CODES, DecodeError
 from pipeline.contract.schema import DECODED
+from pipeline.model.families.cvt import CvtPreprocessing
 from pipeline.stages.decode import THUMBNAIL_PIXELS, DecodeSettings, decode_block
 from pipeline.storage.filesystems import WorkerEnvironment
 from tests.support.inputs.fetching import work
@@ -29,7 +30,7 @@ NO_PIXELS = ("width", "height", "_pixels", "_thumbnail")
 
 def settings(**changes: Any) -> DecodeSettings:
     values: dict[str, Any] = {
-        "processor": CvtImageProcessor(size=SIZE),
+        "preprocessing": CvtPreprocessing(CvtImageProcessor(size=SIZE)),
         "mode": "exact",
         "environment": WorkerEnvironment({}),
         "max_pixels": 10**6,
@@ -107,7 +108,7 @@ def test_bad_image_is_a_row(tmp_path: Path, make: Callable[[bytes], bytes], expe
     assert (first["status"], last["status"]) == ("ok", "ok")
     assert bad["error_code"] == expected
     assert bad["size_bytes"] == len(data)
-    has_bytes = expected in DECODE_CODES
+    has_bytes = expected in DecodeError.codes
     assert bad["sha256"] == (hashlib.sha256(data).hexdigest() if has_bytes else None)
 
 
@@ -173,7 +174,9 @@ class TestThumbnails:
 
     def test_large_pixels_are_reduced(self, tmp_path: Path) -> None:
         rows = files(tmp_path, [encode(noise(), "JPEG")])
-        options = settings(processor=CvtImageProcessor(size=224), thumbnail_rate=1.0)
+        options = settings(
+            preprocessing=CvtPreprocessing(CvtImageProcessor(size=224)), thumbnail_rate=1.0
+        )
         (table,) = decode_block(work(*rows), options)
         image = Image.open(io.BytesIO(table["_thumbnail"][0].as_py()))
         assert image.size == (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)

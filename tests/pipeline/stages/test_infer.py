@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import torch
 from cvt import CvtForImageClassification, CvtImageProcessor
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import TOP_K
+from pipeline.model.families.cvt import PackedCvt
 from pipeline.stages.infer import InferSettings
 from tests.support.models.inference import (
     PIXELS,
@@ -106,8 +107,8 @@ class TestRuntime:
         model, folder = checkpoint
         loaded = prepare(folder, runtime="openvino", pooling="mean", scores="logits")
         packed = loaded.pack()
-        assert not packed.arrays  # or the weights would travel twice
-        actor = predictor(replace(loaded, bundle=packed))
+        assert not cast(PackedCvt, packed.network).arrays  # or the weights would travel twice
+        actor = predictor(loaded, packed)
         tables = [actor(batch(list(images))) for images in (PIXELS[:4], PIXELS[4:])]
         assert len(compiled) == 1
         table, expected = pa.concat_tables(tables), reference(model, PIXELS)
@@ -144,10 +145,12 @@ class TestSelfCheck:
         self, checkpoint: tuple[Oracle, Path], name: str, pooling: str
     ) -> None:
         model = prepare(checkpoint[1], pooling=pooling)
-        arrays = model.bundle.arrays | {name: model.bundle.arrays[name] * 1.1}
-        spoilt = replace(model.bundle, arrays=arrays)
+        bundle = model.pack()
+        network = cast(PackedCvt, bundle.network)
+        arrays = network.arrays | {name: network.arrays[name] * 1.1}
+        spoilt = replace(bundle, network=replace(network, arrays=arrays))
         with pytest.raises(RuntimeError, match="self-check failed"):
-            predictor(replace(model, bundle=spoilt))
+            predictor(model, spoilt)
 
     def test_checkpoint_with_numbers_that_are_none_is_refused(
         self, checkpoint: tuple[Oracle, Path], tmp_path: Path

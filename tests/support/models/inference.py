@@ -11,10 +11,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from cvt import CvtImageProcessor, CvtOutput
+from cvt import CvtImageProcessor
 from pipeline.contract.schema import DECODED, INTERNAL
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
+from pipeline.model.network import Outputs, Pixels
 from pipeline.stages.infer import InferSettings, Predictor
 from tests.support.models.oracle import SIZE, Oracle
 
@@ -46,9 +48,9 @@ def prepare(
     return replace(model, output=OutputSpec(**values))
 
 
-def predictor(model: LoadedModel) -> Predictor:
+def predictor(model: LoadedModel, bundle: ModelBundle | None = None) -> Predictor:
     settings = InferSettings.of(model, on_gpu=False, threads=1, batch_size=4)
-    return Predictor(model.bundle, settings)  # type: ignore[arg-type]
+    return Predictor(bundle or model.pack(), settings)  # type: ignore[arg-type]
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), dtype=np.uint8)
@@ -102,10 +104,13 @@ def disturbed(folder: Path, value: float, **options: Any) -> pa.Table:
     model = prepare(folder, **options)
     actor = predictor(model)
 
-    def disturb(_: Any, __: Any, out: CvtOutput) -> CvtOutput:
+    intact = actor.network
+
+    def disturbing(pixels: Pixels | Tensor) -> Outputs:
+        out = intact(pixels)
         embedding = out.embedding.clone()
         embedding[1, 3] = value
-        return CvtOutput(out.logits, embedding)
+        return Outputs(out.logits, embedding)
 
-    actor.network.register_forward_hook(disturb)
+    actor.network = disturbing
     return actor(batch(list(PIXELS[:3])))

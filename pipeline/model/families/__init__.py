@@ -1,0 +1,1 @@
+"""The families of networks: a file for each, and the table that names them."""

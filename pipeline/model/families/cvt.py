@@ -1,0 +1,184 @@
+"""CvT as the pipeline runs it: what its classes, errors and conventions mean here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from cvt import (
+    CheckpointError,
+    ConfigError,
+    CvtConfig,
+    CvtForImageClassification,
+    CvtImageProcessor,
+    CvtOutput,
+    ImageDecodeError,
+    default_scores,
+    weights_hash,
+)
+from cvt.inference.openvino import OpenVinoCvt
+from cvt.preprocessing.processor import size_mismatch
+from pipeline.contract.errors import DecodeError, UsageError, one_line
+from pipeline.contract.spec import DecodeMode, ModelSpec, Pooling, Scores
+from pipeline.model.network import DTYPES, Decoded, Form, Outputs, Pixels, Reference
+from pipeline.model.self_check import spectral_norm
+
+log = logging.getLogger(__name__)
+
+
+def claims(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a CvT."""
+    return config.get("model_type") == "cvt"
+
+
+def load(spec: ModelSpec) -> CvtCheckpoint:
+    """Read a CvT and its preprocessing.
+
+    Raises:
+        UsageError: they cannot be read, or give images of many sizes.
+    """
+    try:
+        model = CvtForImageClassification.from_pretrained(spec.source, activation=spec.activation)
+        processor = CvtImageProcessor.from_pretrained(spec.source, size=spec.image_size)
+    except (CheckpointError, ConfigError, OSError) as error:
+        raise UsageError(f"cannot load the model: {one_line(error)}") from error
+    if complaint := size_mismatch(processor.size, model.config.to_dict(), spec.source):
+        log.warning("%s with --image-size", complaint)
+    if not processor.do_resize:
+        raise UsageError("the preprocessing does not resize; a batch needs images of one size")
+    return CvtCheckpoint(model, processor)
+
+
+@dataclass(frozen=True)
+class CvtPreprocessing:
+    """A `Preprocessing`."""
+
+    processor: CvtImageProcessor
+
+    @property
+    def size(self) -> int:
+        return self.processor.size
+
+    def decode(self, data: bytes, *, mode: DecodeMode, max_pixels: int) -> Decoded:
+        try:
+            found = self.processor.pixels_from_bytes(data, mode=mode, max_pixels=max_pixels)
+        except ImageDecodeError as error:
+            raise DecodeError(error.code, str(error)) from error
+        return Decoded(*found)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.processor.to_dict()
+
+
+@dataclass(frozen=True)
+class CvtCheckpoint:
+    """A `Checkpoint`."""
+
+    model: CvtForImageClassification
+    processor: CvtImageProcessor
+
+    @property
+    def config(self) -> CvtConfig:
+        return self.model.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(label for _, label in sorted(self.config.id2label.items()))
+
+    @property
+    def default_scores(self) -> Scores:
+        return cast(Scores, default_scores(self.config))
+
+    @property
+    def activation(self) -> str:
+        return self.config.activation or "gelu"
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        return weights_hash(self.model)
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return self.model.state_arrays()
+
+    @property
+    def preprocessing(self) -> CvtPreprocessing:
+        return CvtPreprocessing(self.processor)
+
+    def embedding_width(self, pooling: Pooling) -> int:
+        config = self.config
+        if pooling == "cls" and not config.cls_token[-1]:
+            raise UsageError(
+                "--pooling cls needs a class token, which this model has not; use cls_norm"
+            )
+        if pooling == "mean" and config.num_stages < 2:
+            raise UsageError(
+                "--pooling mean is over the last stage but one; this model has one stage"
+            )
+        return config.embed_dim[-2 if pooling == "mean" else -1]
+
+    @torch.inference_mode()
+    def reference(self, pixels: Pixels, pooling: Pooling) -> Reference:
+        values = self.processor.normalize(pixels)
+        out = self.model(values)
+        head = self.model.head
+        gain = spectral_norm(head.weight) if isinstance(head, nn.Linear) else 1.0
+        scale = gain * out.embedding.norm(dim=1)
+        embedding = out.embedding
+        if pooling != "cls_norm":
+            embedding = self.model.embed(values, pooling=pooling)
+        return Reference(out.logits.numpy(), embedding.numpy(), scale.numpy())
+
+    def pack(self, form: Form) -> PackedCvt:
+        packed = PackedCvt(self.config, self.arrays, self.processor, form)
+        return packed.converted() if form.runtime == "openvino" else packed
+
+
+@dataclass(frozen=True)
+class PackedCvt:
+    """A `PackedNetwork`. Ray's object store shares the arrays between the actors of a node."""
+
+    config: CvtConfig
+    arrays: dict[str, npt.NDArray[Any]]
+    processor: CvtImageProcessor
+    form: Form
+    graph: OpenVinoCvt | None = None
+    """Takes the place of the arrays."""
+
+    def converted(self) -> PackedCvt:
+        """The same for the runtime openvino, so that no actor has to convert it."""
+        graph = cast(OpenVinoCvt, self._optimized("cpu"))
+        graph.convert((self.config.num_channels, self.processor.size, self.processor.size))
+        return PackedCvt(self.config, {}, self.processor, self.form, graph)
+
+    def build(self, device: torch.device) -> CvtNetwork:
+        module = self._optimized(device) if self.graph is None else self.graph
+        return CvtNetwork(module, self.processor, DTYPES[self.form.dtype])
+
+    def _optimized(self, device: torch.device | str) -> nn.Module:
+        model = CvtForImageClassification.from_state(self.config, self.arrays)  # no copies
+        form = self.form
+        return model.optimize(
+            DTYPES[form.dtype], device, pooling=form.pooling, runtime=form.runtime
+        )
+
+
+@dataclass(frozen=True)
+class CvtNetwork:
+    """A `Network`."""
+
+    module: nn.Module
+    """Takes normalised images (B, 3, S, S), and returns a CvtOutput."""
+    processor: CvtImageProcessor
+    dtype: torch.dtype
+
+    def __call__(self, pixels: Pixels | torch.Tensor) -> Outputs:
+        out: CvtOutput = self.module(self.processor.normalize(pixels).to(self.dtype))
+        return Outputs(out.logits, out.embedding)

@@ -1,0 +1,147 @@
+"""What the pipeline asks of a network, whatever its family.
+
+    Checkpoint       on the driver: what was read, and what its reference says of a batch
+    Preprocessing    in the decode tasks: bytes to pixels
+    PackedNetwork    on the way to the actors: plain data
+    Network          in an actor: pixels to logits and embeddings
+
+A family implements these four, as ``families/cvt.py`` does, and has its line in
+``families/registry.py``. Decoding, inference, the self-check and the bundle know nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.contract.spec import DecodeMode, Dtype, Pooling, Runtime, Scores
+
+DTYPES: dict[Dtype, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How the actors compute: the same for all of them, and a part of the numbers' identity but
+    for the runtime."""
+
+    dtype: Dtype
+    runtime: Runtime
+    pooling: Pooling
+
+
+class Decoded(NamedTuple):
+    """An image as the network takes it, and the size that it had."""
+
+    pixels: Pixels
+    """(S, S, 3)."""
+    width: int
+    """Of the upright image, before it was resized."""
+    height: int
+
+
+class Outputs(NamedTuple):
+    """What a network says of a batch, on its own device, one row per image."""
+
+    logits: Tensor
+    """(B, N) float32; (B, 0) or whatever else, unread, of a network without classes."""
+    embedding: Tensor
+    """(B, C) float32, in the pooling of its form."""
+
+
+class Reference(NamedTuple):
+    """The same of the reference, float32 on the CPU, and how large the logits may get."""
+
+    logits: Floats
+    """(B, N)."""
+    embedding: Floats
+    """(B, C)."""
+    logit_scale: Floats
+    """(B,): the largest logits that the head makes of any input as long as this image's, that is
+    the norm of its weights times that of the input; deviations are measured in it."""
+
+
+class Preprocessing(Protocol):
+    """From the bytes of an image to pixels. Small: it travels with every decode task."""
+
+    @property
+    def size(self) -> int:
+        """Height and width of the pixels, S."""
+
+    def decode(self, data: bytes, *, mode: DecodeMode, max_pixels: int) -> Decoded:
+        """Decode, turn upright, resize and crop.
+
+        Raises:
+            DecodeError: the bytes are no image of at most ``max_pixels`` that can be decoded.
+        """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that changes the numbers, as JSON types: a part of the fingerprint."""
+
+
+class Network(Protocol):
+    """A network on its device, ready to be called again and again."""
+
+    def __call__(self, pixels: Pixels | Tensor) -> Outputs:
+        """Normalise uint8 pixels (B, S, S, 3), a tensor on the network's device or, on the CPU, an
+        array (which may be read-only), and compute."""
+
+
+class PackedNetwork(Protocol):
+    """A network as plain data, which an actor receives instead of reading the checkpoint."""
+
+    def build(self, device: torch.device) -> Network:
+        """Place it; on a CPU it takes as many threads as PyTorch has at that moment."""
+
+
+class Checkpoint(Protocol):
+    """Weights and preprocessing as they were read, on the driver."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by ``label_id``; empty for a backbone without a head."""
+
+    @property
+    def default_scores(self) -> Scores:
+        """What the logits were trained to become."""
+
+    @property
+    def activation(self) -> str:
+        """Which function the network has in its layers: a part of the fingerprint."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights, in whatever file they came: a part of the fingerprint."""
+
+    @property
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The weights by name."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What belongs before this network."""
+
+    def embedding_width(self, pooling: Pooling) -> int:
+        """How many numbers an embedding has.
+
+        Raises:
+            UsageError: the network has no such pooling.
+        """
+
+    def reference(self, pixels: Pixels, pooling: Pooling) -> Reference:
+        """What the unoptimised network says of pixels (B, S, S, 3), in float32 on the CPU."""
+
+    def pack(self, form: Form) -> PackedNetwork:
+        """The network in one form, with all the work done that need not be done in every actor."""
