@@ -10,7 +10,7 @@ CHECKED := cvt pipeline jobs tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow docs lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -23,6 +23,10 @@ test: lint ## install, then check style and types and run the tests
 
 test-slow: $(VENV)/test ## the campaigns that take minutes: many kills, outages, millions of rows
 	@$(RUN) pytest -m slow
+
+docs: $(VENV)/test ## make a site of README and docs/ in build/docs
+	@$(RUN) sphinx -q -W --keep-going -c docs . build/docs
+	@echo "build/docs/index.html"
 
 lint: $(VENV)/test ## check style and types
 	@$(RUN) ruff check $(CHECKED)

@@ -1,4 +1,4 @@
-"""People downstream read what the public command wrote: without Ray, and as the README says."""
+"""People downstream read what the public command wrote: without Ray, and as docs/output.md says."""
 
 import csv
 import re
@@ -18,14 +18,14 @@ from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
 from tests.support.servers.seaweedfs import Bucket
 
-README = (REPOSITORY / "README.md").read_text()
+PAGE = (REPOSITORY / "docs" / "output.md").read_text()
 SQL = [
     statement
-    for block in re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
     for statement in block.split(";")
     if statement.strip()
 ]
-(LANCE,) = re.findall(r"```python\n(import lance\n.*?)```", README, re.DOTALL)
+(LANCE,) = re.findall(r"```python\n(import lance\n.*?)```", PAGE, re.DOTALL)
 
 WITHOUT_RAY = """
 import sys
@@ -48,7 +48,7 @@ assert pandas.read_parquet("out/data")["embedding"].dropna().map(len).eq(32).all
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """Where the README's reader stands: out/ after two nights, and products.csv."""
+    """Where the reader of that page stands: out/ after two nights, and products.csv."""
     root = tmp_path_factory.mktemp("reader")
     cat, *images = write_images(root / "in", 8)
     cat.rename(root / "in/cat.jpg")
@@ -90,7 +90,7 @@ def neighbours(output: Path) -> list[str]:
     return [list(good)[place] for place in np.argsort(-(vectors @ cat))]
 
 
-def test_the_queries_of_the_readme(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queries_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(directory)
     with duckdb.connect() as connection:
         results = [connection.sql(statement) for statement in SQL]
@@ -112,7 +112,7 @@ def test_the_queries_of_the_readme(directory: Path, monkeypatch: pytest.MonkeyPa
     assert [uri for uri, *_ in near[2:]] == wanted[2:]
 
 
-def test_the_search_of_the_readme(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(directory)
     names: dict[str, Any] = {}
     exec(LANCE, names)
@@ -124,7 +124,7 @@ def test_the_search_of_the_readme(directory: Path, monkeypatch: pytest.MonkeyPat
     assert stored == [rows[uri] for uri in sorted(rows)]
 
 
-def test_the_queries_of_the_readme_in_a_bucket(directory: Path, s3_bucket: Bucket) -> None:
+def test_the_queries_of_the_page_in_a_bucket(directory: Path, s3_bucket: Bucket) -> None:
     s3_bucket.put_tree(directory / "out/data", "out/data/")
     with duckdb.connect() as connection:
         connection.register_filesystem(s3fs.S3FileSystem())

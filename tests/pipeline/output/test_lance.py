@@ -28,7 +28,7 @@ from tests.support.outputs.closed_runs import close_run, rows_of
 
 CLASSES = ["cat", "dog", "ü"]
 WIDTH = 8
-# What the README tells the readers of data/ to ask for.
+# What docs/output.md tells the readers of data/ to ask for.
 NEWEST = """
     SELECT * EXCLUDE (run) FROM rows
     QUALIFY row_number() OVER (PARTITION BY uri ORDER BY run DESC) = 1 ORDER BY uri
