@@ -1,24 +1,22 @@
 """The network against transformers', in inference."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvt import CvtConfig, CvtForImageClassification, CvtModel
-from cvt.layers import Attention
 from tests.support.models.oracle import (
     SMALL,
+    TOLERANCE,
     Oracle,
     difference,
     images,
     oracle,
     relative_difference,
 )
-
-TOLERANCE = 2e-5  # logits are near 1; the same model differs by 7e-6 between batch sizes
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(2, 224, 224), (1, 384, 384), (2, 97, 131)])
@@ -98,42 +96,6 @@ def test_loss_is_chosen_as_transformers_does(
     x = images(3, 32, 32)
     expected = expected_model(x, labels=labels).loss
     assert difference(model(x, labels=labels).loss, expected) < TOLERANCE
-
-
-@pytest.mark.parametrize("gain", [1.0, 3e-3])
-@torch.inference_mode()
-def test_layer_norm_eps_shows_on_tokens_of_tiny_variance(gain: float, tmp_path: Path) -> None:
-    """Variances near 1e-5: with eps 1e-6 or 1e-12 the logits would be off by more than 0.1."""
-    expected_model = oracle(**SMALL)
-    for stage in expected_model.cvt.encoder.stages:
-        for parameter in stage.embedding.convolution_embeddings.projection.parameters():
-            parameter.mul_(gain)
-    expected_model.save_pretrained(tmp_path)
-    model = CvtForImageClassification.from_pretrained(tmp_path)
-    x = images(2, 64, 64)
-    expected = expected_model(x).logits
-    assert difference(model(x).logits, expected) < TOLERANCE
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.eps = 1e-12
-    if gain < 1:
-        assert difference(model(x).logits, expected) > 0.1
-
-
-@torch.inference_mode()
-def test_scale_is_of_the_stage_width_not_the_head_width(small: Oracle, small_dir: Path) -> None:
-    """The oracle agrees only as long as every stage divides by sqrt(C)."""
-    model = CvtForImageClassification.from_pretrained(small_dir)
-    x = images(2, 64, 64)
-    expected = small(x).logits
-    for stage, width in enumerate((16, 32, 48)):
-        attention = cast(Attention, model.get_submodule(f"backbone.stages.{stage}.blocks.0.attn"))
-        assert attention.scale == width**-0.5
-        attention.scale = 8**-0.5
-        assert difference(model(x).logits, expected) > 1e-3
-        attention.scale = width**-0.5
-    assert difference(model(x).logits, expected) < TOLERANCE
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,7 @@ import pytest
 
 from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
 from tests.support.inputs.images import write_images
-from tests.support.outputs.found import (
-    BucketOutput,
-    LocalOutput,
-)
+from tests.support.outputs.found import BucketOutput, LocalOutput
 from tests.support.processes.scenes import IMAGES, Scene, scene
 from tests.support.servers.seaweedfs import Bucket
 

@@ -5,11 +5,7 @@ import time
 
 import pytest
 
-from tests.support.outputs.found import (
-    check_no_open_run_is_visible,
-    find,
-    parts,
-)
+from tests.support.outputs.found import check_no_open_run_is_visible, find, parts
 from tests.support.processes.scenes import Scene, computed_twice
 
 MOMENTS = {

@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.commands import command
-from tests.support.outputs.found import (
-    Output,
-    check_closed,
-    parts,
-)
+from tests.support.outputs.found import Output, check_closed, parts
 from tests.support.processes import process, victims
 
 IMAGES = 600
