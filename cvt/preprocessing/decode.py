@@ -27,6 +27,7 @@ from cvt.errors import (
     TruncatedImageError,
     UnsupportedFormatError,
 )
+from cvt.preprocessing.containers.readers import READERS
 from cvt.preprocessing.rgb import upright_rgb
 from cvt.preprocessing.signatures import ends_early, unsupported_format
 
@@ -71,7 +72,7 @@ def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     if not data:
         raise EmptyFileError("the file is empty")
     with _quiet_pillow():
-        image = _open(data)
+        image = _open(data, max_pixels)
         name = image.format or "the file"
         if image.width * image.height > max_pixels:
             raise TooManyPixelsError(
@@ -84,14 +85,14 @@ def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
             raise _failure(data, error, name, is_open=True) from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header as Image.open does, but without its bomb check and the refused formats."""
     Image.init()
     failures: list[ImageDecodeError] = []
     for name in Image.ID:
         if name not in _LATER and _accepts(name, data):
             try:
-                return _create(name, data)
+                return _create(name, data, max_pixels)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next format may fit
                 failures.append(_failure(data, error, name, is_open=False))
     unsupported = unsupported_format(data)
@@ -103,7 +104,7 @@ def _open(data: bytes) -> Image.Image:
     for name in Image.ID:
         if name in _GUESSED:
             with contextlib.suppress(Exception):
-                return _create(name, data)
+                return _create(name, data, max_pixels)
     unknown = NotAnImageError(f"the first bytes, {data[:8]!r}, are those of no image format")
     raise failures[0] if failures else unknown
 
@@ -116,12 +117,16 @@ def _accepts(name: str, data: bytes) -> bool:
         return False
 
 
-def _create(name: str, data: bytes) -> Image.Image:
+def _create(name: str, data: bytes, max_pixels: int) -> Image.Image:
+    if name in READERS:
+        return READERS[name](data, max_pixels)
     return Image.OPEN[name][0](io.BytesIO(data), "")
 
 
 def _failure(data: bytes, error: Exception, name: str, *, is_open: bool) -> ImageDecodeError:
     """Put the reason why Pillow gave up into the terms of this module."""
+    if isinstance(error, ImageDecodeError):
+        return error
     text = f"{name}: " + (" ".join(str(error).split())[:200] or type(error).__name__)
     lower = text.lower()
     if isinstance(error, Image.DecompressionBombError):

@@ -76,7 +76,12 @@ def _grey_to_8_bit(image: Image.Image) -> Image.Image:
     grey = np.empty(values.shape, np.uint8)
     for row in range(0, len(values), 256):  # in strips: the arithmetic is 8 bytes wide
         grey[row : row + 256] = scale(values[row : row + 256], low, high)
-    return Image.fromarray(255 - grey if _white_is_zero(image) else grey)
+    if _white_is_zero(image):
+        grey = 255 - grey
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        grey[values == key] = 255
+    return Image.fromarray(grey)
 
 
 def _tops(image: Image.Image) -> tuple[int, ...]:

@@ -1,0 +1,15 @@
+"""Which formats are read with more care than Pillow alone has."""
+
+from collections.abc import Callable, Mapping
+
+from PIL import Image
+
+from cvt.preprocessing.containers.png import open_png
+
+READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
+    "PNG": open_png,
+}
+"""By Pillow's name of the format: (data, max_pixels) to an image with its header read.
+
+They raise what Pillow raises, or the ImageDecodeError that says it better.
+"""

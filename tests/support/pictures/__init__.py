@@ -1,0 +1,1 @@
+"""Image files written byte by byte, so that their pixels are known without a decoder."""
