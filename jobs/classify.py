@@ -11,16 +11,14 @@ from pipeline.contract.errors import ExitCode
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
-    parser = flags.run_parser("classify", "Label every image of a bucket with CvT.")
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="labels (default 5)")
-    parser.add_argument("--with-embeddings", action="store_true", help="also write embeddings")
+    parser = flags.new_parser("classify", flags.RUN_USAGE, __doc__)
+    flags.add_run(parser)
     return parser
 
 
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Run and report."""
-    spec = flags.run_spec(arguments, top_k=arguments.top_k, embeddings=arguments.with_embeddings)
-    return command.carry_out(spec, arguments)
+    return command.carry_out(flags.run_spec(arguments), arguments)
 
 
 def main() -> int:

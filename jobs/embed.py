@@ -6,19 +6,23 @@ import argparse
 import sys
 
 from jobs.cli import command, flags
-from pipeline.contract.errors import ExitCode
+from pipeline.contract.errors import ExitCode, UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
-    parser = flags.run_parser("embed", "Embed every image of a bucket with CvT.")
-    parser.add_argument("--with-labels", action="store_true", help="also write the top-k labels")
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="labels (default 5)")
+    parser = flags.new_parser("embed", flags.RUN_USAGE, __doc__)
+    groups = flags.add_run(parser, without="output.embeddings")
+    groups["output"].add_argument(
+        "--with-labels", action="store_true", help="also write the --top-k best labels"
+    )
     return parser
 
 
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Run and report."""
+    if arguments.thresholds is not None and not arguments.with_labels:
+        raise UsageError("<output.thresholds> choose among labels; ask for them with --with-labels")
     top_k = arguments.top_k if arguments.with_labels else None
     spec = flags.run_spec(arguments, top_k=top_k, embeddings=True)
     return command.carry_out(spec, arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from jobs.cli import command, flags
@@ -15,21 +16,19 @@ from pipeline.contract.spec import RunSpec
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job; its flags override the file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.nightly", description=__doc__, epilog=flags.EXIT_CODES
-    )
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    flags.add_increments(parser)
+    parser = flags.new_parser("nightly", "CONFIG.yaml [options]", __doc__)
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="what to run")
     flags.add_control(parser)
+    unset = (replace(setting, default=argparse.SUPPRESS) for setting in flags.INCREMENTS)
+    flags.add_grouped(parser, unset)
     return parser
 
 
 def spec(arguments: argparse.Namespace) -> RunSpec:
     """What the file says, but for what a flag says."""
     described = spec_from_config(read_config(arguments.config), str(arguments.config))
-    increments = {name: vars(arguments)[name] for name in flags.INCREMENT_FLAGS}
-    given = {name: value for name, value in increments.items() if value}
-    return replace(described, policy=replace(described.policy, **given))
+    override = partial(replace, described.policy)
+    return replace(described, policy=flags.from_flags(override, flags.INCREMENTS, arguments))
 
 
 def job(arguments: argparse.Namespace) -> ExitCode:
@@ -39,7 +38,7 @@ def job(arguments: argparse.Namespace) -> ExitCode:
 
 def main() -> int:
     """Entry point of ``cvt-nightly``."""
-    return command.main(job, build_parser())
+    return command.main(job, build_parser(), flags.INCREMENTS)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 
 from jobs.cli import command
+from jobs.cli.summary import summarize
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.runs.result import RunResult
@@ -49,7 +50,7 @@ def accuracy(result: RunResult) -> tuple[int, int]:
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Run, then compare with the truth."""
     result = run(spec(arguments.output), debug=arguments.debug)
-    code = command.summarize(result)
+    code = summarize(result)
     right, labelled = accuracy(result)
     print(f"accuracy on the labelled images: {right / labelled:.1%} ({right} of {labelled})")
     return code

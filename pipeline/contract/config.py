@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,14 +19,14 @@ def read_config(path: Path) -> dict[str, Any]:
     """The file as a mapping.
 
     Raises:
-        UsageError: it is not there, no YAML, or no mapping.
+        UsageError: it is not there, not valid YAML, or not a mapping.
     """
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML: {one_line(error)}") from error
+        raise UsageError(f"{path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} must hold the sections {', '.join(_names(RunSpec))}")
     return content
@@ -47,9 +46,8 @@ def spec_from_config(content: Mapping[str, Any], origin: str) -> RunSpec:
         where = ".".join(str(step) for step in first["loc"])
         got = "" if first["type"] == "missing" else f", not {first['input']!r}"
         raise UsageError(f"{origin}: {where}: {first['msg']}{got}") from error
-    except UsageError as error:  # the spec speaks of flags; in a file they are fields
-        text = re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), str(error))
-        raise UsageError(f"{origin}: {text}") from error
+    except UsageError as error:
+        raise UsageError(f"{origin}: {error}") from error
 
 
 def _names(section: type) -> list[str]:

@@ -17,8 +17,12 @@ The leaves are the values of the ``error_code`` column.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar
+
+_PLACE = re.compile(r"<([a-z]+\.[a-z_]+)>")
 
 
 class ExitCode(IntEnum):
@@ -31,9 +35,20 @@ class ExitCode(IntEnum):
 
 
 class JobError(Exception):
-    """Ends the command with one line that names the cause and the next step."""
+    """Ends the command with one line that names the cause and the next step.
+
+    Settings stand in the line by their place in the spec, in angle brackets: ``<model.dtype>``.
+    How they are spelled depends on where they were given, which the caller knows.
+    """
 
     exit_code: ClassVar[ExitCode] = ExitCode.RUN_FAILED
+
+    def __str__(self) -> str:
+        return self.spelled(lambda place: place)
+
+    def spelled(self, spell: Callable[[str], str]) -> str:
+        """The line, with ``spell(place)`` for every setting; ``str`` of it leaves the place."""
+        return _PLACE.sub(lambda place: spell(place[1]), super().__str__())
 
 
 class UsageError(JobError):

@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import KEPT
+from pipeline.contract.spec import URI_COLUMNS
 from pipeline.sources.formats.list_files import open_records
 from pipeline.sources.listing import local_entry
 from pipeline.storage.uris import join_uri, local_path, printable, split_uri
-
-URI_COLUMNS = ("uri", "url", "image_url", "path", "image_path", "file_name")
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
-from pipeline.contract.spec import OutputSpec, PolicySpec, Scores, Sink
+from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.monitoring.comparison import Retrospect
 from pipeline.monitoring.report import render
@@ -37,7 +37,6 @@ from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
 
-DEFAULT_TOP_K = 5
 FORMAT = "relabel"
 """What the record of an open run says about where its rows come from."""
 
@@ -49,49 +48,6 @@ _UNSURE = (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RelabelSpec:
-    """What to do with the labels of an output."""
-
-    source: str
-    """The output to read."""
-    output: str
-    """The output to write; another one, for a table has one identity."""
-    label_map: Mapping[str, str] | None = None
-    """New names by old ones; classes that are not named keep theirs."""
-    thresholds: float | dict[str, float] | None = None
-    """Score from which on a class stands in ``labels``, by new name ("*": others)."""
-    head: str | None = None
-    """Another linear classifier, on the stored embeddings; see ``Head.load``."""
-    scores: Scores | None = None
-    """What the head's logits become."""
-    top_k: int | None = None
-    full: bool = False
-    """Do everything again."""
-    review: int = OutputSpec.review
-    sink: Sink = OutputSpec.sink
-    """"lance" also keeps a Lance dataset of the new output; the old one has its own."""
-
-    def __post_init__(self) -> None:
-        asked = (self.label_map, self.thresholds, self.head, self.top_k)
-        if all(value is None for value in asked):
-            raise UsageError(
-                "nothing to do: give --label-map, --thresholds, --head or --top-k to relabel with"
-            )
-        if self.scores is not None and self.head is None:
-            raise UsageError("--scores needs --head: stored scores stay what they are")
-        # What both kinds of run take is checked in one place.
-        OutputSpec(
-            uri=self.output,
-            top_k=DEFAULT_TOP_K if self.top_k is None else self.top_k,
-            thresholds=self.thresholds,
-            review=self.review,
-            sink=self.sink,
-        )
-        if split_uri(self.source) == split_uri(self.output):
-            raise UsageError("--output is the output to read; name another, for a new table")
-
-
 def relabel(spec: RelabelSpec) -> RunResult:
     """Relabel all that is new or changed.
 
@@ -100,6 +56,8 @@ def relabel(spec: RelabelSpec) -> RunResult:
         RunError: the run stays open; the same call does it again.
     """
     clock = Clock()
+    if split_uri(spec.source) == split_uri(spec.output):
+        raise UsageError("<output.uri> is the output to read; name another, for a new table")
     output = Store(join_uri(*split_uri(spec.output)))
     lance.check(spec.sink, output)
     job = _Job.prepare(spec)

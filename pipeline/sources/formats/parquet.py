@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contract.errors import FetchError, ItemError, JobError, ShardError, one_line
+from pipeline.contract.spec import IMAGE_COLUMNS
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.storage.files import check_size
 
-IMAGE_COLUMNS = ("image", "bytes", "jpg", "img", "content")
 BUFFER_BYTES = 4 * 2**20
 """Column chunks are read in pieces of this size, so that a row group of any size streams."""
 BATCH_ROWS = 8

@@ -15,7 +15,10 @@ NAMES = (
 )  # fmt: skip
 
 HOME = "pipeline/contract/layout.py"
-ELSEWHERE = {"pipeline/sources/formats/kinds.py": {"manifest.json"}}
+ELSEWHERE = {
+    "pipeline/contract/spec/inputs.py": {"manifest.json"},
+    "pipeline/sources/formats/kinds.py": {"manifest.json"},
+}
 """S3 Inventory has a file of this name, too."""
 
 

@@ -18,9 +18,16 @@ from lance.dataset import MergeInsertBuilder
 
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.layout import LANCE
-from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.contract.spec import (
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    PolicySpec,
+    RelabelSpec,
+    RunSpec,
+)
 from pipeline.output.lance import check, update
-from pipeline.runs.relabel.job import RelabelSpec, relabel
+from pipeline.runs.relabel.job import relabel
 from pipeline.runs.run import run
 from pipeline.storage.s3.access import access
 from pipeline.storage.store import Store
@@ -238,7 +245,7 @@ class TestRefusals:
         check("parquet", Store(uri))
 
     def test_two_models_in_one_dataset(self) -> None:
-        with pytest.raises(UsageError, match="--sink lance excludes --allow-mixed"):
+        with pytest.raises(UsageError, match=r"output\.sink lance excludes policy\.allow_mixed"):
             RunSpec(
                 inputs=InputSpec(uris=("in",)),
                 model=ModelSpec(source="m"),

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.runs.relabel.job import RelabelSpec
+from pipeline.contract.spec import RelabelSpec
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.outputs.closed_runs import IDENTITY, close_run, rows_of

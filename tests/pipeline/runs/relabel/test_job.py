@@ -123,9 +123,9 @@ class TestUsage:
             ({"thresholds": {"unicorn": 0.5}}, "--thresholds names no class"),
             ({"label_map": MAP, "thresholds": {"lynx": 0.5}}, "--thresholds names no class"),
             ({"top_k": 6}, "--top-k is 6, but .* stores only 5 scores"),
-            ({"top_k": 0}, "--top-k is 0"),
+            ({"top_k": 0}, "output.top_k is 0"),
             ({"head": "head.npz"}, "stores no embeddings, which --head needs"),
-            ({"label_map": MAP, "scores": "sigmoid"}, "--scores needs --head"),
+            ({"label_map": MAP, "scores": "sigmoid"}, "output.scores needs relabel.head"),
         ],
     )
     def test_is_refused_before_anything_is_written(
@@ -146,7 +146,7 @@ class TestUsage:
 
     def test_the_output_itself(self, source: Store) -> None:
         with pytest.raises(UsageError, match="name another"):
-            spec(source, Store(f"{source.uri}/"), label_map=MAP)
+            relabel(spec(source, Store(f"{source.uri}/"), label_map=MAP))
 
     def test_an_output_without_runs(self, source: Store, output: Store) -> None:
         with pytest.raises(UsageError, match="holds no closed run"):

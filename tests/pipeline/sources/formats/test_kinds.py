@@ -34,5 +34,5 @@ def test_members_of_tars_follow_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extensions", [(), ("",), (".jpg",), ("a/b",), ("a b",)])
 def test_what_is_no_extension_is_refused(extensions: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="--extensions"):
+    with pytest.raises(UsageError, match=r"inputs\.extensions"):
         InputSpec(uris=("x",), extensions=extensions)

@@ -1,0 +1,42 @@
+"""What stands behind a flag becomes a value of a setting."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from pipeline.contract.errors import one_line
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Comma separated names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def thresholds(text: str) -> float | dict[str, float]:
+    """A number, or a JSON file of label to number."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        values = json.loads(Path(text).read_text())
+        return {str(label): float(value) for label, value in values.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text} is neither a number nor a JSON file of label to number: {one_line(error)}"
+        ) from error
+
+
+def label_map(text: str) -> dict[str, str]:
+    """A JSON file of old name to new name."""
+    try:
+        new_names = json.loads(Path(text).read_text())
+        if not all(isinstance(new, str) for new in new_names.values()):
+            raise ValueError("a new name is not a string")
+    except (OSError, ValueError, AttributeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a JSON file of old name to new name: {one_line(error)}"
+        ) from error
+    return dict(new_names)

@@ -1,0 +1,57 @@
+"""Everything that defines a run, as one tree of frozen dataclasses, validated on construction."""
+
+from pipeline.contract.spec.compute import ComputeSpec
+from pipeline.contract.spec.inputs import (
+    IMAGE_COLUMNS,
+    IMAGE_EXTENSIONS,
+    PILLOW_PIXEL_LIMIT,
+    URI_COLUMNS,
+    InputFormat,
+    InputSpec,
+    suffixes,
+)
+from pipeline.contract.spec.model import Activation, DecodeMode, Dtype, ModelSpec, Runtime
+from pipeline.contract.spec.output import (
+    DEFAULT_TOP_K,
+    EmbeddingDtype,
+    OutputSpec,
+    Pooling,
+    Scores,
+    Sink,
+)
+from pipeline.contract.spec.policy import PolicySpec
+from pipeline.contract.spec.relabel import RelabelSpec
+from pipeline.contract.spec.run import SECTIONS, SETTINGS, RunSpec
+from pipeline.contract.spec.settings import About, Setting, check_settings, setting, settings
+
+__all__ = [
+    "DEFAULT_TOP_K",
+    "IMAGE_COLUMNS",
+    "IMAGE_EXTENSIONS",
+    "PILLOW_PIXEL_LIMIT",
+    "SECTIONS",
+    "SETTINGS",
+    "URI_COLUMNS",
+    "About",
+    "Activation",
+    "ComputeSpec",
+    "DecodeMode",
+    "Dtype",
+    "EmbeddingDtype",
+    "InputFormat",
+    "InputSpec",
+    "ModelSpec",
+    "OutputSpec",
+    "PolicySpec",
+    "Pooling",
+    "RelabelSpec",
+    "RunSpec",
+    "Runtime",
+    "Scores",
+    "Setting",
+    "Sink",
+    "check_settings",
+    "setting",
+    "settings",
+    "suffixes",
+]

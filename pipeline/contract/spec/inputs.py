@@ -1,0 +1,98 @@
+"""The settings of a run's input."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec.settings import About, check_settings, setting
+
+InputFormat = Literal["auto", "images", "webdataset", "parquet", "list", "inventory"]
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
+"""Extensions that make a listed object an image."""
+
+URI_COLUMNS = ("uri", "url", "image_url", "path", "image_path", "file_name")
+"""Usual names of the column of a list that names the images, the first that is there."""
+IMAGE_COLUMNS = ("image", "bytes", "jpg", "img", "content")
+"""Usual names of the column of a Parquet file that holds the images, the first that is there."""
+
+
+PILLOW_PIXEL_LIMIT = 89_478_485
+"""Pillow's own limit for a decompression bomb: 1 GiB / 4 / 3 pixels."""
+
+_EXTENSION = re.compile(r"[^\s./,]+(\.[^\s./,]+)*")
+
+
+def suffixes(extensions: Iterable[str]) -> tuple[str, ...]:
+    """Extensions as the endings of lower-case names."""
+    return tuple(f".{extension.lower()}" for extension in extensions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """Where the images are."""
+
+    uris: tuple[str, ...] = field(
+        metadata=About(
+            "directory, prefix, glob or image; WebDataset .tar; .parquet with image bytes or "
+            "URIs; .txt, .csv or .jsonl list of URIs; manifest.json of an S3 Inventory report; "
+            "each a path or an fsspec URI (s3://...)",
+            metavar="INPUT",
+            flag="inputs",
+        ).metadata
+    )
+    format: InputFormat = setting(
+        "auto", "what an INPUT is, where its name does not tell", flag="--input-format"
+    )
+    extensions: tuple[str, ...] = setting(
+        IMAGE_EXTENSIONS, "of images, in directories and tars; without a dot", metavar="E,E,..."
+    )
+    uri_column: str | None = setting(
+        None,
+        f"of a list, with the names (default: the first of {', '.join(URI_COLUMNS)})",
+        metavar="NAME",
+    )
+    image_column: str | None = setting(
+        None,
+        f"of Parquet files (default: the first of {', '.join(IMAGE_COLUMNS)})",
+        metavar="NAME",
+    )
+    keep: tuple[str, ...] = setting(
+        (),
+        "columns of lists and Parquet files, and json, cls, txt beside a tar's images, to carry "
+        "along; * for all",
+        metavar="A,B,...",
+    )
+    allow_private_urls: bool = setting(
+        False, "fetch listed http(s) images also from private and local addresses"
+    )
+    max_pixels: int = setting(
+        PILLOW_PIXEL_LIMIT,
+        "larger images, by their header, are not decoded",
+        metavar="N",
+        at_least=1,
+    )
+    max_bytes: int = setting(512 * 2**20, "larger files are not fetched", metavar="N", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self, "inputs")
+        if not self.uris:
+            raise UsageError(
+                "no <inputs.uris> given: name a directory, prefix, glob, file or shard"
+            )
+        if not all(self.uris):  # an unset shell variable would mean the working directory
+            raise UsageError(
+                "one <inputs.uris> is empty: name a directory, prefix, glob, file or shard"
+            )
+        for extension in self.extensions:
+            if not _EXTENSION.fullmatch(extension):
+                raise UsageError(
+                    f"<inputs.extensions> holds {extension!r}, which is none; "
+                    "give e.g. jpg,png,heif"
+                )
+        if not self.extensions:
+            raise UsageError("<inputs.extensions> is empty; give e.g. jpg,png,heif")

@@ -1,0 +1,49 @@
+"""The settings of a run's model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec.settings import About, check_settings, setting
+
+Activation = Literal["gelu", "quick_gelu"]
+DecodeMode = Literal["exact", "fast", "draft"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Runtime = Literal["torch", "openvino"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Which network computes, and in which arithmetic."""
+
+    source: str = field(
+        metadata=About(
+            "checkpoint: directory, file, URI or hub name", metavar="SOURCE", flag="--model"
+        ).metadata
+    )
+    activation: Activation | None = setting(None, "override the checkpoint's convention")
+    image_size: int | None = setting(
+        None, "override the size in preprocessor_config.json", metavar="S", at_least=3
+    )
+    dtype: Dtype = setting("float32", "arithmetic of the model")
+    runtime: Runtime = setting(
+        "torch", "what runs the model; openvino, an extra, is faster on CPUs"
+    )
+    decode: DecodeMode = setting(
+        "fast",
+        "exact: bit-equal to the reference; fast: within 2 grey levels, twice as fast; draft: the "
+        "same, and large JPEGs at reduced scale",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, "model")
+        if not self.source:
+            raise UsageError(
+                "<model.source> is empty: name a checkpoint directory, file, URI or hub name"
+            )
+        if self.runtime == "openvino" and self.dtype == "float16":
+            raise UsageError(
+                "<model.runtime> openvino has no float16; <model.dtype> bfloat16 is as small"
+            )

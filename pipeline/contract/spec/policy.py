@@ -1,0 +1,75 @@
+"""The settings of what counts as done, and what as failed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pipeline.contract.errors import ERROR_CODES, UsageError
+from pipeline.contract.spec.settings import check_settings, setting
+
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):[0-5]\d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySpec:
+    """What counts as done, and what as failed."""
+
+    max_failure_rate: float = setting(
+        0.1, "share of this run's images that may fail before the exit code is 3", metavar="R"
+    )
+    fail_on_drift: bool = setting(
+        False, "exit code 3 also when the run differs much from earlier ones"
+    )
+    retry_failed: tuple[str, ...] = setting(
+        (), "error codes of earlier failures to try again", metavar="CODE,...", group="increments"
+    )
+    reuse_content: bool = setting(
+        False, "copy the numbers of an earlier image with the same bytes", group="increments"
+    )
+    max_seconds: float | None = setting(
+        None,
+        "stop feeding after this time, commit what is done, and leave the rest to the next run",
+        metavar="S",
+        at_least=0,
+        group="increments",
+    )
+    deadline: str | None = setting(
+        None, "the same at the next HH:MM of the local clock", metavar="HH:MM", group="increments"
+    )
+    full: bool = setting(
+        False, "do everything again; this run replaces all earlier ones", group="increments"
+    )
+    allow_mixed: bool = setting(
+        False, "accept earlier runs of another model as done", group="increments"
+    )
+    discard_open_run: bool = setting(
+        False, "throw away what an unfinished run has done", group="increments"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, "policy")
+        if unknown := set(self.retry_failed) - ERROR_CODES:
+            raise UsageError(
+                f"<policy.retry_failed> names no error code: {', '.join(sorted(unknown))}; "
+                f"accepted: {', '.join(sorted(ERROR_CODES))}"
+            )
+        if self.deadline is not None and not _CLOCK.fullmatch(self.deadline):
+            raise UsageError(f"<policy.deadline> is {self.deadline!r}; it is a time of day, HH:MM")
+        if not 0 <= self.max_failure_rate <= 1:
+            raise UsageError(
+                f"<policy.max_failure_rate> is {self.max_failure_rate}; it is a share, 0 to 1"
+            )
+
+    def stop_at(self, now: float) -> float | None:
+        """When to stop feeding, in seconds since the epoch like ``now``; None for never."""
+        limits = []
+        if self.max_seconds is not None:
+            limits.append(now + self.max_seconds)
+        if self.deadline is not None:
+            hour, minute = map(int, self.deadline.split(":"))
+            start = datetime.fromtimestamp(now)
+            end = start.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            limits.append((end if end > start else end + timedelta(days=1)).timestamp())
+        return min(limits, default=None)

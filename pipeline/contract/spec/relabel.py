@@ -1,0 +1,70 @@
+"""The settings of a relabelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec.output import OutputSpec, Scores, Sink, check_thresholds
+from pipeline.contract.spec.run import SETTINGS
+from pipeline.contract.spec.settings import About, check_settings, setting
+
+
+def _same(place: str, help: str = "") -> Mapping[str, About]:
+    """Metadata of a setting that a run has too, here perhaps with another help text."""
+    original = SETTINGS[place].about
+    return replace(original, place=place, help=help or original.help).metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelabelSpec:
+    """What to do with the labels of an output."""
+
+    source: str = field(
+        metadata=About(
+            "the output of an earlier job, which stays as it is", metavar="OUT", flag="source"
+        ).metadata
+    )
+    output: str = field(metadata=_same("output.uri", "directory or URI of the new table"))
+    label_map: Mapping[str, str] | None = setting(
+        None,
+        "old name to new name; scores of classes that become one add up (softmax) or the largest "
+        "counts (sigmoid, logits)",
+        metavar="FILE.json",
+    )
+    thresholds: float | dict[str, float] | None = field(
+        default=None, metadata=_same("output.thresholds")
+    )
+    head: str | None = setting(
+        None,
+        "another linear classifier on the stored embeddings: .npz with weight, bias and labels, "
+        "or a checkpoint with a classifier",
+        metavar="FILE",
+    )
+    scores: Scores | None = field(
+        default=None, metadata=_same("output.scores", "what the head's logits become")
+    )
+    top_k: int | None = field(
+        default=None,
+        metadata=_same("output.top_k", "how many labels (default: as many as are stored)"),
+    )
+    full: bool = field(default=False, metadata=_same("policy.full"))
+    review: int = field(default=OutputSpec.review, metadata=_same("output.review"))
+    sink: Sink = field(default=OutputSpec.sink, metadata=_same("output.sink"))
+
+    def __post_init__(self) -> None:
+        check_settings(self, "relabel")
+        check_thresholds(self.thresholds)
+        asked = (self.label_map, self.thresholds, self.head, self.top_k)
+        if all(value is None for value in asked):
+            raise UsageError(
+                "nothing to do: give <relabel.label_map>, <output.thresholds>, <relabel.head> or "
+                "<output.top_k> to relabel with"
+            )
+        if self.scores is not None and self.head is None:
+            raise UsageError(
+                "<output.scores> needs <relabel.head>: stored scores stay what they are"
+            )
+        if not self.output:
+            raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")

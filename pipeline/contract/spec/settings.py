@@ -1,0 +1,154 @@
+"""Settings: fields of a spec that know their help text, their flag and their limits.
+
+Command lines, their reference and the checks of values read them here, so that a setting is
+described in one place: where its field stands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cache, reduce
+from operator import or_
+from types import MappingProxyType, NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pipeline.contract.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a field of a spec says about itself."""
+
+    help: str
+    """For a person at the command line as much as for one who writes Python."""
+    metavar: str | None = None
+    """What stands for the value in a help text."""
+    flag: str | None = None
+    """Where it is not the field's name: "--model"; without dashes, a positional argument."""
+    group: str | None = None
+    """Under which heading of a help text it stands, if not that of its section."""
+    at_least: float | None = None
+    """The smallest number that is accepted."""
+    negatable: bool = False
+    """Whether there is a --no-FLAG as well."""
+    place: str | None = None
+    """Section and field of the setting that this one repeats, in the spec of another job."""
+
+    @property
+    def metadata(self) -> Mapping[str, About]:
+        """For ``dataclasses.field``."""
+        return MappingProxyType({"about": self})
+
+
+def setting(
+    default: T,
+    help: str,
+    *,
+    metavar: str | None = None,
+    flag: str | None = None,
+    group: str | None = None,
+    at_least: float | None = None,
+    negatable: bool = False,
+) -> T:
+    """A field with a default, and what ``About`` says of it."""
+    described = About(help, metavar, flag, group, at_least, negatable)
+    return field(default=default, metadata=described.metadata)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a spec, as a command line or a check sees it."""
+
+    name: str
+    """Of the field."""
+    place: str
+    """Section and field, "model.dtype": its name in messages and in configuration files."""
+    type: Any
+    """Of its values, None left out."""
+    is_optional: bool
+    """Whether None is a value."""
+    default: Any
+    """``dataclasses.MISSING`` where a value must be given."""
+    about: About
+
+    @property
+    def flag(self) -> str:
+        """Its name at a command line; without dashes, that of a positional argument."""
+        return self.about.flag or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether a command line takes it without a flag."""
+        return not self.flag.startswith("-")
+
+    @property
+    def dest(self) -> str:
+        """The attribute under which argparse keeps its value."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def spoken(self) -> str:
+        """What messages and help texts call it at a command line."""
+        return (self.about.metavar or self.flag) if self.is_positional else self.flag
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """All values that are accepted; empty where they are not a list."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    def check(self, value: Any) -> None:
+        """Refuse what is not accepted.
+
+        Raises:
+            UsageError: naming the setting, its value and what is accepted.
+        """
+        if value is None and self.is_optional:
+            return
+        if self.choices and value not in self.choices:
+            accepted = ", ".join(map(str, self.choices))
+            raise UsageError(f"<{self.place}> is {value!r}; accepted: {accepted}")
+        least = self.about.at_least
+        if least is not None and not value >= least:  # NaN is not a number of anything
+            raise UsageError(f"<{self.place}> is {value}; it must be {least:g} or more")
+
+
+@cache
+def settings(spec: type[DataclassInstance], section: str) -> tuple[Setting, ...]:
+    """The fields of a spec that are settings, in their order.
+
+    Args:
+        section: what the spec is called where it is a part of a run: "model".
+    """
+    types = get_type_hints(spec)
+    found = []
+    for f in dataclasses.fields(spec):
+        if (described := f.metadata.get("about")) is not None:
+            kind, is_optional = _without_none(types[f.name])
+            place = described.place or f"{section}.{f.name}"
+            found.append(Setting(f.name, place, kind, is_optional, f.default, described))
+    return tuple(found)
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    if get_origin(kind) not in (Union, UnionType) or NoneType not in get_args(kind):
+        return kind, False
+    rest = tuple(member for member in get_args(kind) if member is not NoneType)
+    return reduce(or_, rest), True
+
+
+def check_settings(spec: DataclassInstance, section: str) -> None:
+    """Refuse values that the settings do not accept; for the end of a spec's construction.
+
+    Raises:
+        UsageError: see ``Setting.check``.
+    """
+    for one in settings(type(spec), section):
+        one.check(getattr(spec, one.name))

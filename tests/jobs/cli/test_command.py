@@ -1,0 +1,140 @@
+"""What is wrong is named as the person who gave it wrote it, and ends with exit code 2."""
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs import classify, embed, nightly, relabel
+from jobs.cli import command
+from pipeline.contract.errors import UsageError
+
+Complaint = Callable[..., str]
+RUN = ("in", "--output", "out", "--model", "m")
+
+
+@pytest.fixture
+def complaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complaint:
+    """The last line on stderr of a job that must end with exit code 2."""
+    monkeypatch.setattr(command, "_log_to_stderr", lambda level: None)
+    monkeypatch.setattr(command, "_interrupt_on_sigterm", threading.Event)
+
+    def call(job: Any, *arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["job", *map(str, arguments)])
+        try:
+            code = job.main()
+        except SystemExit as stop:  # of argparse
+            code = stop.code
+        printed = capsys.readouterr()
+        assert code == 2
+        assert not printed.out
+        return printed.err.splitlines()[-1]
+
+    return call
+
+
+def config(directory: Path, **sections: dict[str, Any]) -> Path:
+    content: dict[str, dict[str, Any]] = {
+        "inputs": {"uris": ["in"]},
+        "model": {"source": "m"},
+        "output": {"uri": "out", "top_k": 3},
+    }
+    for name, section in sections.items():
+        content[name] = content.get(name, {}) | section
+    path = directory / "night.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "sections", "called"),
+    [
+        (
+            ["--max-failure-rate", "2"],
+            {"policy": {"max_failure_rate": 2.0}},
+            ("--max-failure-rate is 2.0", "policy.max_failure_rate is 2.0"),
+        ),
+        (
+            ["--deadline", "25:00"],
+            {"policy": {"deadline": "25:00"}},
+            ("--deadline is '25:00'", "policy.deadline is '25:00'"),
+        ),
+        (
+            ["--top-k", "0"],
+            {"output": {"top_k": 0}},
+            ("--top-k is 0; it must be 1 or more", "output.top_k is 0; it must be 1 or more"),
+        ),
+        (
+            ["--extensions", ""],
+            {"inputs": {"extensions": []}},
+            ("--extensions is empty", "inputs.extensions is empty"),
+        ),
+        (
+            [""],
+            {"inputs": {"uris": ["in", ""]}},
+            ("one INPUT is empty", "one inputs.uris is empty"),
+        ),
+        (
+            ["--runtime", "openvino", "--dtype", "float16"],
+            {"model": {"runtime": "openvino", "dtype": "float16"}},
+            (
+                "--runtime openvino has no float16; --dtype bfloat16 is as small",
+                "model.runtime openvino has no float16; model.dtype bfloat16 is as small",
+            ),
+        ),
+        (
+            ["--sink", "lance", "--allow-mixed"],
+            {"output": {"sink": "lance"}, "policy": {"allow_mixed": True}},
+            (
+                "--sink lance excludes --allow-mixed",
+                "output.sink lance excludes policy.allow_mixed",
+            ),
+        ),
+    ],
+)
+def test_a_setting_is_called_as_it_was_given(
+    flags: list[str],
+    sections: dict[str, Any],
+    called: tuple[str, str],
+    complaint: Complaint,
+    tmp_path: Path,
+) -> None:
+    at_command_line, in_file = called
+    assert complaint(classify, *flags, *RUN).startswith(f"error: {at_command_line}")
+    path = config(tmp_path, **sections)
+    assert complaint(nightly, path).startswith(f"error: {path}: {in_file}")
+
+
+def test_flags_and_file_of_a_night_are_told_apart(complaint: Complaint, tmp_path: Path) -> None:
+    path = config(tmp_path, output={"sink": "lance"})
+    assert complaint(nightly, path, "--max-seconds", "-1").startswith("error: --max-seconds is -1")
+    told = complaint(nightly, path, "--allow-mixed")
+    assert told.startswith("error: output.sink lance excludes --allow-mixed")
+    assert "--full redoes everything" in told
+
+
+def test_the_other_jobs_name_their_own_flags(complaint: Complaint) -> None:
+    assert "ask for them with --with-labels" in complaint(embed, *RUN, "--thresholds", "1")
+    nothing = complaint(relabel, "old", "--output", "new")
+    assert "give --label-map, --thresholds, --head or --top-k" in nothing
+    scores = complaint(relabel, "old", "--output", "new", "--top-k", "2", "--scores", "sigmoid")
+    assert scores == "error: --scores needs --head: stored scores stay what they are"
+
+
+@pytest.mark.parametrize("job", [classify, embed, nightly, relabel])
+def test_typos_are_refused(job: Any, complaint: Complaint, tmp_path: Path) -> None:
+    given: dict[Any, tuple[str, ...]] = {
+        nightly: (str(config(tmp_path)),),
+        relabel: ("old", "--output", "new"),
+    }
+    assert "unrecognized arguments: --ful" in complaint(job, *given.get(job, RUN), "--fulll")
+
+
+def test_an_error_names_places_unless_told_otherwise() -> None:
+    error = UsageError("<model.dtype> is 'x', not <none> of a<b.c>")
+    assert str(error) == "model.dtype is 'x', not <none> of ab.c"
+    assert error.spelled(str.upper) == "MODEL.DTYPE is 'x', not <none> of aB.C"
