@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
-from pipeline.contract.schema import NO_COLUMNS, result_schema
+from pipeline.contract.schema import result_schema
 from pipeline.contract.spec import Dtype, OutputSpec, RunSpec, Runtime
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.families.registry import load_checkpoint
@@ -18,7 +18,6 @@ from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.model.network import Checkpoint, Form, Preprocessing
 from pipeline.model.self_check import GoldenBatch
 from pipeline.output.identity import Provenance, short_hash
-from pipeline.sources.kept_columns import kept_columns
 
 _ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
@@ -34,16 +33,13 @@ class LoadedModel:
     """No part of the provenance: like CPU and GPU, the runtimes give the same numbers, to within
     what the self-check of every actor allows at its dtype."""
     output: OutputSpec
-    kept: pa.Schema = NO_COLUMNS
-    """Columns of the input that stand in the output as well."""
 
     @classmethod
     def load(cls, spec: RunSpec) -> LoadedModel:
         """Read weights and preprocessing.
 
         Raises:
-            UsageError: the checkpoint cannot be read, or has not what the output asks for; or the
-                input has not what is to be kept of it.
+            UsageError: the checkpoint cannot be read, or has not what the output asks for.
         """
         _check_runtime(spec.model.runtime)
         checkpoint = load_checkpoint(spec.model)
@@ -57,8 +53,7 @@ class LoadedModel:
             normalize=spec.output.normalize,
             dtype=spec.model.dtype,
         )
-        kept = kept_columns(spec.inputs)
-        return cls(checkpoint, provenance, spec.model.dtype, spec.model.runtime, spec.output, kept)
+        return cls(checkpoint, provenance, spec.model.dtype, spec.model.runtime, spec.output)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -102,11 +97,9 @@ class LoadedModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must agree between rows of one table: the numbers' origin and the columns."""
+        """What must agree between rows of one table: the numbers' origin and their columns."""
         comparable = self.provenance.to_dict()
         del comparable["model"]
-        if len(self.kept):
-            comparable["kept"] = {field.name: str(field.type) for field in self.kept}
         return comparable | {
             "classes_sha256": short_hash("\n".join(self.classes)),
             "scores": self.scores if self.output.top_k is not None else None,

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
 import ray
 
 from pipeline.contract import layout
@@ -37,12 +38,21 @@ from pipeline.storage.filesystems import WorkerEnvironment
 log = logging.getLogger(__name__)
 
 
+def identity_of(model: LoadedModel, kept: pa.Schema) -> dict[str, Any]:
+    """What must agree between rows of one table: where their numbers come from, their columns, and
+    what is kept of the input."""
+    columns = {field.name: str(field.type) for field in kept}
+    return model.identity | ({"kept": columns} if columns else {})
+
+
 @dataclass
 class Task:
     """A planned run: compute what is left, then close."""
 
     spec: RunSpec
     model: LoadedModel
+    kept: pa.Schema
+    """Columns of the input that stand in the output as well."""
     history: History
     open_run: OpenRun
     plan: Plan
@@ -92,7 +102,7 @@ class Task:
             environment=WorkerEnvironment.capture(),
             max_pixels=inputs.max_pixels,
             max_bytes=inputs.max_bytes,
-            read=ReadOptions.of(inputs, self.model.kept),
+            read=ReadOptions.of(inputs, self.kept),
             block_size=self.spec.compute.block_size,
             stop_at=stop_at,
             known_contents=ray.put(self.contents.index()) if self._reuses_content else None,
@@ -119,7 +129,12 @@ class Task:
 
     @property
     def contents(self) -> Contents:
-        return Contents(self.history, self.model.identity)
+        return Contents(self.history, self.identity)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its rows share with those of the runs that they may stand beside."""
+        return identity_of(self.model, self.kept)
 
     @property
     def _reuses_content(self) -> bool:
@@ -137,7 +152,7 @@ class Task:
         rows_per_file = self.spec.output.rows_per_file
         retrospect = Retrospect.of(
             self.history.runs if self.open_run.parts else (),
-            self.model.identity,
+            self.identity,
             self.spec.output.review,
         )
         tally = merge(self.open_run, metadata, rows_per_file, self.contents.fill, retrospect.add)
@@ -167,7 +182,7 @@ class Task:
             "vanished": vanished[:VANISHED_LISTED],
             "files": tally.files,
             "model": self.model.provenance.to_dict(),
-            "identity": self.model.identity,
+            "identity": self.identity,
             "spec": replace(self.spec, policy=policy).to_dict(),
             "timings": clock.seconds | {f"stage_{k}": round(v, 3) for k, v in self.totals.items()},
             "versions": versions(),

@@ -26,9 +26,10 @@ from pipeline.plan.diff import Plan
 from pipeline.plan.forecast import Forecast
 from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
-from pipeline.runs.execution import Task
+from pipeline.runs.execution import Task, identity_of
 from pipeline.runs.result import RunResult
 from pipeline.sources.inventory import inventory
+from pipeline.sources.kept_columns import kept_columns
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
@@ -51,13 +52,15 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     lance.check(spec.output.sink, store)
     with clock.phase("model"):
         model = LoadedModel.load(spec)
-    with listing_ahead(_inventory(spec, store, model)) as listing:
+    with clock.phase("list"):
+        kept = kept_columns(spec.inputs)
+    with listing_ahead(_inventory(spec, store, kept)) as listing:
         with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
             listing.settle(SETTLE_SECONDS)
         with Lease(store) as lease, _run_errors():
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):
-                task = _take_up(spec, store, model)
+                task = _take_up(spec, store, model, kept)
                 work = waves(listing, task.plan, task.open_run)
                 first = next(work)
             if not first.is_empty:
@@ -79,15 +82,16 @@ def forecast(spec: RunSpec) -> Forecast:
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)
     model = LoadedModel.load(spec)
-    history = _history(spec, store, model.identity)
+    kept = kept_columns(spec.inputs)
+    history = _history(spec, store, identity_of(model, kept))
     open_run = OpenRun.find(store) or OpenRun(store, "", {"full": False})
     plan = _plan(spec, history, open_run, full=spec.policy.full or open_run.record["full"])
-    plan.survey(_inventory(spec, store, model))
+    plan.survey(_inventory(spec, store, kept))
     return Forecast.of(plan, history)
 
 
-def _inventory(spec: RunSpec, store: Store, model: LoadedModel) -> Iterator[pa.Table]:
-    return inventory(spec.inputs, exclude=store.uri, kept=model.kept)
+def _inventory(spec: RunSpec, store: Store, kept: pa.Schema) -> Iterator[pa.Table]:
+    return inventory(spec.inputs, exclude=store.uri, kept=kept)
 
 
 def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
@@ -98,13 +102,14 @@ def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
     return RunResult(store, publish(found), spec.policy)
 
 
-def _take_up(spec: RunSpec, store: Store, model: LoadedModel) -> Task:
+def _take_up(spec: RunSpec, store: Store, model: LoadedModel, kept: pa.Schema) -> Task:
     """Find out what is done, in closed runs and in the open one."""
-    open_run = _reopen(spec, store, model.identity)
-    history = _history(spec, store, model.identity)
-    open_run = open_run or _begin(spec, store, model.identity)
+    identity = identity_of(model, kept)
+    open_run = _reopen(spec, store, identity)
+    history = _history(spec, store, identity)
+    open_run = open_run or _begin(spec, store, identity)
     plan = _plan(spec, history, open_run, full=open_run.record["full"])
-    return Task(spec, model, history, open_run, plan)
+    return Task(spec, model, kept, history, open_run, plan)
 
 
 def _history(spec: RunSpec, store: Store, identity: dict[str, Any]) -> History:

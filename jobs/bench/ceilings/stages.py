@@ -21,7 +21,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from jobs.bench.measure.rates import curve_of, steady_rate
 from pipeline.contract.errors import UsageError
-from pipeline.contract.schema import DECODED, WORK, Status
+from pipeline.contract.schema import DECODED, NO_COLUMNS, WORK, Status
 from pipeline.contract.spec import InputSpec, RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
@@ -129,7 +129,7 @@ def _decode_settings(spec: RunSpec, model: LoadedModel) -> DecodeSettings:
         environment=WorkerEnvironment.capture(),
         max_pixels=spec.inputs.max_pixels,
         max_bytes=spec.inputs.max_bytes,
-        read=ReadOptions.of(spec.inputs, model.kept),
+        read=ReadOptions.of(spec.inputs, NO_COLUMNS),
         block_size=spec.compute.block_size,
     )
 

@@ -1,5 +1,6 @@
 """Kept columns through whole runs: they follow the input, whatever happens to the numbers."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.model.loaded import LoadedModel
 from pipeline.runs.run import forecast, run
 from tests.support.inputs.images import write_images
 from tests.support.models.checkpoints import write_checkpoint
@@ -33,6 +35,26 @@ def night(tmp_path: Path) -> Night:
         )
 
     return spec
+
+
+def test_the_model_is_loaded_without_a_look_at_the_input(tmp_path: Path, night: Night) -> None:
+    spec = night(list("abcdef"), "note")
+    (tmp_path / "list.csv").unlink()
+    model = LoadedModel.load(spec)
+    assert "kept" not in model.identity
+    with pytest.raises(UsageError, match=r"list\.csv does not exist"):
+        forecast(spec)
+
+
+def test_what_is_wrong_with_the_model_is_said_first(tmp_path: Path, night: Night) -> None:
+    spec = night(list("abcdef"), "nothing")
+    for begin in (forecast, run):
+        with pytest.raises(UsageError, match="no column of the INPUT: nothing"):
+            begin(spec)
+    shutil.rmtree(tmp_path / "model")
+    for begin in (forecast, run):
+        with pytest.raises(UsageError, match="cannot load the model"):
+            begin(spec)
 
 
 @pytest.mark.usefixtures("ray_local")
