@@ -63,6 +63,8 @@ class Matches:
     """The object has rows."""
     same: Mask
     """... of the same source_version."""
+    at: Positions
+    """Where the ledger has the object; meaningful only where it is known."""
     rows: Numbers
     """How many rows the ledger has of the object: 1 for an image, the members of a shard."""
     failures: Numbers
@@ -80,10 +82,6 @@ class Objects:
     """(slots, codes): rows by error code, for the objects that have any; the last slot is empty."""
     slots: npt.NDArray[np.int32]
     """The row of ``failures`` that belongs to each object."""
-    seen: Mask
-    """Objects that the current listing has met; the others have vanished."""
-    current: Mask
-    """Objects that the current listing has met in the same version."""
 
     @classmethod
     def group(
@@ -107,23 +105,22 @@ class Objects:
             rows=np.bincount(at[current], minlength=len(unique)),
             failures=failures,
             slots=slots,
-            seen=np.zeros(len(unique), bool),
-            current=np.zeros(len(unique), bool),
         )
         return objects, at
 
+    def __len__(self) -> int:
+        return len(self.index.keys)
+
     def match(self, uris: pa.ChunkedArray, versions: pa.ChunkedArray) -> Matches:
-        """Compare listed objects with these, and remember which ones were met."""
+        """Compare listed objects with these."""
         known, at = self.index.find(hash_strings(uris))
         same = known.copy()
         same[known] = self.versions[at[known]] == hash_strings(versions)[known]
-        self.seen[at[known]] = True
-        self.current[at[same]] = True
         rows = np.zeros(len(known), np.int64)
         rows[known] = self.rows[at[known]]
         slots = np.full(len(known), -1)
         slots[known] = self.slots[at[known]]
-        return Matches(known, same, rows, self.failures[slots])
+        return Matches(known, same, at, rows, self.failures[slots])
 
 
 @dataclass(frozen=True)
@@ -149,25 +146,19 @@ class Ledger:
         is_member = rows.shards != 0
         members = rows.take(np.flatnonzero(is_member))
         shards, of = Objects.group(members.shards, members.versions, members.codes, len(codes))
-        shard_at = np.full(len(images.seen), -1)
+        shard_at = np.full(len(images), -1)
         shard_at[at[is_member]] = of
         return cls(list(codes), images, shards, shard_at)
 
     def __len__(self) -> int:
-        return len(self.images.index.keys)
+        return len(self.images)
 
-    def vanished(self) -> HashIndex:
-        """The uris of the rows whose object the current listing has not met."""
-        gone = ~self.images.seen & ~self._of_shards(self.shards.seen)
-        return HashIndex(self.images.index.keys[gone])
+    @property
+    def uris(self) -> Hashes:
+        """Of every row, in order."""
+        return self.images.index.keys
 
-    def current(self) -> HashIndex:
-        """The uris of the rows whose object the current listing has met in the same version."""
-        newest = self._of_shards(self.shards.versions) == self.images.versions
-        members = self._of_shards(self.shards.current) & newest
-        return HashIndex(self.images.index.keys[self.images.current | members])
-
-    def _of_shards(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def of_shards(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What is said of its shard, for every row; 0 for images of their own."""
         return np.append(values, values.dtype.type(0))[self.shard_at]
 

@@ -194,19 +194,18 @@ class OpenRun:
                     members[shard].append(uri)
         return members
 
-    def drop_stale(self, ledger: Ledger) -> None:
-        """Forget rows whose object has changed or gone since an earlier attempt wrote them; to be
-        called before this attempt's own parts are added."""
-        current = ledger.current()
-        if len(current.keys) < len(ledger):
-            self.parts = [part for old in self.parts if (part := self._rewrite(old, current))]
+    def drop_rows(self, stale: HashIndex) -> None:
+        """Forget the rows with these uris, whose object has changed or gone since an earlier
+        attempt wrote them; to be called before this attempt's own parts are added."""
+        if len(stale.keys):
+            self.parts = [part for old in self.parts if (part := self._rewrite(old, stale))]
 
-    def _rewrite(self, part: Part, current: HashIndex) -> Part | None:
+    def _rewrite(self, part: Part, stale: HashIndex) -> Part | None:
         table = read_table(self.store, part.name)
-        keep, _ = current.find(hash_strings(table["uri"]))
-        if keep.all():
+        is_stale, _ = stale.find(hash_strings(table["uri"]))
+        if not is_stale.any():
             return part
-        kept = table.filter(pa.array(keep))
+        kept = table.filter(pa.array(~is_stale))
         if not kept.num_rows:
             self.store.remove(part.name)
             return None

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
-from pipeline.output.ledger import Ledger, Mask, Matches
+from pipeline.output.ledger import HashIndex, Ledger, Mask, Matches
 from pipeline.output.open_run import Deferred, OpenRun
+from pipeline.plan.sightings import Sightings
 from pipeline.sources.formats.kinds import Kind
 
 IMAGES_OF_A_SHARD = 1000
@@ -102,15 +103,13 @@ class Plan:
             open_run: its committed rows are not done twice.
             retry_codes: failures with these codes count as not done.
         """
-        self.ledger = ledger
-        """Rows of closed runs, which know which of them the listing has met."""
-        self.staged = open_run.ledger()
-        """Rows of the open run, likewise."""
         self.counts = Counts()
         self.num_images = 0
         """Images to do, the members of shards not counted."""
         self.is_complete = False
         """Whether the listing has come to its end."""
+        self._past = Sightings(ledger)
+        self._staged = Sightings(open_run.ledger())
         self._open_run = open_run
         self._closed_shards = open_run.closed_shards()
         self._retry = np.array([code in retry_codes for code in ledger.codes], bool)
@@ -129,8 +128,17 @@ class Plan:
         They must not be begun before those rows are dropped, which only now can be told.
         """
         self.is_complete = True
-        self.counts.vanished = len(self.ledger.vanished().keys)
+        self.counts.vanished = len(self.vanished().keys)
         return self._late
+
+    def vanished(self) -> HashIndex:
+        """After the whole listing: the uris of closed runs' rows whose object was not listed."""
+        return self._past.vanished()
+
+    def stale(self) -> HashIndex:
+        """After the whole listing: the uris of the open run's rows whose object has changed or
+        gone."""
+        return self._staged.stale()
 
     def survey(self, listing: Iterable[pa.Table]) -> None:
         """Take a whole listing, for the counts alone."""
@@ -176,8 +184,8 @@ class Plan:
         return f"{found or 'nothing listed'}{shards}"
 
     def _images(self, table: pa.Table) -> Work:
-        staged = self.staged.images.match(table["uri"], table["source_version"])
-        past = self.ledger.images.match(table["uri"], table["source_version"])
+        staged = self._staged.meet_images(table)
+        past = self._past.meet_images(table)
         todo = self._sort(past, staged, done=staged.same)
         self.num_images += int(todo.sum())
         late, work = _split(_work(table, {}), todo, staged)
@@ -185,8 +193,8 @@ class Plan:
         return Work(images=work)
 
     def _shards(self, table: pa.Table) -> Work:
-        staged = self.staged.shards.match(table["uri"], table["source_version"])
-        past = self.ledger.shards.match(table["uri"], table["source_version"])
+        staged = self._staged.meet_shards(table)
+        past = self._past.meet_shards(table)
         # The last row of a shard may have been committed before earlier ones.
         whole = np.array([self._closed_shards.get(uri, -1) for uri in table["uri"].to_pylist()])
         done = staged.same & (staged.rows == whole)
@@ -210,7 +218,7 @@ class Plan:
         self.counts.retried += int((todo & past.same).sum())
         self.counts.unchanged += int(past.rows[kept].sum())
         self.counts.finished += int(staged.rows[staged.same].sum())
-        failed = zip(self.ledger.codes, past.failures[kept].sum(axis=0), strict=True)
+        failed = zip(self._past.ledger.codes, past.failures[kept].sum(axis=0), strict=True)
         self.counts.failed_before.update({code: int(number) for code, number in failed if number})
         return todo
 

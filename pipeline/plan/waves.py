@@ -52,7 +52,7 @@ def waves(listing: Ahead[pa.Table], plan: Plan, open_run: OpenRun) -> Iterator[W
             yield work
             work, computed = Work(), True
     work += plan.finish()
-    open_run.drop_stale(plan.staged)
+    open_run.drop_rows(plan.stale())
     log.info("plan: %s", plan)
     yield work
 

@@ -168,7 +168,7 @@ class Task:
     def _manifest(self, tally: Tally, clock: Clock) -> dict[str, Any]:
         record, deferred = self.open_run.record, self.committed.deferred
         policy = replace(self.spec.policy, full=record["full"])
-        vanished = self.history.vanished(self.plan.ledger.vanished(), self.spec.inputs.uris)
+        vanished = self.history.vanished(self.plan.vanished(), self.spec.inputs.uris)
         return {
             "run_id": self.open_run.run_id,
             "started": record["started"],

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from pipeline.contract.errors import UsageError
@@ -15,11 +14,12 @@ from pipeline.output.history import History, check_open_run
 from pipeline.output.merge import merge
 from pipeline.output.open_run import OpenRun, Part, PartFooter
 from pipeline.output.publish import close
+from pipeline.plan.sightings import Sightings
 from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
-from tests.support.inputs.world import Row, table_of
+from tests.support.inputs.world import Row, listing_of, table_of
 from tests.support.models.checkpoints import write_checkpoint
 
 IDENTITY = {"fingerprint": "f1", "top_k": 5, "preprocessing": {"size": 224, "crop_pct": 0.875}}
@@ -74,9 +74,10 @@ def test_vanished_of_these_inputs(
     rows = [Row("/photos/1.jpg", "A"), Row("s3://b/x.jpg", "A"), Row("/photos/2.jpg", "A")]
     closed(local_store, "1", rows, inputs=("/lists/a.txt",))
     history = History.load(local_store)
-    ledger = history.ledger()
-    ledger.images.match(pa.chunked_array([["/photos/2.jpg"]]), pa.chunked_array([["A"]]))
-    assert history.vanished(ledger.vanished(), inputs) == vanished
+    sightings = Sightings(history.ledger())
+    (listing,) = listing_of({"/photos/2.jpg": "A"})
+    sightings.meet_images(listing)
+    assert history.vanished(sightings.vanished(), inputs) == vanished
 
 
 class TestLiveRuns:

@@ -39,7 +39,7 @@ def attempt(store: Store) -> OpenRun:
 def plan_of(listing: dict[str, str], run: OpenRun) -> Plan:
     plan = Plan(World().ledger(), run)
     plan.survey(listing_of(listing))
-    run.drop_stale(plan.staged)
+    run.drop_rows(plan.stale())
     return plan
 
 

@@ -24,7 +24,7 @@ def plan_of(world: World, store: Store, *retry: str) -> tuple[Plan, Work, OpenRu
     stale = {row.object for part in world.parts for row in part if not world.is_current(row)}
     assert not stale & set(uris_of(early))
     assert set(uris_of(late)) <= stale
-    open_run.drop_stale(plan.staged)
+    open_run.drop_rows(plan.stale())
     return plan, early + late, open_run
 
 

@@ -1,0 +1,59 @@
+"""What a listing has met of a ledger, and what it has not."""
+
+import numpy as np
+
+from pipeline.output.ledger import HashIndex, Ledger, hash_strings
+from pipeline.plan.sightings import Sightings
+from tests.support.inputs.world import Row, is_shard, listing_of, table_of
+
+ROWS = [
+    Row("same.jpg", "A"),
+    Row("changed.jpg", "A"),
+    Row("gone.jpg", "A"),
+    Row("same.tar#1.jpg", "A", shard="same.tar"),
+    Row("same.tar#2.jpg", "old", shard="same.tar"),
+    Row("changed.tar#1.jpg", "A", shard="changed.tar"),
+    Row("gone.tar#1.jpg", "A", shard="gone.tar"),
+    Row("broken.tar", "A", "shard_corrupt", "broken.tar"),
+]
+
+
+def names(index: HashIndex) -> set[str]:
+    table = table_of(ROWS)
+    found, _ = index.find(hash_strings(table["uri"]))
+    assert found.sum() == len(index.keys)
+    return {uri for uri, is_there in zip(table["uri"].to_pylist(), found, strict=True) if is_there}
+
+
+def meet(sightings: Sightings, listing: dict[str, str]) -> None:
+    for table in listing_of(listing, rows_per_table=1):
+        is_one = is_shard(table["uri"][0].as_py())
+        (sightings.meet_shards if is_one else sightings.meet_images)(table)
+
+
+def test_what_was_not_met_has_vanished_or_is_stale() -> None:
+    sightings = Sightings(Ledger.from_tables([table_of(ROWS)]))
+    assert len(sightings.vanished().keys) == len(sightings.stale().keys) == len(ROWS)
+    same = dict.fromkeys(("same.jpg", "same.tar", "broken.tar", "new.jpg"), "A")
+    meet(sightings, same | dict.fromkeys(("changed.jpg", "changed.tar"), "B"))
+    gone = {"gone.jpg", "gone.tar#1.jpg"}
+    assert names(sightings.vanished()) == gone
+    assert names(sightings.stale()) == gone | {
+        "changed.jpg",
+        "changed.tar#1.jpg",
+        "same.tar#2.jpg",
+    }
+
+
+def test_two_listings_of_one_ledger_know_nothing_of_each_other() -> None:
+    ledger = Ledger.from_tables([table_of(ROWS)])
+    first, second = Sightings(ledger), Sightings(ledger)
+    meet(first, {"same.jpg": "A"})
+    assert len(second.vanished().keys) == len(ROWS)
+    np.testing.assert_array_equal(second.vanished().keys, ledger.uris)
+
+
+def test_nothing_vanishes_from_an_empty_ledger() -> None:
+    sightings = Sightings(Ledger.from_tables([]))
+    meet(sightings, {"a.jpg": "A", "a.tar": "A"})
+    assert len(sightings.vanished().keys) == len(sightings.stale().keys) == 0
