@@ -8,7 +8,6 @@ else the second time) leads a worker into its own network. Proxies are not used.
 from __future__ import annotations
 
 import ipaddress
-import random
 import re
 import socket
 import time
@@ -24,13 +23,9 @@ from urllib3.util import Timeout, Url, parse_url
 
 from pipeline.contract.errors import FetchError, one_line
 from pipeline.storage.read_ahead import Hold
+from pipeline.storage.retry import PassingError, Patience
 
 MAX_REDIRECTS = 5
-TRIES = 4
-BACKOFF_SECONDS = 0.5
-"""Before the second try; doubled for each that follows, and spread by up to a half."""
-MAX_PAUSE_SECONDS = 60.0
-"""Longer than this no Retry-After is obeyed."""
 TIMEOUT = Timeout(connect=10, read=30)
 TOTAL_SECONDS = 300.0
 """For one try, however steadily its bytes drip."""
@@ -39,14 +34,6 @@ _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _CHUNK_BYTES = 2**16
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "cvt-batch"}
-
-
-class _TransientError(FetchError):
-    """Another try may help."""
-
-    def __init__(self, code: str, message: str, retry_after: float = 0) -> None:
-        super().__init__(code, message)
-        self.retry_after = retry_after
 
 
 def read_url(
@@ -64,15 +51,14 @@ def read_url(
     Raises:
         FetchError: url_refused for addresses that are not public (unless ``allow_private``), for
             certificates that do not verify and for what is no URL; not_found, access_denied,
-            too_large; timeout and storage_error after ``TRIES`` tries.
+            too_large; timeout and storage_error after as many tries as ``Patience`` has.
     """
-    for attempt in range(TRIES - 1):
+    patience = Patience()
+    while True:
         try:
-            return _get(uri, max_bytes, allow_private, attempt, hold)
-        except _TransientError as error:
-            backoff = BACKOFF_SECONDS * 2**attempt * random.uniform(1, 1.5)
-            time.sleep(min(max(backoff, error.retry_after), MAX_PAUSE_SECONDS))
-    return _get(uri, max_bytes, allow_private, TRIES - 1, hold)
+            return _get(uri, max_bytes, allow_private, patience.tries, hold)
+        except FetchError as error:
+            patience.pause(error)
 
 
 def _get(uri: str, max_bytes: int, allow_private: bool, attempt: int, hold: Hold) -> bytes:
@@ -116,7 +102,7 @@ def _resolve(url: Url, allow_private: bool) -> list[str]:
     try:
         found = socket.getaddrinfo(host, _port(url), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise _TransientError("storage_error", f"cannot resolve {host}: {error}") from error
+        raise PassingError("storage_error", f"cannot resolve {host}: {error}") from error
     addresses = [str(address[0]) for *_, address in found]
     for address in addresses:
         if not (allow_private or is_public(address)):
@@ -184,7 +170,7 @@ def _classify(error: Exception) -> FetchError:
     is_late = isinstance(error, UrlTimeoutError | TimeoutError)
     is_refused = isinstance(error, NewConnectionError)  # to urllib3 a timeout, too
     code = "timeout" if is_late and not is_refused else "storage_error"
-    return _TransientError(code, one_line(error))
+    return PassingError(code, one_line(error))
 
 
 def _check_status(response: urllib3.BaseHTTPResponse) -> None:
@@ -198,7 +184,8 @@ def _check_status(response: urllib3.BaseHTTPResponse) -> None:
         raise FetchError("access_denied", text)
     if status in (408, 429) or status >= 500:
         code = "timeout" if status in (408, 504) else "storage_error"
-        raise _TransientError(code, text, _retry_after(response.headers.get("Retry-After")))
+        pause = _retry_after(response.headers.get("Retry-After"))
+        raise PassingError(code, text, retry_after=pause)
     raise FetchError("storage_error", text)
 
 
@@ -228,5 +215,5 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, give_up: float, ho
         if len(data) > announced:
             hold(len(data) + _CHUNK_BYTES)
         if time.monotonic() > give_up:
-            raise _TransientError("timeout", f"not whole after {TOTAL_SECONDS:.0f} s")
+            raise PassingError("timeout", f"not whole after {TOTAL_SECONDS:.0f} s")
     return bytes(data)

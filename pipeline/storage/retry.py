@@ -7,8 +7,9 @@
                      one where nothing was readable lately
     lasting          not found, too large, refused: one try
 
-Pauses double from try to try and are spread at random, so that a thousand workers that were turned
-away together do not come back together.
+What an answer means is for each protocol to say: a web server that is busy, or away, is one among
+thousands, and a store that denies may only be busy. Pauses double from try to try and are spread at
+random, so that a thousand workers that were turned away together do not come back together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pipeline.contract.errors import FetchError, one_line
 BACKOFF_SECONDS = 0.25
 """Before the second try; doubled for each that follows, and spread by up to a half."""
 LONGEST_PAUSE_SECONDS = 8.0
+LONGEST_RETRY_AFTER_SECONDS = 60.0
+"""A server that asks for a longer pause than this gets this one."""
 TRIES = 5
 DENIED_TRIES = 3
 AWAY_SECONDS = 120.0
@@ -44,50 +47,55 @@ _GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 class PassingError(FetchError):
     """Another try may help."""
 
-    def __init__(self, code: str, message: str, *, is_busy: bool = False) -> None:
+    def __init__(
+        self, code: str, message: str, *, is_busy: bool = False, retry_after: float = 0
+    ) -> None:
         super().__init__(code, message)
         self.is_busy = is_busy
         """Whether the whole server is busy or away."""
+        self.retry_after = retry_after
+        """Seconds for which the server asks to be left alone."""
 
 
 class Patience:
     """How often and how long one read is tried again."""
 
     _denied_in_a_row = 0
-    """Of this process; reads that end well set it back."""
+    """Objects of this process whose denial might have passed; reads that end well set it back."""
 
     def __init__(self) -> None:
-        self._tries = 0
+        self.tries = 0
+        """How many have failed."""
         self._denials = 0
         self._busy_since: float | None = None
 
     def pause(self, error: FetchError) -> None:
         """Wait before another try; raise the error where there is none left, or none makes
         sense."""
-        self._tries += 1
+        if not isinstance(error, PassingError):
+            raise error
+        self.tries += 1
         self._denials += error.code == "access_denied"
         if not self._is_worth_another_try(error):
-            if error.code == "access_denied":
-                Patience._denied_in_a_row += 1
+            Patience._denied_in_a_row += error.code == "access_denied"
             raise error
-        longest = min(BACKOFF_SECONDS * 2 ** (self._tries - 1), LONGEST_PAUSE_SECONDS)
-        time.sleep(longest * random.uniform(0.5, 1))
+        longest = min(BACKOFF_SECONDS * 2 ** (self.tries - 1), LONGEST_PAUSE_SECONDS)
+        wished = min(error.retry_after, LONGEST_RETRY_AFTER_SECONDS)
+        time.sleep(max(longest * random.uniform(0.5, 1), wished))
 
     @staticmethod
     def succeed() -> None:
         """Something was read."""
         Patience._denied_in_a_row = 0
 
-    def _is_worth_another_try(self, error: FetchError) -> bool:
-        if not isinstance(error, PassingError):
-            return False
+    def _is_worth_another_try(self, error: PassingError) -> bool:
         if error.is_busy:
             self._busy_since = self._busy_since or time.monotonic()
             return time.monotonic() - self._busy_since < AWAY_SECONDS
         if error.code == "access_denied":
             is_hopeless = self._denied_in_a_row >= HOPELESS_DENIALS
             return self._denials < DENIED_TRIES and not is_hopeless
-        return self._tries < TRIES
+        return self.tries < TRIES
 
 
 def classify(error: Exception) -> FetchError:

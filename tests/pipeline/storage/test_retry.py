@@ -7,7 +7,9 @@ import aiohttp
 import pytest
 
 import pipeline.storage.files
+import pipeline.storage.http
 import pipeline.storage.retry
+from pipeline.contract.errors import FetchError
 from pipeline.storage.retry import DENIED_TRIES, HOPELESS_DENIALS, TRIES, PassingError, Patience
 from tests.support.inputs.fetching import code, fetch
 
@@ -91,6 +93,19 @@ class TestRetries:
         assert fetch("x")[0].data == b"bytes"
         opened["errors"] = [PermissionError("busy, in disguise")]
         assert fetch("x")[0].data == b"bytes"
+
+    def test_denials_of_the_web_say_nothing_of_a_store(
+        self, opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def deny(*_: object) -> bytes:
+            raise FetchError("access_denied", "the server answers 403")
+
+        monkeypatch.setattr(pipeline.storage.http, "_get", deny)
+        for _ in range(HOPELESS_DENIALS + 1):
+            assert code(fetch("http://photos.example/x.jpg")[0]) == "access_denied"
+        opened["errors"] = [PermissionError("no")] * 9
+        assert code(fetch("x")[0]) == "access_denied"
+        assert opened["times"] == DENIED_TRIES
 
     def test_pauses_grow_and_are_spread(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made: list[float] = []
