@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 
 from PIL import Image
 
+from cvt.preprocessing.containers.jpeg import open_jpeg
 from cvt.preprocessing.containers.png import open_png
 
 READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
+    "JPEG": open_jpeg,
     "PNG": open_png,
 }
 """By Pillow's name of the format: (data, max_pixels) to an image with its header read.

@@ -1,0 +1,131 @@
+"""JPEG files: bounded in their scans, and opened whatever their application segments hold."""
+
+import io
+import re
+from typing import NamedTuple
+
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
+
+from cvt.errors import UnsupportedFormatError
+
+_SOS, _EOI, _COM, _EXIF = 0xDA, 0xD9, 0xFE, 0xE1
+_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+
+# Encoders write about ten scans. All of them pass over all pixels, whatever little they hold.
+_SCANS = 24
+_MAX_SCANS = 1000
+# Pillow adds up segments of the same kind, which takes ever longer.
+_MAX_SEGMENTS = 1000
+
+
+class _Header(NamedTuple):
+    """The segments before the first scan: (marker, start, end), and what they say."""
+
+    segments: list[tuple[int, int, int]]
+    scans_from: int
+    """Where the first scan begins; the length of the file if it has none."""
+    is_layered: bool
+    """Whether one scan alone is not the whole image."""
+
+
+def open_jpeg(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header of a JPEG or MPO file.
+
+    Raises UnsupportedFormatError for more scans than an image of ``max_pixels`` may have.
+    """
+    header = _header(data)
+    image = _open(data, header)
+    if header.is_layered:
+        _check_scans(data, header.scans_from, image.width * image.height, max_pixels)
+    return image
+
+
+def _open(data: bytes, header: _Header) -> Image.Image:
+    if len(header.segments) <= _MAX_SEGMENTS:
+        try:
+            return jpeg_factory(io.BytesIO(data), "")
+        except Exception:
+            if not any(_is_optional(marker) for marker, _, _ in header.segments):
+                raise
+    return _open_plain(data, header)
+
+
+def _open_plain(data: bytes, header: _Header) -> Image.Image:
+    """Open the file without the segments that its pixels do not need."""
+    parts, exif, kept_from = [], b"", 0
+    for marker, start, end in header.segments:
+        body = data[start + 4 : end]
+        if marker == _EXIF and body.startswith(b"Exif\0\0"):
+            exif = exif or body
+        if _is_optional(marker) and not _tells_colours(marker, body):
+            parts.append(data[kept_from:start])
+            kept_from = end
+    image = JpegImageFile(io.BytesIO(b"".join([*parts, data[kept_from:]])), "")
+    if exif:
+        image.info["exif"] = exif
+    return image
+
+
+def _is_optional(marker: int) -> bool:
+    return 0xE0 <= marker <= 0xEF or marker == _COM
+
+
+def _tells_colours(marker: int, body: bytes) -> bool:
+    """Tell whether libjpeg derives the colour space from a segment."""
+    is_jfif = marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14
+    return is_jfif or (marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12)
+
+
+def _header(data: bytes) -> _Header:
+    segments: list[tuple[int, int, int]] = []
+    is_progressive, components, position = False, 0, 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF or data[position + 1] in (0x00, 0xFF):
+            position += 1
+            continue
+        marker = data[position + 1]
+        if marker in _BARE:
+            position += 2
+            continue
+        end = position + 2 + (data[position + 2] << 8 | data[position + 3])
+        if marker == _SOS:
+            of_scan = data[position + 4] if position + 4 < len(data) else components
+            return _Header(segments, position, is_progressive or of_scan < components)
+        if marker in _FRAMES and position + 9 < len(data):
+            is_progressive, components = marker in _PROGRESSIVE, data[position + 9]
+        segments.append((marker, position, end))
+        position = end
+    return _Header(segments, len(data), is_layered=False)
+
+
+def _check_scans(data: bytes, start: int, pixels: int, max_pixels: int) -> None:
+    most = min(max(_SCANS, _SCANS * max_pixels // max(pixels, 1)), _MAX_SCANS)
+    if _look_like_scans(data, start, most) > most and _scans(data, start, most) > most:
+        raise UnsupportedFormatError(
+            f"JPEG: more than {most} scans of {pixels} pixels each are not decoded"
+        )
+
+
+def _look_like_scans(data: bytes, start: int, most: int) -> int:
+    """Count, a little beyond ``most``, what may begin a scan of this or of a later image: fast."""
+    found = 0
+    while found <= most and (start := data.find(b"\xff\xda", start) + 1):
+        found += 1
+    return found
+
+
+def _scans(data: bytes, start: int, most: int) -> int:
+    """Count, a little beyond ``most``, the scans of the image whose first begins at ``start``."""
+    scans, position = 0, start
+    while scans <= most and (match := _MARKER.search(data, position)):
+        marker, position = match[1][0], match.end()
+        if marker == _EOI:
+            break
+        scans += marker == _SOS
+        if marker not in _BARE:
+            position += int.from_bytes(data[position : position + 2], "big")
+    return scans
