@@ -203,7 +203,7 @@ class CvtImageProcessor:
         else:
             values = pixels.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         if self.do_rescale:
-            values = self._rescale(values)
+            values = self.rescale(values)
         if self.do_normalize:
             width = values.shape[2]  # whole rows at once: inner loops of three would be slow
             mean, std = (
@@ -213,8 +213,9 @@ class CvtImageProcessor:
             values.view(-1, 3 * width).sub_(mean).div_(std)
         return values.movedim(-1, 1)
 
-    def _rescale(self, values: torch.Tensor) -> torch.Tensor:
-        """Multiply as the reference does: in float64, rounded to float32."""
+    def rescale(self, values: torch.Tensor) -> torch.Tensor:
+        """Multiply float32 values, in place if need be, as the reference does: in float64, rounded
+        to float32."""
         if self.rescale_factor == 1 / 255:  # the quotient is the same for all 256 values, and fast
             return values.div_(255)
         return (values.double() * self.rescale_factor).float()

@@ -29,7 +29,7 @@ from pipeline.sources.formats.item import ReadOptions
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings
 from pipeline.stages.graph import Stages, execute, warm_up
-from pipeline.stages.infer import InferSettings
+from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Progress, Reporter
 from pipeline.stages.ray_session import ray_session
 from pipeline.stages.write import PartSink
@@ -112,9 +112,11 @@ class Task:
     def _infer_settings(self, allocation: Allocation, reporter: Reporter) -> InferSettings:
         return InferSettings.of(
             self.model,
-            on_gpu=allocation.on_gpu,
+            gpus=allocation.actor_gpus,
             threads=allocation.actor_threads,
+            calls=allocation.actor_calls,
             batch_size=allocation.batch_size,
+            find_batch_size=self.spec.compute.batch_size is None,
             reporter=reporter,
         )
 

@@ -17,7 +17,8 @@ from pipeline.model.bundle import ModelBundle
 from pipeline.output.open_run import Committed
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings, decode_block
-from pipeline.stages.infer import InferSettings, Predictor
+from pipeline.stages.infer.actor import Predictor
+from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import on_terminal
 from pipeline.stages.write import PartSink
 

@@ -41,12 +41,27 @@ class Reporter:
         if self.board is not None:
             self.board.add.remote(numbers, ray.get_runtime_context().get_node_id())
 
+    def say(self, message: str) -> None:
+        """Have the driver log a line; returns when it is sure to be told."""
+        if self.board is not None:
+            ray.get(self.board.say.remote(message))
+
+    def agree(self, **value: float) -> float:
+        """The value that the first of all workers named for this; its own, if it is the first."""
+        (name, mine), *_ = value.items()
+        if self.board is None:
+            return mine
+        agreed: float = ray.get(self.board.agree.remote(name, mine))
+        return agreed
+
 
 class _Board:
     """Sums what the workers report. Lives in an actor of its own."""
 
     def __init__(self) -> None:
         self.nodes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.agreed: dict[str, float] = {}
+        self.messages: list[str] = []
 
     def add(self, numbers: dict[str, float], node: str) -> None:
         self.nodes[node].update(numbers)
@@ -55,7 +70,18 @@ class _Board:
         totals: Counter[str] = Counter()
         for counter in self.nodes.values():
             totals.update(counter)
-        return dict(totals)
+        return dict(totals) | self.agreed
+
+    def say(self, message: str) -> None:
+        self.messages.append(message)
+
+    def agree(self, name: str, value: float) -> float:
+        return self.agreed.setdefault(name, value)
+
+    def take_messages(self) -> list[str]:
+        """Those that nobody has taken yet."""
+        messages, self.messages = self.messages, []
+        return messages
 
     def by_node(self) -> dict[str, dict[str, float]]:
         return {node: dict(counter) for node, counter in self.nodes.items()}
@@ -87,27 +113,36 @@ class Progress:
         return Reporter(self.board)
 
     def __enter__(self) -> Self:
-        if not on_terminal():
-            self._thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
+        self._pass_on()
 
     def totals(self) -> dict[str, float]:
-        """What was reported so far; empty when the board is gone."""
+        """What was reported so far, and agreed on; empty when the board is gone."""
         try:
             totals: Any = ray.get(self.board.read.remote(), timeout=10)
         except ray.exceptions.RayError:
             return {}
         return dict(totals)
 
+    def _pass_on(self) -> None:
+        """Log what workers have said."""
+        try:
+            messages: Any = ray.get(self.board.take_messages.remote(), timeout=10)
+        except ray.exceptions.RayError:
+            return
+        for message in messages:
+            log.warning("%s", message)
+
     def _loop(self) -> None:
         while not self._stop.wait(INTERVAL_SECONDS):
+            self._pass_on()
             totals = self.totals()
-            if totals:
+            if totals and not on_terminal():
                 log.info("%s", self.line(totals, time.monotonic() - self.started))
 
     def line(self, totals: dict[str, float], seconds: float) -> str:

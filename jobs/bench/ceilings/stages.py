@@ -30,7 +30,8 @@ from pipeline.sources.formats.kinds import Kind
 from pipeline.sources.inventory import inventory
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings, decode_block
-from pipeline.stages.infer import InferSettings, Predictor
+from pipeline.stages.infer.actor import Predictor
+from pipeline.stages.infer.settings import InferSettings
 from pipeline.storage.files import read_bytes
 from pipeline.storage.filesystems import WorkerEnvironment
 
@@ -110,7 +111,11 @@ def _model(name: StageName, decoded: Dataset, model: LoadedModel, room: Allocati
         pool = ActorPoolStrategy(size=room.num_actors)
         return decoded.map_batches(NullModel, compute=pool, num_cpus=0, **common)
     settings = InferSettings.of(
-        model, on_gpu=room.on_gpu, threads=room.actor_threads, batch_size=room.batch_size
+        model,
+        gpus=room.actor_gpus,
+        threads=room.actor_threads,
+        calls=room.actor_calls,
+        batch_size=room.batch_size,
     )
     return decoded.map_batches(
         TimedPredictor,

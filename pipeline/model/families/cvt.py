@@ -24,10 +24,11 @@ from cvt import (
     weights_hash,
 )
 from cvt.inference.openvino import OpenVinoCvt
+from cvt.preprocessing.normalize import Normalize
 from cvt.preprocessing.processor import size_mismatch
 from pipeline.contract.errors import DecodeError, UsageError, one_line
 from pipeline.contract.spec import DecodeMode, ModelSpec, Pooling, Scores
-from pipeline.model.network import DTYPES, Decoded, Form, Outputs, Pixels, Reference
+from pipeline.model.network import DTYPES, Decoded, Form, Network, Outputs, Pixels, Reference
 from pipeline.model.self_check import spectral_norm
 
 log = logging.getLogger(__name__)
@@ -158,9 +159,15 @@ class PackedCvt:
         graph.convert((self.config.num_channels, self.processor.size, self.processor.size))
         return PackedCvt(self.config, {}, self.processor, self.form, graph)
 
-    def build(self, device: torch.device) -> CvtNetwork:
+    def build(self, device: torch.device, *, compile: bool = False) -> Network:
         module = self._optimized(device) if self.graph is None else self.graph
-        return CvtNetwork(module, self.processor, DTYPES[self.form.dtype])
+        dtype = DTYPES[self.form.dtype]
+        if device.type == "cpu":
+            return CvtNetwork(module, self.processor, dtype)
+        whole = nn.Sequential(Normalize(self.processor, dtype), module).to(device)
+        if compile:
+            whole.compile(dynamic=False)
+        return CvtFromPixels(whole)
 
     def _optimized(self, device: torch.device | str) -> nn.Module:
         model = CvtForImageClassification.from_state(self.config, self.arrays)  # no copies
@@ -181,4 +188,16 @@ class CvtNetwork:
 
     def __call__(self, pixels: Pixels | torch.Tensor) -> Outputs:
         out: CvtOutput = self.module(self.processor.normalize(pixels).to(self.dtype))
+        return Outputs(out.logits, out.embedding)
+
+
+@dataclass(frozen=True)
+class CvtFromPixels:
+    """A `Network` whose normalisation is on the device, too."""
+
+    module: nn.Module
+    """Takes uint8 pixels (B, S, S, 3), and returns a CvtOutput."""
+
+    def __call__(self, pixels: Pixels | torch.Tensor) -> Outputs:
+        out: CvtOutput = self.module(torch.as_tensor(pixels))
         return Outputs(out.logits, out.embedding)

@@ -21,7 +21,8 @@ from pipeline.model.families.cvt import CvtPreprocessing
 from pipeline.model.loaded import LoadedModel
 from pipeline.sources.formats.kinds import Kind
 from pipeline.stages.decode import DecodeSettings, decode_block
-from pipeline.stages.infer import InferSettings, Predictor
+from pipeline.stages.infer.actor import Predictor
+from pipeline.stages.infer.settings import InferSettings
 from pipeline.storage.filesystems import WorkerEnvironment
 from tests.support.models.checkpoints import write_checkpoint
 from tests.support.models.toy_family import TOY, PackedToy, write_toy
@@ -30,7 +31,7 @@ from tests.support.models.toy_family import TOY, PackedToy, write_toy
 @pytest.fixture(autouse=True)
 def two_families(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "FAMILIES", (*registry.FAMILIES, TOY))
-    monkeypatch.setattr("pipeline.stages.infer.ray.get", lambda reference: reference)
+    monkeypatch.setattr("pipeline.stages.infer.actor.ray.get", lambda reference: reference)
 
 
 def load(source: Path, **changes: Any) -> LoadedModel:
@@ -68,7 +69,7 @@ def test_its_images_become_rows(tmp_path: Path, dtype: Any) -> None:
     uris = [paint(tmp_path / f"{colour}.png", colour) for colour in ("blue", "red")]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    settings = InferSettings.of(model, on_gpu=False, threads=1, batch_size=4)
+    settings = InferSettings.of(model, gpus=0, threads=1, batch_size=4)
     actor = Predictor(pickle.loads(pickle.dumps(model.pack())), settings)
     table = actor(decoded(model, [*uris, str(broken)]))
     assert table["label"].to_pylist() == ["blue", "red", None]
@@ -93,7 +94,7 @@ def test_a_network_that_deviates_from_its_reference_does_not_start(tmp_path: Pat
     model = load(write_toy(tmp_path / "model"))
     other = PackedToy(np.roll(np.eye(3, dtype=np.float32), 1, axis=0), model.form)
     spoilt = replace(model.pack(), network=other)
-    settings = InferSettings.of(model, on_gpu=False, threads=1, batch_size=4)
+    settings = InferSettings.of(model, gpus=0, threads=1, batch_size=4)
     with pytest.raises(RuntimeError, match="logits in float32 deviate"):
         Predictor(spoilt, settings)  # type: ignore[arg-type]
 

@@ -16,4 +16,4 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Oracle, Path]:
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Ray's object store would hand out is handed over directly."""
-    monkeypatch.setattr("pipeline.stages.infer.ray.get", lambda reference: reference)
+    monkeypatch.setattr("pipeline.stages.infer.actor.ray.get", lambda reference: reference)

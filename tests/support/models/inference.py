@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
 from pipeline.model.network import Outputs, Pixels
-from pipeline.stages.infer import InferSettings, Predictor
+from pipeline.stages.infer.actor import Predictor
+from pipeline.stages.infer.settings import InferSettings
 from tests.support.models.oracle import SIZE, Oracle
 
 
@@ -49,7 +51,7 @@ def prepare(
 
 
 def predictor(model: LoadedModel, bundle: ModelBundle | None = None) -> Predictor:
-    settings = InferSettings.of(model, on_gpu=False, threads=1, batch_size=4)
+    settings = InferSettings.of(model, gpus=0, threads=1, batch_size=4)
     return Predictor(bundle or model.pack(), settings)  # type: ignore[arg-type]
 
 
@@ -104,13 +106,13 @@ def disturbed(folder: Path, value: float, **options: Any) -> pa.Table:
     model = prepare(folder, **options)
     actor = predictor(model)
 
-    intact = actor.network
+    intact = actor.device.run
 
-    def disturbing(pixels: Pixels | Tensor) -> Outputs:
+    def disturbing(pixels: Pixels) -> Outputs:
         out = intact(pixels)
         embedding = out.embedding.clone()
         embedding[1, 3] = value
         return Outputs(out.logits, embedding)
 
-    actor.network = disturbing
+    actor.device = SimpleNamespace(name="disturbed", run=disturbing)
     return actor(batch(list(PIXELS[:3])))

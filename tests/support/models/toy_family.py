@@ -72,7 +72,7 @@ class PackedToy:
     weight: Floats
     form: Form
 
-    def build(self, device: torch.device) -> ToyNetwork:
+    def build(self, device: torch.device, *, compile: bool = False) -> ToyNetwork:
         dtype = DTYPES[self.form.dtype]
         return ToyNetwork(torch.tensor(self.weight, dtype=dtype, device=device), dtype)
 

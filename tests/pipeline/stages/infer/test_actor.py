@@ -14,7 +14,7 @@ from cvt import CvtForImageClassification, CvtImageProcessor
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import TOP_K
 from pipeline.model.families.cvt import PackedCvt
-from pipeline.stages.infer import InferSettings
+from pipeline.stages.infer.settings import InferSettings
 from tests.support.models.inference import (
     PIXELS,
     batch,
@@ -118,7 +118,7 @@ class TestRuntime:
     def test_openvino_is_for_cpus(self, checkpoint: tuple[Oracle, Path]) -> None:
         model = replace(prepare(checkpoint[1]), runtime="openvino")
         with pytest.raises(UsageError, match="openvino computes on CPUs; add --num-gpus 0"):
-            InferSettings.of(model, on_gpu=True, threads=1, batch_size=64)
+            InferSettings.of(model, gpus=1, threads=1, batch_size=64)
 
     def test_openvino_that_is_not_installed(
         self, checkpoint: tuple[Oracle, Path], monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,62 @@
+"""The actor: holds one replica of the network, DECODED in, results out."""
+
+from __future__ import annotations
+
+import time
+
+import pyarrow as pa
+import ray
+import torch
+
+from pipeline.contract.schema import PIXELS, Status
+from pipeline.model.bundle import ModelBundle
+from pipeline.model.network import Pixels
+from pipeline.stages.infer.devices import device
+from pipeline.stages.infer.faults import is_lost_device, leave
+from pipeline.stages.infer.rows import Predictions, assemble, count, pixels_of
+from pipeline.stages.infer.settings import InferSettings
+
+
+class Predictor:
+    """Callable for ``Dataset.map_batches``: turns decoded images into result rows."""
+
+    def __init__(self, bundle: ray.ObjectRef[ModelBundle], settings: InferSettings) -> None:
+        shared: ModelBundle = ray.get(bundle)
+        self.settings, self.size = settings, shared.size
+        self.labels = pa.array(shared.classes, pa.string())
+        try:
+            self.device = device(shared, settings)
+            out = self.device.run(shared.golden.pixels)
+        except RuntimeError as error:
+            self._end_if_lost(error)
+            raise
+        shared.golden.check(
+            out.logits.numpy(), out.embedding.numpy(), shared.form.dtype, self.device.name
+        )
+        settings.reporter.report(actors=1)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        started = time.perf_counter()
+        rows = batch.drop_columns(PIXELS.name)
+        pixels = pixels_of(batch[PIXELS.name], self.size)
+        predictions = self.predict(pixels) if len(pixels) else None
+        table = assemble(rows, predictions, self.labels, self.settings)
+        self.settings.reporter.report(
+            inferred=table.num_rows - count(table, Status.DEFERRED),
+            failed=count(table, Status.FAILED),
+            infer_seconds=time.perf_counter() - started,
+        )
+        return table
+
+    def predict(self, pixels: Pixels) -> Predictions:
+        """Run the network on uint8 pixels (B, S, S, 3)."""
+        try:
+            with torch.inference_mode():
+                return Predictions.of(self.device.run(pixels), self.settings)
+        except RuntimeError as error:
+            self._end_if_lost(error)
+            raise
+
+    def _end_if_lost(self, error: RuntimeError) -> None:
+        if self.settings.gpus and is_lost_device(error):
+            leave(error, "the GPU", self.settings.reporter)

@@ -1,0 +1,62 @@
+"""What an actor computes, on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.schema import result_schema
+from pipeline.contract.spec import EmbeddingDtype
+from pipeline.model.loaded import LoadedModel
+from pipeline.stages.progress import Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferSettings:
+    """What an actor computes, on what."""
+
+    gpus: float = 0.0
+    """Its share of GPUs; 0 on a CPU."""
+    threads: int = 1
+    """On a CPU."""
+    calls: int = 1
+    """Batches in hand at a time."""
+    batch_size: int
+    """Images of a call, but for the last ones of a block."""
+    find_batch_size: bool = False
+    """On a GPU: compute in smaller batches than that where they are as fast."""
+    compile: bool = False
+    """On a GPU."""
+    columns: tuple[pa.Field, ...]
+    """What to write beside the columns that describe the image."""
+    top_k: int
+    scores: str
+    thresholds: tuple[float, ...]
+    """Score from which on a class counts, by class; empty when nothing is cut."""
+    normalize: bool
+    embedding_dtype: EmbeddingDtype
+    reporter: Reporter = field(default_factory=Reporter)
+
+    @classmethod
+    def of(cls, model: LoadedModel, *, gpus: float, **hardware: Any) -> InferSettings:
+        """Settings for a model; ``hardware`` holds the fields that no model decides.
+
+        Raises:
+            UsageError: the runtime has no GPUs.
+        """
+        if gpus and model.runtime == "openvino":
+            raise UsageError("--runtime openvino computes on CPUs; add --num-gpus 0 or drop it")
+        described = len(result_schema(labels=False, thresholds=False, embedding=None))
+        return cls(
+            gpus=gpus,
+            columns=tuple(model.schema)[described:],
+            top_k=model.output.top_k or 1,
+            scores=model.scores,
+            thresholds=model.thresholds,
+            normalize=model.output.normalize,
+            embedding_dtype=model.output.embedding_dtype,
+            **hardware,
+        )
