@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from jobs.cli import values
 from pipeline.contract.spec import (
@@ -33,6 +33,7 @@ Groups = dict[str, argparse._ArgumentGroup]
 _GROUPS = {"inputs": "input"}
 _READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
+    int | Literal["auto"]: values.number_or_auto,
     float: float,
     str: str,
     tuple[str, ...]: values.names,

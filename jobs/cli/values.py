@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Literal
 
 from pipeline.contract.errors import one_line
 
@@ -12,6 +13,16 @@ from pipeline.contract.errors import one_line
 def names(text: str) -> tuple[str, ...]:
     """Comma separated names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def number_or_auto(text: str) -> int | Literal["auto"]:
+    """A whole number, or the word auto."""
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from error
 
 
 def thresholds(text: str) -> float | dict[str, float]:

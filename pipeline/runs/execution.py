@@ -24,7 +24,12 @@ from pipeline.output.publish import close
 from pipeline.plan.diff import Plan, Work
 from pipeline.runs.closing import VANISHED_LISTED, Clock, balance, utc_now, versions
 from pipeline.runs.reuse import Contents
-from pipeline.runs.sizes import images_per_task, rows_per_block, rows_per_part
+from pipeline.runs.sizes import (
+    images_per_task,
+    is_worth_compiling,
+    rows_per_block,
+    rows_per_part,
+)
 from pipeline.sources.formats.item import ReadOptions
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings
@@ -116,7 +121,7 @@ class Task:
             threads=allocation.actor_threads,
             calls=allocation.actor_calls,
             batch_size=allocation.batch_size,
-            find_batch_size=self.spec.compute.batch_size is None,
+            find_batch_size=self.spec.compute.batch_size == "auto",
             reporter=reporter,
         )
 
@@ -126,8 +131,13 @@ class Task:
         blocks = list(work.blocks(images_per_task(work, rows, allocation)))
         sink = PartSink(self.open_run, number, rows_per_part(work), stages.decode.environment)
         decode = replace(stages.decode, block_size=rows, thumbnail_rate=THUMBNAILS / work.weight)
+        infer = replace(stages.infer, compile=self._compiles(work, allocation))
         most = -(-work.weight // rows)
-        return execute(blocks, replace(stages, decode=decode).limited_to(most), sink)
+        return execute(blocks, replace(stages, decode=decode, infer=infer).limited_to(most), sink)
+
+    def _compiles(self, work: Work, allocation: Allocation) -> bool:
+        asked = self.spec.compute.compile
+        return is_worth_compiling(work, allocation) if asked is None else asked
 
     @property
     def contents(self) -> Contents:

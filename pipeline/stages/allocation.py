@@ -23,6 +23,7 @@ from pipeline.contract.spec import ComputeSpec
 
 ACTOR_SHARE = 0.9
 WRITERS_SHARE = 0.02
+CPU_BATCH = 8
 GPU_BATCH = 256
 """Images that a GPU is given together; its actor finds out in how many pieces they are fastest."""
 
@@ -91,7 +92,7 @@ def _on_gpus(compute: ComputeSpec, cpus: float, gpus: float, nodes: int) -> Allo
         actor_threads=1,
         decode_cpus=decode_cpus,
         decode_tasks=decode_tasks,
-        batch_size=compute.batch_size or GPU_BATCH,
+        batch_size=GPU_BATCH if compute.batch_size == "auto" else compute.batch_size,
     )
 
 
@@ -122,7 +123,7 @@ def _on_cpus(compute: ComputeSpec, cpus: float, nodes: int) -> Allocation:
         actor_threads=threads,
         decode_cpus=decode_cpus,
         decode_tasks=decode_tasks,
-        batch_size=compute.batch_size or 8,
+        batch_size=CPU_BATCH if compute.batch_size == "auto" else compute.batch_size,
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.contract.spec.settings import check_settings, setting
+
+Auto = Literal["auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +29,17 @@ class ComputeSpec:
     num_cpus_per_actor: int = setting(
         1, "threads of a model replica on CPUs", metavar="N", at_least=1
     )
-    batch_size: int | None = setting(
-        None,
-        "images per forward pass (default: 64 on a GPU, 8 on a CPU)",
+    batch_size: int | Auto = setting(
+        "auto",
+        "images per forward pass; auto: 8 on a CPU, what is fast enough on the GPU at hand",
         metavar="N",
         at_least=1,
+    )
+    compile: bool | None = setting(
+        None,
+        "on GPUs, compile the network: half as fast again, after half a minute of a machine's "
+        "first run (default: where a run is long enough to gain from it)",
+        negatable=True,
     )
     # The run ends when the last actor has done its last block, and begins to show rows after its
     # first: 1.6 s at 20 images/s a core. A block costs Ray some 17 ms, half a millisecond an image.

@@ -116,7 +116,9 @@ class Setting:
             accepted = ", ".join(map(str, self.choices))
             raise UsageError(f"<{self.place}> is {value!r}; accepted: {accepted}")
         least = self.about.at_least
-        if least is not None and not value >= least:  # NaN is not a number of anything
+        if least is None or value == "auto":
+            return
+        if not value >= least:  # NaN is not a number of anything
             raise UsageError(f"<{self.place}> is {value}; it must be {least:g} or more")
 
 

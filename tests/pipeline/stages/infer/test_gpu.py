@@ -1,0 +1,92 @@
+"""The actor on a real GPU: CUDA graphs, compiled or not, against transformers on the CPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.stages.infer.actor import Predictor
+from pipeline.stages.infer.devices import Gpu
+from pipeline.stages.infer.settings import InferSettings
+from pipeline.stages.progress import Reporter
+from tests.support.models.inference import PIXELS, batch, prepare, reference, tensor
+from tests.support.models.oracle import Oracle, difference
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+    pytest.mark.usefixtures("without_ray"),
+]
+
+
+def actor(folder: Path, model: dict[str, Any] | None = None, **settings: Any) -> Predictor:
+    loaded = prepare(folder, **(model or {}))
+    hardware = {"gpus": 1.0, "calls": 2, "batch_size": 4} | settings
+    return Predictor(loaded.pack(), InferSettings.of(loaded, **hardware))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Listener(Reporter):
+    """Keeps what would be said."""
+
+    said: list[str] = field(default_factory=list)
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("pooling", ["cls_norm", "cls", "mean"])
+def test_float32_gives_the_numbers_of_the_reference(
+    checkpoint: tuple[Oracle, Path], pooling: str, compiled: bool
+) -> None:
+    """Six images are a whole batch and a part of one."""
+    model, folder = checkpoint
+    options = {"pooling": pooling, "scores": "logits"}
+    table = actor(folder, options, compile=compiled)(batch(list(PIXELS)))
+    expected = reference(model, PIXELS)
+    assert difference(tensor(table["embedding"]), expected[pooling]) < 1e-4
+    assert difference(tensor(table["score"]), expected["logits"].max(dim=1).values) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_points_the_same_way(checkpoint: tuple[Oracle, Path], dtype: str) -> None:
+    model, folder = checkpoint
+    table = actor(folder, {"dtype": dtype})(batch(list(PIXELS)))
+    expected = reference(model, PIXELS)["cls_norm"]
+    cosine = torch.nn.functional.cosine_similarity(tensor(table["embedding"]), expected)
+    assert cosine.min() > 0.999
+
+
+def test_two_threads_give_what_one_gives(checkpoint: tuple[Oracle, Path]) -> None:
+    one = actor(checkpoint[1])
+    batches = [batch(list(np.roll(PIXELS, n, axis=0))[: 1 + n % 6]) for n in range(48)]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(one, batches))
+    assert together == [one(each) for each in batches]
+
+
+def test_the_batch_size_is_found(checkpoint: tuple[Oracle, Path]) -> None:
+    one = actor(checkpoint[1], batch_size=64, find_batch_size=True)
+    assert isinstance(one.device, Gpu)
+    assert one.device.lanes.batch_size in (32, 64)
+    assert len(one(batch(list(PIXELS)))) == len(PIXELS)
+
+
+def test_memory_that_others_hold_halves_the_batch(checkpoint: tuple[Oracle, Path]) -> None:
+    listener = Listener()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(2**26 / total)
+    try:
+        one = actor(checkpoint[1], batch_size=4096, reporter=listener)
+        assert isinstance(one.device, Gpu)
+        assert one.device.lanes.batch_size < 4096
+        assert listener.said
+        assert len(one(batch(list(PIXELS)))) == len(PIXELS)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
