@@ -5,29 +5,26 @@ from __future__ import annotations
 import sys
 
 from pipeline.contract.errors import ExitCode
-from pipeline.monitoring.report import images_per_second
 from pipeline.runs.result import RunResult
 
 
 def summarize(result: RunResult) -> ExitCode:
     """Print the closing summary to stdout; the exit code of the job."""
     counts, manifest = result.counts, result.manifest
-    computed = counts["ok"] + counts["failed"]
-    if not computed and not any(manifest["deferred"].values()):
-        print(f"nothing new: {counts['skipped']} images unchanged")
+    if not counts.computed and not manifest.deferred:
+        print(f"nothing new: {counts.skipped} images unchanged")
     else:
         print(
-            f"{counts['listed']} images listed = {counts['ok']} ok + {counts['failed']} failed "
-            f"+ {counts['skipped']} skipped (unchanged)"
+            f"{counts.listed} images listed = {counts.ok} ok + {counts.failed} failed "
+            f"+ {counts.skipped} skipped (unchanged)"
         )
         print(f"table:  {result.data_uri}")
     print(f"report: {result.report_uri}")
-    if rate := images_per_second(manifest):
+    if rate := manifest.timings.images_per_second:
         print(f"speed:  {rate:.1f} images/s, start of Ray included")
-    if any(manifest["deferred"].values()):
-        left = ", ".join(f"{number} {what}" for what, number in manifest["deferred"].items())
-        print(f"time was up: {left} are left for the next run")
-    for code, number in manifest["failures"].items():
+    if left := manifest.deferred:
+        print(f"time was up: {left.images} images, {left.shards} shards are left for the next run")
+    for code, number in manifest.failures.items():
         print(f"failed: {number} {code}")
     for alarm in result.alarms:
         print(f"changed: {alarm}")

@@ -10,11 +10,9 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from pipeline.contract.errors import DamagedFileError, one_line
-
-R = TypeVar("R", bound="Record")
 
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
@@ -26,6 +24,9 @@ class Record:
     Fields are numbers, texts, true or false, other records, ``tuple[X, ...]``, ``Mapping[str, X]``,
     ``X | None``, or ``Any`` for what nobody here looks into.
     """
+
+    when_damaged: ClassVar[str] = "restore it, or choose another --output"
+    """What a person can do about a file that is not one of these."""
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "") -> Self:
@@ -60,7 +61,7 @@ class Record:
             return cls.from_dict(json.loads(data))
         except ValueError as error:  # also of JSON, and of UTF-8
             raise DamagedFileError(
-                f"{name} is damaged: {one_line(error)}; restore it, or choose another --output"
+                f"{name} is damaged: {one_line(error)}; {cls.when_damaged}"
             ) from error
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
+from pipeline.contract.manifest import Provenance
 from pipeline.contract.schema import result_schema
 from pipeline.contract.spec import Dtype, OutputSpec, RunSpec, Runtime
 from pipeline.model.bundle import ModelBundle
@@ -17,7 +18,7 @@ from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.model.network import Checkpoint, Form, Preprocessing
 from pipeline.model.self_check import GoldenBatch
-from pipeline.output.identity import Provenance, short_hash
+from pipeline.output.identity import fingerprinted, short_hash
 
 _ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
@@ -53,7 +54,8 @@ class LoadedModel:
             normalize=spec.output.normalize,
             dtype=spec.model.dtype,
         )
-        return cls(checkpoint, provenance, spec.model.dtype, spec.model.runtime, spec.output)
+        dtype, runtime = spec.model.dtype, spec.model.runtime
+        return cls(checkpoint, fingerprinted(provenance), dtype, runtime, spec.output)
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -10,31 +10,43 @@ from typing import Any, Self
 import pyarrow as pa
 
 from pipeline.contract import layout
-from pipeline.monitoring.drift import MIN_IMAGES, Change, compare, to_table
+from pipeline.contract.manifest import Drift, Manifest, RowSummary
+from pipeline.monitoring.drift import MIN_IMAGES, compare, to_table
 from pipeline.monitoring.review_queue import ReviewQueue
 from pipeline.monitoring.summary import Moments, Summary, count_scores, embedding_matrix, in_batches
-from pipeline.output.history import ClosedRun
+from pipeline.output.merge import Tally
 
 WINDOW = 7
 """How many earlier runs stand for "before": a week of nights."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run beside earlier ones."""
+
+    summary: RowSummary
+    drift: Drift
+    tables: dict[str, pa.Table]
+    """What goes beside the manifest, by name; without those that would be empty."""
 
 
 @dataclass
 class Retrospect:
     """Watches the rows of a run while they are merged, then compares."""
 
-    earlier: tuple[ClosedRun, ...]
+    earlier: tuple[Manifest, ...]
     before: Summary
     queue: ReviewQueue
     now: Summary = field(default_factory=Summary)
+    """Scores and embeddings so far; labels and failures are counted elsewhere."""
 
     @classmethod
-    def of(cls, runs: Iterable[ClosedRun], identity: Mapping[str, Any], review: int) -> Self:
+    def of(cls, runs: Iterable[Manifest], identity: Mapping[str, Any], review: int) -> Self:
         """Compare with the newest of ``runs`` (newest first) that have the same identity and
         enough images; keep ``review`` images of each kind for a person."""
-        alike = (run for run in runs if run.identity == identity and _images(run) >= MIN_IMAGES)
+        alike = (r for r in runs if r.identity == identity and r.counts.computed >= MIN_IMAGES)
         earlier = tuple(islice(alike, WINDOW))
-        before = sum((Summary.from_manifest(run.manifest) for run in earlier), Summary())
+        before = sum((_summary(run) for run in earlier), Summary())
         return cls(earlier, before, ReviewQueue(review, identity["scores"], before.embedding))
 
     def add(self, table: pa.Table) -> None:
@@ -52,28 +64,21 @@ class Retrospect:
         known = self.now.embedding
         self.now.embedding = moments if known is None else known + moments
 
-    def close(self, manifest: dict[str, Any]) -> dict[str, pa.Table]:
-        """Add "summary" and "drift" to the manifest; the tables that go beside it, by name."""
-        manifest["summary"] = self.now.to_dict()
-        now = Summary.from_manifest(manifest)
+    def compare(self, tally: Tally) -> Comparison:
+        """Of the rows that were added, which ``tally`` has counted."""
+        summary = self.now.to_record()
+        now = Summary.from_record(tally.ok, tally.labels, tally.failures, summary)
         changes = compare(self.before, now)
-        manifest["drift"] = {
-            "runs": [run.run_id for run in self.earlier],
-            "images_before": self.before.images,
-            "images_now": now.images,
-            "statistics": [change.to_dict() for change in changes if change.threshold is not None],
-        }
+        drift = Drift(
+            runs=tuple(run.run_id for run in self.earlier),
+            images_before=self.before.images,
+            images_now=now.images,
+            statistics=tuple(change for change in changes if change.threshold is not None),
+        )
         tables = {layout.CHANGES: to_table(changes), layout.REVIEW: self.queue.table()}
-        return {name: table for name, table in tables.items() if table.num_rows}
+        filled = {name: table for name, table in tables.items() if table.num_rows}
+        return Comparison(summary, drift, filled)
 
 
-def alarms(manifest: Mapping[str, Any]) -> list[str]:
-    """The changes of a run that exceed their thresholds, a line for each."""
-    statistics = manifest.get("drift", {}).get("statistics", ())
-    fields = ("what", "label", "before", "now", "statistic", "value", "threshold")
-    return [str(Change(*(row[name] for name in fields))) for row in statistics if row["alarm"]]
-
-
-def _images(run: ClosedRun) -> int:
-    counts: dict[str, int] = run.manifest["counts"]
-    return counts["ok"] + counts["failed"]
+def _summary(run: Manifest) -> Summary:
+    return Summary.from_record(run.counts.ok, run.labels, run.failures, run.summary)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.contract.manifest import Change
 from pipeline.monitoring.summary import Moments, Summary
 
 MIN_IMAGES = 100
@@ -59,30 +59,6 @@ CHANGES = pa.schema(
     ]
 )
 """``before`` and ``now`` are shares. A row without a threshold is a term of the row above it."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One row of ``CHANGES``."""
-
-    what: str
-    label: str | None
-    before: float | None
-    now: float | None
-    statistic: str
-    value: float
-    threshold: float | None = None
-
-    @property
-    def alarm(self) -> bool:
-        return self.threshold is not None and self.value > self.threshold
-
-    def to_dict(self) -> dict[str, str | float | bool | None]:
-        return {**vars(self), "alarm": self.alarm}
-
-    def __str__(self) -> str:
-        name = self.what if self.label is None else f"{self.what} ({self.label})"
-        return f"{name}: {self.statistic} {self.value:.3g}, threshold {self.threshold:.3g}"
 
 
 def compare(before: Summary, now: Summary) -> list[Change]:

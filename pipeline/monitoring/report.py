@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract import layout
+from pipeline.contract.manifest import Drift, Manifest
 
 THUMBNAILS = 48
 
@@ -48,7 +49,7 @@ code { font-size: .85em; white-space: nowrap }
 
 
 def render(
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     failures: Sequence[Mapping[str, str]],
     thumbnails: Sequence[Mapping[str, Any]],
     tables: Mapping[str, pa.Table] = MappingProxyType({}),
@@ -63,19 +64,19 @@ def render(
     """
     sections = [
         _tiles(manifest),
-        _changes(manifest.get("drift", {}), tables.get(layout.CHANGES)),
-        _bars("Labels", manifest["labels"]),
-        _bars("Failures by code", manifest["failures"], "bad"),
-        _failures(failures, manifest["counts"]["failed"]),
+        _changes(manifest.drift, tables.get(layout.CHANGES)),
+        _bars("Labels", manifest.labels),
+        _bars("Failures by code", manifest.failures, "bad"),
+        _failures(failures, manifest.counts.failed),
         _review(tables.get(layout.REVIEW)),
         _sheet(thumbnails),
-        _facts("Model", manifest["model"]),
-        _facts("Plan", manifest["plan"]),
-        _facts("Seconds", manifest["timings"]),
-        _facts("Versions", manifest["versions"]),
+        _facts("Model", manifest.model.to_dict()),
+        _facts("Plan", manifest.plan),
+        _facts("Seconds", manifest.timings.to_dict()),
+        _facts("Versions", manifest.versions),
     ]
-    title = escape(f"Run {manifest['run_id']}")
-    when = escape(f"{manifest['started']} to {manifest['finished']}")
+    title = escape(f"Run {manifest.run_id}")
+    when = escape(f"{manifest.started} to {manifest.finished}")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width">'
@@ -84,17 +85,10 @@ def render(
     )
 
 
-def images_per_second(manifest: Mapping[str, Any]) -> float:
-    """Images of the last attempt over its seconds, from the start of Ray to the last row."""
-    seconds = manifest["timings"].get("execute", 0.0)
-    images = manifest["timings"].get("stage_inferred", 0.0)
-    return float(images / seconds) if seconds else 0.0
-
-
-def _tiles(manifest: Mapping[str, Any]) -> str:
-    counts = manifest["counts"]
+def _tiles(manifest: Manifest) -> str:
+    counts = manifest.counts.to_dict()
     values = [(name, f"{counts[name]:,}") for name in ("listed", "ok", "failed", "skipped")]
-    values.append(("images per second", f"{images_per_second(manifest):.1f}"))
+    values.append(("images per second", f"{manifest.timings.images_per_second:.1f}"))
     tiles = (
         f'<div class="tile{" bad" if name == "failed" and counts["failed"] else ""}">'
         f"<b>{value}</b>{name}</div>"
@@ -133,13 +127,13 @@ def _failures(failures: Sequence[Mapping[str, str]], total: int) -> str:
     return f"<h2>Failed images{some}</h2><table>{head}{rows}</table>"
 
 
-def _changes(drift: Mapping[str, Any], changes: pa.Table | None) -> str:
+def _changes(drift: Drift, changes: pa.Table | None) -> str:
     """Every statistic with its threshold, then the labels and bins that moved most."""
-    if not drift.get("runs"):
+    if not drift.runs:
         return ""
     compared = (
-        f'<p class="soft">{drift["images_now"]:,} images, compared with {drift["images_before"]:,} '
-        f"of the last {len(drift['runs'])} runs"
+        f'<p class="soft">{drift.images_now:,} images, compared with {drift.images_before:,} '
+        f"of the last {len(drift.runs)} runs"
     )
     if changes is None:
         return f"<h2>What changed</h2>{compared}: too few to tell</p>"

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.contract.manifest import EmbeddingSummary, RowSummary
+
 SCORE_BINS = 20
 BATCH_ROWS = 8192
 
@@ -52,22 +54,19 @@ class Moments:
         """(C,): of the population, sum of squares over count."""
         return self.squares / max(self.count, 1)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_record(self) -> EmbeddingSummary:
         """Seven digits, as many as the embeddings have."""
-        return {
-            "count": self.count,
-            "mean": _rounded(self.mean),
-            "variance": _rounded(self.variance),
-        }
+        return EmbeddingSummary(self.count, _rounded(self.mean), _rounded(self.variance))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        count, variance = values["count"], np.array(values["variance"], np.float64)
-        return cls(count, np.array(values["mean"], np.float64), variance * count)
+    def from_record(cls, record: EmbeddingSummary) -> Self:
+        """What the manifest of a closed run says."""
+        variance = np.array(record.variance, np.float64)
+        return cls(record.count, np.array(record.mean, np.float64), variance * record.count)
 
 
-def _rounded(values: Vector) -> list[float]:
-    return [float(f"{value:.7g}") for value in values]
+def _rounded(values: Vector) -> tuple[float, ...]:
+    return tuple(float(f"{value:.7g}") for value in values)
 
 
 @dataclass
@@ -96,24 +95,19 @@ class Summary:
         )
 
     @classmethod
-    def from_manifest(cls, manifest: Mapping[str, Any]) -> Self:
-        """What a closed run's manifest says; one of an older version says less."""
-        kept = manifest.get("summary", {})
-        embedding = kept.get("embedding")
-        return cls(
-            manifest["counts"]["ok"],
-            Counter(manifest["labels"]),
-            Counter(manifest["failures"]),
-            Counter(kept.get("scores", {})),
-            Moments.from_dict(embedding) if embedding else None,
-        )
+    def from_record(
+        cls, ok: int, labels: Mapping[str, int], failures: Mapping[str, int], rows: RowSummary
+    ) -> Self:
+        """What the manifest of a closed run says; one of an older version says less."""
+        embedding = Moments.from_record(rows.embedding) if rows.embedding else None
+        return cls(ok, Counter(labels), Counter(failures), Counter(rows.scores), embedding)
 
-    def to_dict(self) -> dict[str, Any]:
-        """What the manifest does not say elsewhere."""
-        return {
-            "scores": {name: self.scores[name] for name in score_bins() if self.scores[name]},
-            "embedding": self.embedding.to_dict() if self.embedding else None,
-        }
+    def to_record(self) -> RowSummary:
+        """What a manifest does not say elsewhere."""
+        return RowSummary(
+            {name: self.scores[name] for name in score_bins() if self.scores[name]},
+            self.embedding.to_record() if self.embedding else None,
+        )
 
 
 def score_bins() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.contract import layout
 from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.manifest import Manifest
 from pipeline.output.identity import check_identity
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings
 from pipeline.output.open_run import OpenRun
@@ -19,38 +20,19 @@ from pipeline.storage.uris import join_uri, split_uri
 
 
 @dataclass(frozen=True)
-class ClosedRun:
-    """One published run, by its manifest."""
-
-    run_id: str
-    manifest: dict[str, Any]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must agree between runs whose rows stand in one table."""
-        identity: dict[str, Any] = self.manifest["identity"]
-        return identity
-
-    @property
-    def inputs(self) -> list[str]:
-        """The INPUT arguments."""
-        uris: list[str] = self.manifest["spec"]["inputs"]["uris"]
-        return uris
-
-    @property
-    def files(self) -> list[str]:
-        return [file["name"] for file in self.manifest["files"]]
-
-
-@dataclass(frozen=True)
 class History:
     """The live runs: the newest ``--full`` run and all that closed after it, newest first."""
 
     store: Store
-    runs: tuple[ClosedRun, ...]
+    runs: tuple[Manifest, ...]
 
     @classmethod
     def load(cls, store: Store) -> History:
+        """Read the manifests.
+
+        Raises:
+            DamagedFileError: one of them is not what a run has written.
+        """
         return cls(store, tuple(_live_runs(store)))
 
     def ledger(self) -> Ledger:
@@ -58,9 +40,9 @@ class History:
         tables = (table for run in self.runs for table in self._tables(run))
         return Ledger.from_tables(tables)
 
-    def _tables(self, run: ClosedRun) -> Iterator[pa.Table]:
+    def _tables(self, run: Manifest) -> Iterator[pa.Table]:
         try:
-            yield from read_columns(self.store, run.files, LEDGER_COLUMNS)
+            yield from read_columns(self.store, run.file_names, LEDGER_COLUMNS)
         except FileNotFoundError as error:
             raise UsageError(
                 f"a file of the closed run {run.run_id} is gone ({one_line(error)}); "
@@ -73,14 +55,14 @@ class History:
         names: set[str] = set()
         roots = tuple(_root(uri) for uri in inputs)
         for run in self.runs if len(gone.keys) else ():
-            below = ("",) if run.inputs == list(inputs) else roots
-            for table in read_columns(self.store, run.files, ["uri"]):
+            below = ("",) if run.inputs == tuple(inputs) else roots
+            for table in read_columns(self.store, run.file_names, ["uri"]):
                 found, _ = gone.find(hash_strings(table["uri"]))
                 uris = table["uri"].filter(pa.array(found)).to_pylist()
                 names.update(uri for uri in uris if uri.startswith(below))
         return sorted(names)
 
-    def check(self, identity: dict[str, Any]) -> None:
+    def check(self, identity: Mapping[str, Any]) -> None:
         """Refuse to mix numbers of different models, or rows of different columns.
 
         Raises:
@@ -99,22 +81,21 @@ def _root(uri: str) -> str:
     return join_uri(*split_uri(uri)).split("*")[0].split("?")[0]
 
 
-def _live_runs(store: Store) -> Iterator[ClosedRun]:
+def _live_runs(store: Store) -> Iterator[Manifest]:
     for run_id in reversed(list(store.children(layout.RUNS))):
-        manifest = store.read_json(layout.manifest_file(run_id))
-        if manifest is None:
-            continue
-        yield ClosedRun(run_id, manifest)
-        if manifest["spec"]["policy"]["full"]:
-            return
+        manifest = store.read_record(Manifest, layout.manifest_file(run_id))
+        if manifest is not None:
+            yield manifest
+            if manifest.is_full:
+                return
 
 
-def check_open_run(run: OpenRun, identity: dict[str, Any], inputs: dict[str, Any]) -> None:
+def check_open_run(run: OpenRun, identity: Mapping[str, Any], inputs: dict[str, Any]) -> None:
     """An open run is finished by the command that began it.
 
     Raises:
         UsageError: the settings or the inputs are others.
     """
     ours = {**identity, "inputs": inputs}
-    theirs = {**run.record["identity"], "inputs": run.record["inputs"]}
+    theirs = {**run.record.identity, "inputs": run.record.inputs}
     check_identity(ours, theirs, f"the unfinished run {run.run_id}", _OPEN_ADVICE)

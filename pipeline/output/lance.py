@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.manifest import Manifest
 from pipeline.contract.spec import Sink
-from pipeline.output.history import ClosedRun, History
+from pipeline.output.history import History
 from pipeline.storage.s3.access import access
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri
@@ -88,7 +89,7 @@ class _Follower:
         }
 
     def update(self) -> None:
-        live = [run for run in reversed(History.load(self.store).runs) if run.files]
+        live = [run for run in reversed(History.load(self.store).runs) if run.file_names]
         dataset = self._open()
         applied = dataset.config().get(APPLIED, "") if dataset else ""
         todo = [run for run in live if run.run_id > applied]
@@ -106,14 +107,14 @@ class _Follower:
 
         return lance.dataset(**self.where) if _exists(self.store) else None
 
-    def _write(self, run: ClosedRun, mode: str) -> LanceDataset:
+    def _write(self, run: Manifest, mode: str) -> LanceDataset:
         import lance
 
-        return lance.write_dataset(self._reader(run.files), mode=mode, **self.where)
+        return lance.write_dataset(self._reader(run.file_names), mode=mode, **self.where)
 
-    def _merge(self, run: ClosedRun, dataset: LanceDataset) -> None:
+    def _merge(self, run: Manifest, dataset: LanceDataset) -> None:
         """Upsert by uri; file by file, for Lance holds what it joins in memory."""
-        for name in run.files:
+        for name in run.file_names:
             upsert = dataset.merge_insert("uri").conflict_retries(0)  # retries keep a copy
             upsert.when_matched_update_all().when_not_matched_insert_all()
             upsert.execute(self._reader([name]))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contract import layout
-from pipeline.contract.errors import RunError
+from pipeline.contract.manifest import DataFile
 from pipeline.output.ledger import Hashes, hash_strings
 from pipeline.output.open_run import OpenRun, Part
 from pipeline.storage.parquet import read_table, write_table
@@ -37,7 +37,7 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter)
     failure_examples: list[dict[str, str]] = field(default_factory=list)
     hashes: list[Hashes] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)
+    files: list[DataFile] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
@@ -92,7 +92,7 @@ def merge(
         staged = f"{layout.publish_data_dir(run.run_id)}/{name}"
         write_table(run.store, staged, ordered, **_parquet_options(ordered.schema))
         published = f"{layout.data_dir(run.run_id)}/{name}"
-        tally.files.append({"name": published, "rows": ordered.num_rows})
+        tally.files.append(DataFile(published, ordered.num_rows))
     return tally
 
 
@@ -142,20 +142,4 @@ def _leaves(schema: pa.Schema) -> dict[str, bool]:
     return {
         column.path: column.physical_type not in numbers and column.path not in _UNIQUE_COLUMNS
         for column in columns
-    }
-
-
-def books(run: OpenRun, tally: Tally, expected: int, *, skipped: int) -> dict[str, int]:
-    """The books of a run that must have ``expected`` rows; raises as ``balance`` does."""
-    if tally.rows != expected or tally.repeated():
-        raise RunError(
-            f"the books of run {run.run_id} do not balance: {expected} rows expected, "
-            f"{tally.rows} found, {tally.repeated()} of them repeated; the run stays open, "
-            "start the same command again"
-        )
-    return {
-        "listed": expected + skipped,
-        "ok": tally.ok,
-        "failed": tally.failed,
-        "skipped": skipped,
     }

@@ -16,16 +16,17 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Iterator, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.errors import one_line
+from pipeline.contract.records import Record
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings, shard_of
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.read_ahead import map_ahead
@@ -101,13 +102,32 @@ def new_run_id() -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenRecord(Record):
+    """What an unfinished run is, as ``open.json`` has it."""
+
+    when_damaged: ClassVar[str] = "remove it, and what the unfinished run has done with it"
+
+    started: str = ""
+    attempts: int = 1
+    full: bool = False
+    """Whether any attempt was asked to do everything again."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """What of the INPUT must stay the same for an attempt to continue the run."""
+    attempt: str = ""
+    """The last attempt, which wrote this."""
+    parts: tuple[str, ...] = ()
+    """What it has taken over from those before."""
+
+
 @dataclass
 class OpenRun:
-    """A run between its start and its publication."""
+    """A run between its start and its publication; without a name, one that has done nothing."""
 
     store: Store
-    run_id: str
-    record: dict[str, Any]
+    run_id: str = ""
+    record: OpenRecord = OpenRecord()
     parts: list[Part] = field(default_factory=list)
     """Committed by earlier attempts and taken over by this one."""
     attempt: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -117,7 +137,7 @@ class OpenRun:
         return layout.open_dir(self.run_id)
 
     @classmethod
-    def begin(cls, store: Store, record: dict[str, Any]) -> OpenRun:
+    def begin(cls, store: Store, record: OpenRecord) -> OpenRun:
         """Start a run, after what is left of discarded ones is removed; writing its record also
         proves that the output can be written."""
         store.remove(layout.OPEN)
@@ -129,7 +149,7 @@ class OpenRun:
     def find(cls, store: Store) -> OpenRun | None:
         """The run that an earlier attempt left open, with the parts that it committed."""
         for run_id in store.children(layout.OPEN):
-            record = store.read_json(layout.open_record(run_id))
+            record = store.read_record(OpenRecord, layout.open_record(run_id))
             if record is not None:
                 run = cls(store, run_id, record)
                 run.parts = list(run._committed())
@@ -138,8 +158,15 @@ class OpenRun:
 
     def save(self) -> None:
         """Write the record; from here on the run is this attempt's, with the parts it took over."""
-        self.record |= {"attempt": self.attempt, "parts": [part.name for part in self.parts]}
-        self.store.write_json(self._record_name, self.record)
+        parts = tuple(part.name for part in self.parts)
+        self.record = replace(self.record, attempt=self.attempt, parts=parts)
+        self.store.write_json(self._record_name, self.record.to_dict())
+
+    def take_up(self, *, full: bool) -> None:
+        """Begin another attempt; once a run is to do everything again, it stays so."""
+        record = self.record
+        self.record = replace(record, attempts=record.attempts + 1, full=record.full or full)
+        self.save()
 
     def discard(self) -> None:
         """Remove the run, its record first: without one there is no open run, however much of it
@@ -156,8 +183,8 @@ class OpenRun:
 
     def _committed(self) -> Iterator[Part]:
         """The parts that the last attempt took over, and its own."""
-        taken = set(self.record["parts"])
-        own = layout.parts_of_attempt(self.run_id, self.record["attempt"])
+        taken = set(self.record.parts)
+        own = layout.parts_of_attempt(self.run_id, self.record.attempt)
         found = self.store.list(layout.parts_dir(self.run_id))
         names = [name for name in found if name in taken or name.startswith(own)]
         for part in map_ahead(self._describe, names):

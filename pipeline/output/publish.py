@@ -11,33 +11,36 @@ Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pyarrow as pa
 
 from pipeline.contract import layout
+from pipeline.contract.manifest import Latest, Manifest
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.parquet import write_table
 
 
-def close(
+def seal(
     run: OpenRun,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     report: str,
-    beside: Mapping[str, pa.Table | list[str]] | None = None,
+    beside: Mapping[str, pa.Table | Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Write the manifest, the report and whatever goes ``beside`` them, by name (a table as
-    Parquet, a list as JSON), next to the merged files; then publish."""
+    """Write what goes beside the merged files; the manifest last, for with it the run is closed.
+
+    Args:
+        beside: by name; a table as Parquet, a list as JSON.
+    """
     staged = layout.publish_dir(run.run_id)
-    for name, value in (beside or {}).items():
+    for name, value in beside.items():
         if isinstance(value, pa.Table):
             write_table(run.store, f"{staged}/{name}", value)
         else:
-            run.store.write_json(f"{staged}/{name}", value)
+            run.store.write_json(f"{staged}/{name}", list(value))
     run.store.write_bytes(f"{staged}/{layout.REPORT}", report.encode())
-    run.store.write_json(layout.publish_manifest(run.run_id), manifest)
-    publish(run)
+    run.store.write_json(layout.publish_manifest(run.run_id), manifest.to_dict())
 
 
 def is_closed(run: OpenRun) -> bool:
@@ -45,19 +48,20 @@ def is_closed(run: OpenRun) -> bool:
     return run.store.exists(layout.publish_manifest(run.run_id))
 
 
-def publish(run: OpenRun) -> dict[str, Any]:
+def publish(run: OpenRun) -> Manifest:
     """Make a closed run visible; ``latest.json`` moves last. Safe to repeat. Its manifest."""
     store, run_id = run.store, run.run_id
     staged, target = layout.publish_dir(run_id), layout.run_dir(run_id)
-    manifest: dict[str, Any] = store.read_json(layout.publish_manifest(run.run_id))
-    if manifest["files"]:
+    written = store.read_bytes(layout.publish_manifest(run_id))
+    manifest = Manifest.from_json(written, store.locate(layout.publish_manifest(run_id)))
+    if manifest.files:
         store.move(layout.publish_data_dir(run_id), layout.data_dir(run_id))
     for path in store.list(staged):
         name = path.removeprefix(f"{staged}/")
         if "/" not in name and name != layout.MANIFEST:
             store.write_bytes(f"{target}/{name}", store.read_bytes(path))
-    store.write_json(layout.manifest_file(run_id), manifest)
-    latest = {"run_id": run_id, "manifest": layout.manifest_file(run_id)}
-    store.write_json(layout.LATEST, latest | {"counts": manifest["counts"]})
+    store.write_bytes(layout.manifest_file(run_id), written)
+    latest = Latest(run_id, layout.manifest_file(run_id), manifest.counts)
+    store.write_json(layout.LATEST, latest.to_dict())
     run.discard()
     return manifest

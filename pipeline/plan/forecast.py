@@ -22,10 +22,8 @@ class Forecast:
     def of(cls, plan: Plan, history: History) -> Forecast:
         """Judge by the newest closed run that computed at least ``MIN_IMAGES``."""
         for run in history.runs:
-            timings = run.manifest["timings"]
-            images, seconds = timings.get("stage_inferred", 0), timings.get("execute", 0)
-            if images >= MIN_IMAGES and seconds:
-                return cls(plan, images / seconds)
+            if run.timings.inferred >= MIN_IMAGES and run.timings.execute:
+                return cls(plan, run.timings.images_per_second)
         return cls(plan, None)
 
     @property

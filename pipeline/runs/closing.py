@@ -1,42 +1,39 @@
-"""Closing a run: the books must balance, then the manifest and the report are made."""
+"""How every run ends: its parts are merged, its books balanced, and what it did is published.
+
+    parts ──merge──► files, a tally ──balance──► counts ──► manifest ──► report ──► publish
+                       └── watched on the way, compared with earlier runs ──┘
+
+Used by a run, by a relabelling, and by the runs that tests make up. A run that was killed in the
+midst of it closes again from its parts, or, once the manifest stands, is only published.
+"""
 
 from __future__ import annotations
 
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-from pipeline.output.merge import Tally, books
-from pipeline.output.open_run import Deferred, OpenRun
-from pipeline.plan.diff import Plan
+import pyarrow as pa
 
-VANISHED_LISTED = 10_000
+from pipeline.contract import layout
+from pipeline.contract.errors import RunError
+from pipeline.contract.manifest import Counts, DeferredCounts, Manifest, Provenance, Timings
+from pipeline.monitoring.comparison import Comparison, Retrospect
+from pipeline.monitoring.report import THUMBNAILS, render
+from pipeline.output.merge import Tally, merge
+from pipeline.output.open_run import OpenRun
+from pipeline.output.publish import publish, seal
+
 _PACKAGES = (
     "cvt-batch", "ray", "torch", "openvino", "pillow", "simplejpeg", "numpy", "pyarrow", "fsspec",
     "s3fs",
 )  # fmt: skip
-
-
-def balance(
-    plan: Plan,
-    run: OpenRun,
-    tally: Tally,
-    deferred: Deferred = Deferred(),  # noqa: B008  # frozen
-) -> dict[str, int]:
-    """The books: listed = ok + failed + skipped, and as many rows as the plan expects.
-
-    What the deadline left to the next run stands in no column of the books, as if not listed.
-
-    Raises:
-        RunError: a row is missing or stands twice; the run stays open.
-    """
-    expected = plan.expected_rows(run.closed_shards(), deferred)
-    return books(run, tally, expected, skipped=plan.counts.unchanged)
 
 
 @dataclass
@@ -52,6 +49,112 @@ class Clock:
         yield
         total = self.seconds.get(name, 0.0) + time.perf_counter() - started
         self.seconds[name] = round(total, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What a run says of itself when it closes; all else is in its rows."""
+
+    expected: int
+    """How many rows it must have."""
+    skipped: int
+    """Rows of earlier runs that stand."""
+    model: Provenance
+    identity: Mapping[str, Any]
+    classes: Sequence[str]
+    """Names by ``label_id``."""
+    spec: Mapping[str, Any]
+    timings: Timings = field(default_factory=Timings)
+    """Of the phases before this one."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """What there was to do, for people to read."""
+    deferred: DeferredCounts = field(default_factory=DeferredCounts)
+    vanished: tuple[str, ...] | None = None
+    source_runs: tuple[str, ...] | None = None
+    review: int = 0
+    """How many images of each kind to list for a person."""
+    rows_per_file: int | None = None
+    """None for files of about the size that suits scans."""
+    complete: Callable[[pa.Table], pa.Table] = lambda table: table
+    """Fills in what was left for the end."""
+
+
+def close_run(run: OpenRun, earlier: Sequence[Manifest], account: Account) -> Manifest:
+    """Close a run whose rows are committed.
+
+    Args:
+        earlier: the live runs beside which it will stand, newest first.
+
+    Raises:
+        RunError: a row is missing or stands twice; the run stays open.
+    """
+    retrospect = Retrospect.of(earlier if run.parts else (), account.identity, account.review)
+    metadata = _file_metadata(run, account.model)
+    tally = merge(run, metadata, account.rows_per_file, account.complete, retrospect.add)
+    counts = balance(run, tally, account.expected, account.skipped)
+    comparison = retrospect.compare(tally)
+    manifest = _manifest(run, account, tally, counts, comparison)
+    page = render(manifest, tally.failure_examples, _thumbnails(run), comparison.tables)
+    classes = {layout.CLASSES: account.classes} if tally.labels else {}
+    seal(run, manifest, page, comparison.tables | classes)
+    return publish(run)
+
+
+def balance(run: OpenRun, tally: Tally, expected: int, skipped: int) -> Counts:
+    """The books: listed = ok + failed + skipped, and as many rows as there must be.
+
+    What the deadline left to the next run stands in no column of the books, as if not listed.
+
+    Raises:
+        RunError: a row is missing or stands twice; the run stays open.
+    """
+    if tally.rows != expected or tally.repeated():
+        raise RunError(
+            f"the books of run {run.run_id} do not balance: {expected} rows expected, "
+            f"{tally.rows} found, {tally.repeated()} of them repeated; the run stays open, "
+            "start the same command again"
+        )
+    return Counts(expected + skipped, tally.ok, tally.failed, skipped)
+
+
+def _manifest(
+    run: OpenRun, account: Account, tally: Tally, counts: Counts, comparison: Comparison
+) -> Manifest:
+    return Manifest(
+        run_id=run.run_id,
+        started=run.record.started,
+        finished=utc_now(),
+        attempts=run.record.attempts,
+        counts=counts,
+        deferred=account.deferred,
+        failures=dict(tally.failures.most_common()),
+        labels=dict(tally.labels.most_common()),
+        plan=account.plan,
+        vanished=account.vanished,
+        files=tuple(tally.files),
+        model=account.model,
+        identity=account.identity,
+        source_runs=account.source_runs,
+        spec=account.spec,
+        timings=account.timings,
+        versions=versions(),
+        summary=comparison.summary,
+        drift=comparison.drift,
+    )
+
+
+def _file_metadata(run: OpenRun, model: Provenance) -> dict[str, str]:
+    """What every published file says of its origin."""
+    return {
+        "cvt.run_id": run.run_id,
+        "cvt.model": model.model,
+        "cvt.weights_sha256": model.weights_sha256,
+        "cvt.fingerprint": model.fingerprint,
+    }
+
+
+def _thumbnails(run: OpenRun) -> list[dict[str, Any]]:
+    return [shot for part in run.parts for shot in part.footer.thumbnails][:THUMBNAILS]
 
 
 def utc_now() -> str:

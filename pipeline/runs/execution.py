@@ -11,18 +11,15 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from pipeline.contract import layout
+from pipeline.contract.manifest import DeferredCounts, Manifest, Timings
 from pipeline.contract.spec import RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
-from pipeline.monitoring.comparison import Retrospect
-from pipeline.monitoring.report import THUMBNAILS, render
+from pipeline.monitoring.report import THUMBNAILS
 from pipeline.output.history import History
-from pipeline.output.merge import Tally, merge
 from pipeline.output.open_run import Committed, OpenRun
-from pipeline.output.publish import close
 from pipeline.plan.diff import Plan, Work
-from pipeline.runs.closing import VANISHED_LISTED, Clock, balance, utc_now, versions
+from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.reuse import Contents
 from pipeline.runs.sizes import (
     images_per_task,
@@ -39,6 +36,9 @@ from pipeline.stages.progress import Progress, Reporter
 from pipeline.stages.ray_session import ray_session
 from pipeline.stages.write import PartSink
 from pipeline.storage.filesystems import WorkerEnvironment
+
+VANISHED_LISTED = 10_000
+"""Of the names of vanished images in a manifest."""
 
 log = logging.getLogger(__name__)
 
@@ -150,52 +150,33 @@ class Task:
 
     @property
     def _reuses_content(self) -> bool:
-        return self.spec.policy.reuse_content and not self.open_run.record["full"]
+        return self.spec.policy.reuse_content and not self.open_run.record.full
 
-    def close(self, clock: Clock) -> dict[str, Any]:
-        """Balance the books and publish; the manifest."""
-        run_id, provenance = self.open_run.run_id, self.model.provenance
-        metadata = {
-            "cvt.run_id": run_id,
-            "cvt.model": provenance.model,
-            "cvt.weights_sha256": provenance.weights_sha256,
-            "cvt.fingerprint": provenance.fingerprint,
-        }
-        rows_per_file = self.spec.output.rows_per_file
-        retrospect = Retrospect.of(
-            self.history.runs if self.open_run.parts else (),
-            self.identity,
-            self.spec.output.review,
+    def close(self, clock: Clock) -> Manifest:
+        """Balance the books and publish.
+
+        Raises:
+            RunError: rows are missing; the run stays open.
+        """
+        return close_run(self.open_run, self.history.runs, self._account(clock))
+
+    def _account(self, clock: Clock) -> Account:
+        spec, model, deferred = self.spec, self.model, self.committed.deferred
+        policy = replace(spec.policy, full=self.open_run.record.full)
+        vanished = self.history.vanished(self.plan.vanished(), spec.inputs.uris)
+        reported = {name: round(value, 3) for name, value in self.totals.items()}
+        return Account(
+            expected=self.plan.expected_rows(self.open_run.closed_shards(), deferred),
+            skipped=self.plan.counts.unchanged,
+            deferred=DeferredCounts(deferred.images, len(deferred.shards)),
+            plan=self.plan.counts.to_dict() | {"vanished": len(vanished)},
+            vanished=tuple(vanished[:VANISHED_LISTED]),
+            model=model.provenance,
+            identity=self.identity,
+            classes=model.classes,
+            spec=replace(spec, policy=policy).to_dict(),
+            timings=Timings(clock.seconds, reported),
+            review=spec.output.review,
+            rows_per_file=spec.output.rows_per_file,
+            complete=self.contents.fill,
         )
-        tally = merge(self.open_run, metadata, rows_per_file, self.contents.fill, retrospect.add)
-        manifest = self._manifest(tally, clock)
-        beside = retrospect.close(manifest)
-        thumbnails = [shot for part in self.open_run.parts for shot in part.footer.thumbnails]
-        page = render(manifest, tally.failure_examples, thumbnails[:THUMBNAILS], beside)
-        if tally.labels:
-            beside |= {layout.CLASSES: self.model.classes}
-        close(self.open_run, manifest, page, beside)
-        return manifest
-
-    def _manifest(self, tally: Tally, clock: Clock) -> dict[str, Any]:
-        record, deferred = self.open_run.record, self.committed.deferred
-        policy = replace(self.spec.policy, full=record["full"])
-        vanished = self.history.vanished(self.plan.vanished(), self.spec.inputs.uris)
-        return {
-            "run_id": self.open_run.run_id,
-            "started": record["started"],
-            "finished": utc_now(),
-            "attempts": record["attempts"],
-            "counts": balance(self.plan, self.open_run, tally, deferred),
-            "deferred": {"images": deferred.images, "shards": len(deferred.shards)},
-            "failures": dict(tally.failures.most_common()),
-            "labels": dict(tally.labels.most_common()),
-            "plan": self.plan.counts.to_dict() | {"vanished": len(vanished)},
-            "vanished": vanished[:VANISHED_LISTED],
-            "files": tally.files,
-            "model": self.model.provenance.to_dict(),
-            "identity": self.identity,
-            "spec": replace(self.spec, policy=policy).to_dict(),
-            "timings": clock.seconds | {f"stage_{k}": round(v, 3) for k, v in self.totals.items()},
-            "versions": versions(),
-        }

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.contract import layout
 from pipeline.contract.errors import ExitCode
+from pipeline.contract.manifest import Counts, Manifest
 from pipeline.contract.spec import PolicySpec
-from pipeline.monitoring.comparison import alarms
 from pipeline.storage.store import Store
 
 
@@ -17,26 +16,24 @@ class RunResult:
     """A closed run, as its caller needs it."""
 
     store: Store
-    manifest: dict[str, Any]
+    manifest: Manifest
     policy: PolicySpec
     interrupted: RunResult | None = None
     """The run before, if its publication was broken off and this start had to finish it."""
 
     @property
     def run_id(self) -> str:
-        run_id: str = self.manifest["run_id"]
-        return run_id
+        return self.manifest.run_id
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> Counts:
         """The books: listed, ok, failed, skipped."""
-        counts: dict[str, int] = self.manifest["counts"]
-        return counts
+        return self.manifest.counts
 
     @property
     def failure_rate(self) -> float:
         """Share of the images computed in this run that failed."""
-        return self.counts["failed"] / max(self.counts["ok"] + self.counts["failed"], 1)
+        return self.counts.failure_rate
 
     @property
     def exit_code(self) -> ExitCode:
@@ -59,7 +56,7 @@ class RunResult:
     @property
     def alarms(self) -> list[str]:
         """What differs from earlier runs by more than its threshold, a line for each."""
-        return alarms(self.manifest)
+        return self.manifest.drift.alarms
 
     @property
     def data_uri(self) -> str:

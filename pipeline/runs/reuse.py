@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Contents:
     """The images that earlier runs with the same identity computed."""
 
     history: History
-    identity: dict[str, Any]
+    identity: Mapping[str, Any]
 
     def index(self) -> HashIndex:
         """Hashes of the sha256 of every image that has numbers."""
@@ -61,7 +61,7 @@ class Contents:
     def _files(self) -> Iterator[str]:
         for run in self.history.runs:
             if run.identity == self.identity:
-                yield from run.files
+                yield from run.file_names
 
     def _rows(self, wanted: pa.Array) -> pa.Table:
         """One computed row for each sha256 that is found, reading only the files that have some."""

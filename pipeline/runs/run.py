@@ -20,7 +20,7 @@ from pipeline.output import lance
 from pipeline.output.history import History, check_open_run
 from pipeline.output.lease import Lease
 from pipeline.output.ledger import Ledger
-from pipeline.output.open_run import OpenRun
+from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish
 from pipeline.plan.diff import Plan
 from pipeline.plan.forecast import Forecast
@@ -84,8 +84,8 @@ def forecast(spec: RunSpec) -> Forecast:
     model = LoadedModel.load(spec)
     kept = kept_columns(spec.inputs)
     history = _history(spec, store, identity_of(model, kept))
-    open_run = OpenRun.find(store) or OpenRun(store, "", {"full": False})
-    plan = _plan(spec, history, open_run, full=spec.policy.full or open_run.record["full"])
+    open_run = OpenRun.find(store) or OpenRun(store)
+    plan = _plan(spec, history, open_run, full=spec.policy.full or open_run.record.full)
     plan.survey(_inventory(spec, store, kept))
     return Forecast.of(plan, history)
 
@@ -108,7 +108,7 @@ def _take_up(spec: RunSpec, store: Store, model: LoadedModel, kept: pa.Schema) -
     open_run = _reopen(spec, store, identity)
     history = _history(spec, store, identity)
     open_run = open_run or _begin(spec, store, identity)
-    plan = _plan(spec, history, open_run, full=open_run.record["full"])
+    plan = _plan(spec, history, open_run, full=open_run.record.full)
     return Task(spec, model, kept, history, open_run, plan)
 
 
@@ -141,20 +141,14 @@ def _reopen(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun | 
         found.discard()
         return None
     log.info("continuing run %s: %d rows are done", found.run_id, sum(p.rows for p in found.parts))
-    found.record["attempts"] += 1
-    found.record["full"] |= spec.policy.full
-    found.save()
+    found.take_up(full=spec.policy.full)
     return found
 
 
 def _begin(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun:
-    record = {
-        "started": utc_now(),
-        "attempts": 1,
-        "full": spec.policy.full,
-        "identity": identity,
-        "inputs": _inputs(spec),
-    }
+    record = OpenRecord(
+        started=utc_now(), full=spec.policy.full, identity=identity, inputs=_inputs(spec)
+    )
     return OpenRun.begin(store, record)
 
 

@@ -9,12 +9,15 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
+from pipeline.contract.records import Record
 from pipeline.storage.filesystems import filesystem
 from pipeline.storage.uris import join_uri, split_uri
+
+R = TypeVar("R", bound=Record)
 
 
 def _temporary(target: Path) -> Path:
@@ -87,6 +90,17 @@ class Store:
         """The parsed file, or None when there is none."""
         try:
             return json.loads(self.read_bytes(name))
+        except FileNotFoundError:
+            return None
+
+    def read_record(self, kind: type[R], name: str) -> R | None:
+        """The JSON file as what it stands for, or None when there is none.
+
+        Raises:
+            DamagedFileError: it says something else.
+        """
+        try:
+            return kind.from_json(self.read_bytes(name), self.locate(name))
         except FileNotFoundError:
             return None
 

@@ -38,7 +38,7 @@ def bench_listing(source: str | None, objects: int) -> dict[str, float]:
         started = time.perf_counter()
         with listing_ahead(inventory(InputSpec(uris=(uri,)))) as listing:
             listing.settle(SETTLE_SECONDS)
-            open_run = OpenRun(Store(directory), "", {})
+            open_run = OpenRun(Store(directory))
             plan = Plan(Ledger.from_tables([]), open_run)
             sizes, seconds = [], []
             for work in waves(listing, plan, open_run):

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract import layout
+from pipeline.contract.manifest import Counts, DataFile, Manifest
 from pipeline.contract.schema import LISTING
 from pipeline.output.history import History
 from pipeline.output.open_run import OpenRun
@@ -39,7 +40,7 @@ def bench_plan(rows: int) -> dict[str, float]:
         started = time.perf_counter()
         ledger = History.load(store).ledger()
         loaded = time.perf_counter()
-        plan = Plan(ledger, OpenRun(store, "", {}))
+        plan = Plan(ledger, OpenRun(store))
         plan.survey(_listing(rows))
         done = time.perf_counter()
     expected = rows // CHANGED_EVERY
@@ -89,11 +90,14 @@ def _write_ledger(store: Store, rows: int) -> None:
         name = layout.data_file(start // ROWS_PER_FILE)
         names.append(f"{layout.data_dir(RUN_ID)}/{name}")
         pq.write_table(table, store.path(names[-1]), compression="zstd", row_group_size=65_536)
-    manifest = {
-        "files": [{"name": name} for name in names],
-        "spec": {"policy": {"full": True}},
-    }
-    store.write_json(layout.manifest_file(RUN_ID), manifest)
+    manifest = Manifest(
+        run_id=RUN_ID,
+        counts=Counts(listed=rows, ok=rows),
+        files=tuple(map(DataFile, names)),
+        identity={},
+        spec={},
+    )
+    store.write_json(layout.manifest_file(RUN_ID), manifest.to_dict())
 
 
 def _listing(rows: int) -> Iterator[pa.Table]:

@@ -9,25 +9,23 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.manifest import Manifest, Timings
 from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
-from pipeline.monitoring.comparison import Retrospect
-from pipeline.monitoring.report import render
 from pipeline.output import lance
 from pipeline.output.history import History
 from pipeline.output.identity import check_identity, short_hash
 from pipeline.output.lease import Lease
-from pipeline.output.merge import Tally, books, merge
-from pipeline.output.open_run import OpenRun, Part, PartFooter
-from pipeline.output.publish import close, is_closed, publish
-from pipeline.runs.closing import Clock, utc_now, versions
+from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
+from pipeline.output.publish import is_closed, publish
+from pipeline.runs.closing import Account, Clock, close_run, utc_now
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.rescore import Groups, Rescorer
@@ -83,7 +81,7 @@ def _clear(output: Store) -> None:
         return
     if is_closed(found):
         publish(found)
-    elif found.record["inputs"]["format"] != FORMAT:
+    elif found.record.inputs.get("format") != FORMAT:
         raise UsageError(
             f"{output.uri} has an unfinished run of another job, {found.run_id}; finish it first"
         )
@@ -112,15 +110,14 @@ class _Job:
         rescorer = _rescorer(spec, source, old, head)
         return cls(spec, source, rescorer, _identity(spec, old, rescorer))
 
-    def run(self, output: Store, history: History, clock: Clock, lease: Lease) -> dict[str, Any]:
-        """Relabel, balance the books, publish; the manifest."""
-        record = {
-            "started": utc_now(),
-            "attempts": 1,
-            "full": self.spec.full,
-            "identity": self.identity,
-            "inputs": {"uris": [self.spec.source], "format": FORMAT},
-        }
+    def run(self, output: Store, history: History, clock: Clock, lease: Lease) -> Manifest:
+        """Relabel, balance the books, publish."""
+        record = OpenRecord(
+            started=utc_now(),
+            full=self.spec.full,
+            identity=self.identity,
+            inputs={"uris": [self.spec.source], "format": FORMAT},
+        )
         with clock.phase("plan"):
             rows = LiveRows.of(self.source)
             fresh = rows if self.spec.full else rows.without(LiveRows.of(history))
@@ -128,14 +125,8 @@ class _Job:
         with clock.phase("relabel"):
             self._commit(fresh, open_run)
         lease.check()
-        retrospect = Retrospect.of(history.runs, self.identity, self.spec.review)
-        tally = merge(open_run, self._metadata(open_run), None, watch=retrospect.add)
-        counts = books(open_run, tally, len(fresh), skipped=len(rows) - len(fresh))
-        manifest = self._manifest(open_run, tally, counts) | {"timings": clock.seconds}
-        beside = retrospect.close(manifest)
-        page = render(manifest, tally.failure_examples, [], beside)
-        close(open_run, manifest, page, beside | {layout.CLASSES: list(self.rescorer.groups.new)})
-        return manifest
+        account = self._account(len(fresh), len(rows) - len(fresh), clock)
+        return close_run(open_run, history.runs, account)
 
     def _commit(self, rows: LiveRows, run: OpenRun) -> None:
         """Relabel rows into parts of the open run."""
@@ -147,42 +138,20 @@ class _Job:
             if unsure:
                 log.warning(_UNSURE, unsure, column)
 
-    def _manifest(self, run: OpenRun, tally: Tally, counts: dict[str, int]) -> dict[str, Any]:
-        return {
-            "run_id": run.run_id,
-            "started": run.record["started"],
-            "finished": utc_now(),
-            "attempts": 1,
-            "counts": counts,
-            "deferred": {"images": 0, "shards": 0},
-            "failures": dict(tally.failures.most_common()),
-            "labels": dict(tally.labels.most_common()),
-            "plan": {
-                "relabelled": tally.rows,
-                "unchanged": counts["skipped"],
-                "unsure": self.rescorer.unsure,
-            },
-            "files": tally.files,
-            "model": self._model,
-            "identity": self.identity,
-            "source_runs": [closed.run_id for closed in self.source.runs],
-            "spec": {FORMAT: asdict(self.spec), "policy": {"full": self.spec.full}},
-            "versions": versions(),
-        }
-
-    @property
-    def _model(self) -> dict[str, Any]:
-        known: dict[str, Any] = self.source.runs[0].manifest["model"]
-        return known | {"fingerprint": self.identity["fingerprint"]}
-
-    def _metadata(self, run: OpenRun) -> dict[str, str]:
-        model = self._model
-        return {
-            "cvt.run_id": run.run_id,
-            "cvt.model": model["model"],
-            "cvt.weights_sha256": model["weights_sha256"],
-            "cvt.fingerprint": model["fingerprint"],
-        }
+    def _account(self, fresh: int, standing: int, clock: Clock) -> Account:
+        newest = self.source.runs[0]
+        return Account(
+            expected=fresh,
+            skipped=standing,
+            plan={"relabelled": fresh, "unchanged": standing, "unsure": self.rescorer.unsure},
+            model=replace(newest.model, fingerprint=self.identity["fingerprint"]),
+            identity=self.identity,
+            classes=self.rescorer.groups.new,
+            source_runs=tuple(run.run_id for run in self.source.runs),
+            spec={FORMAT: asdict(self.spec), "policy": {"full": self.spec.full}},
+            timings=Timings(clock.seconds),
+            review=self.spec.review,
+        )
 
 
 def _load_source(uri: str) -> History:
@@ -239,7 +208,7 @@ def _check_embeddings(source: History, old: Mapping[str, Any], head: Head) -> No
             f"normalized; these have {old['pooling']}, normalize {old['normalize']}"
         )
     wanted = head.weight.shape[1]
-    for name in [file for run in source.runs for file in run.files][:1]:
+    for name in [name for run in source.runs for name in run.file_names][:1]:
         with source.store.fs.open(source.store.path(name)) as file:
             width = pq.read_schema(file).field("embedding").type.list_size
         if width != wanted:

@@ -33,7 +33,7 @@ class LiveRows:
     @classmethod
     def of(cls, history: History) -> Self:
         """The newest row of each uri in the live runs."""
-        files = {file: 0 for run in history.runs for file in run.files}
+        files = {file: 0 for run in history.runs for file in run.file_names}
         uris, keys = [np.array([], np.uint64)], [np.array([], np.uint64)]
         tables = read_columns(history.store, files, _KEY_COLUMNS)
         for name, table in zip(files, tables, strict=True):

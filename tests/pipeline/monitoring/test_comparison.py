@@ -6,7 +6,6 @@ import pytest
 
 from pipeline.contract.spec import PolicySpec
 from pipeline.monitoring import drift
-from pipeline.monitoring.comparison import alarms
 from pipeline.runs.result import RunResult
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
@@ -17,10 +16,10 @@ from tests.support.outputs.drifting import CLASSES, softmax
 class TestClosedRuns:
     def test_first_run_has_nothing_to_compare_with(self, store: Store) -> None:
         manifest = close_run(store, rows_of(softmax(0, 250), CLASSES), CLASSES)
-        assert manifest["drift"]["runs"] == []
-        names = [name.rsplit("/", 1)[1] for name in store.list(f"runs/{manifest['run_id']}")]
+        assert manifest.drift.runs == ()
+        names = [name.rsplit("/", 1)[1] for name in store.list(f"runs/{manifest.run_id}")]
         assert names == ["classes.json", "manifest.json", "report.html", "review.parquet"]
-        page = store.read_bytes(f"runs/{manifest['run_id']}/report.html").decode()
+        page = store.read_bytes(f"runs/{manifest.run_id}/report.html").decode()
         assert "What changed" not in page
         assert store.list("_open") == {}
 
@@ -29,9 +28,9 @@ class TestClosedRuns:
             close_run(local_store, rows_of(softmax(seed, 200), CLASSES), CLASSES)
         rows = rows_of(softmax(9, 300, favour=2), CLASSES, failures=["corrupt"] * 60)
         manifest = close_run(local_store, rows, CLASSES)
-        assert manifest["drift"]["runs"] == ["00000002", "00000001", "00000000"]
-        assert manifest["drift"]["images_before"] == 600
-        found = alarms(manifest)
+        assert manifest.drift.runs == ("00000002", "00000001", "00000000")
+        assert manifest.drift.images_before == 600
+        found = manifest.drift.alarms
         assert [line.split(":")[0] for line in found][:2] == ["failures", "failures (corrupt)"]
         assert any(line.startswith("label shares: population stability index") for line in found)
         table = read_table(local_store, "runs/00000003/changes.parquet")
@@ -65,7 +64,7 @@ class TestClosedRuns:
     def test_small_night_says_that_it_is_too_small(self, local_store: Store) -> None:
         close_run(local_store, rows_of(softmax(0, 400), CLASSES), CLASSES)
         manifest = close_run(local_store, rows_of(softmax(1, 50, favour=1), CLASSES), CLASSES)
-        assert not alarms(manifest)
+        assert not manifest.drift.alarms
         page = local_store.read_bytes("runs/00000001/report.html").decode()
         assert "50 images, compared with 400 of the last 1 runs: too few to tell" in page
         assert not local_store.exists("runs/00000001/changes.parquet")
@@ -78,4 +77,4 @@ class TestClosedRuns:
             rows = rows_of(softmax(number, size), CLASSES)
             close_run(local_store, rows, CLASSES, identity=identity)
         manifest = close_run(local_store, rows_of(softmax(99, 150), CLASSES), CLASSES)
-        assert manifest["drift"]["runs"] == [f"{n:08d}" for n in (9, 8, 6, 4, 3, 2, 1)]
+        assert manifest.drift.runs == tuple(f"{n:08d}" for n in (9, 8, 6, 4, 3, 2, 1))

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.contract.manifest import Change
 from pipeline.monitoring import drift
-from pipeline.monitoring.drift import Change, compare
+from pipeline.monitoring.drift import compare
 from pipeline.monitoring.summary import Moments, Summary, count_scores
 from tests.support.outputs.drifting import CLASSES, Array, softmax, vectors
 

@@ -6,21 +6,24 @@ from typing import Any
 
 import pytest
 
-from pipeline.monitoring.report import LABELS_SHOWN, images_per_second, render
+from pipeline.contract.manifest import Manifest
+from pipeline.monitoring.report import LABELS_SHOWN, render
 from pipeline.stages.progress import Progress
 
 EVIL = "<script>alert('x')</script> & \"ü\""
 
 
-def manifest(**changes: Any) -> dict[str, Any]:
-    return {
-        "run_id": "r", "started": "s", "finished": "f",
+def manifest(**changes: Any) -> Manifest:
+    content = {
+        "run_id": "r", "started": "s", "finished": "f", "files": [], "identity": {}, "spec": {},
         "counts": {"listed": 1234, "ok": 1, "failed": 1, "skipped": 1232},
         "deferred": {"images": 0, "shards": 0},
-        "labels": {EVIL: 1}, "failures": {"corrupt": 1}, "model": {"model": EVIL, "size": {"a": 1}},
+        "labels": {EVIL: 1}, "failures": {"corrupt": 1},
+        "model": {"model": EVIL, "preprocessing": {"a": 1}},
         "plan": {"new": 2}, "timings": {"execute": 4.0, "stage_inferred": 10}, "versions": {},
         **changes,
     }  # fmt: skip
+    return Manifest.from_dict(content)
 
 
 FAILURE = {"uri": EVIL, "error_code": "corrupt", "error_message": EVIL}
@@ -76,7 +79,7 @@ def test_empty_run_has_a_page() -> None:
     nothing = dict.fromkeys(("listed", "ok", "failed", "skipped"), 0)
     empty = manifest(counts=nothing, labels={}, failures={}, timings={})
     assert Page(render(empty, [], [], {})).text
-    assert images_per_second(empty) == 0
+    assert empty.timings.images_per_second == 0
 
 
 @pytest.mark.parametrize(

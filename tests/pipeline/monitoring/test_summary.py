@@ -23,7 +23,7 @@ class TestMoments:
 
     def test_survives_the_manifest(self) -> None:
         before = Moments.of(vectors(0, 300))
-        after = Moments.from_dict(before.to_dict())
+        after = Moments.from_record(before.to_record())
         np.testing.assert_allclose(after.mean, before.mean, rtol=1e-6)
         np.testing.assert_allclose(after.variance, before.variance, rtol=1e-6)
 

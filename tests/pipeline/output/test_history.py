@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from pipeline.contract.errors import UsageError
+from pipeline.contract.manifest import Counts, Manifest
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.output.history import History, check_open_run
 from pipeline.output.merge import merge
-from pipeline.output.open_run import OpenRun, Part, PartFooter
-from pipeline.output.publish import close
+from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
+from pipeline.output.publish import publish, seal
 from pipeline.plan.sightings import Sightings
 from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
@@ -37,24 +38,21 @@ def closed(
     inputs: tuple[str, ...] = (),
 ) -> None:
     """A published run; nothing was computed for it."""
-    open_run = OpenRun(store, run_id, {})
+    open_run = OpenRun(store, run_id)
     open_run.save()
     if rows:
         write_table(store, open_run.part_name(0), table_of(rows))
         open_run.parts.append(Part(open_run.part_name(0), len(rows), PartFooter()))
     tally = merge(open_run, {}, None)
-    manifest = {
-        "run_id": run_id,
-        "identity": identity,
-        "spec": {"policy": {"full": full}, "inputs": {"uris": list(inputs)}},
-        "files": tally.files,
-        "counts": {"listed": len(rows), "ok": tally.ok, "failed": tally.failed, "skipped": 0},
-        "finished": "2026-01-01T00:00:00Z",
-        "timings": {},
-        "failures": {},
-        "labels": {},
-    }
-    close(open_run, manifest, "")
+    manifest = Manifest(
+        run_id=run_id,
+        identity=identity,
+        spec={"policy": {"full": full}, "inputs": {"uris": list(inputs)}},
+        files=tuple(tally.files),
+        counts=Counts(listed=len(rows), ok=tally.ok, failed=tally.failed),
+    )
+    seal(open_run, manifest, "")
+    publish(open_run)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +146,7 @@ class TestIdentity:
     def test_open_run_is_finished_by_its_own_command(
         self, local_store: Store, ours: dict[str, Any], inputs: dict[str, Any], named: str
     ) -> None:
-        record = {"identity": IDENTITY, "inputs": {"uris": ["in"]}}
+        record = OpenRecord(identity=IDENTITY, inputs={"uris": ["in"]})
         open_run = OpenRun.begin(local_store, record)
         check_open_run(open_run, IDENTITY, {"uris": ["in"]})
         with pytest.raises(UsageError) as refusal:
@@ -197,7 +195,7 @@ class TestCommand:
     def test_same_command_finds_nothing_new(self, spec: SpecOf) -> None:
         store = self.finish_all(spec())
         result = run(spec())
-        assert result.counts == {"listed": 2, "ok": 0, "failed": 0, "skipped": 2}
+        assert result.counts == Counts(listed=2, ok=0, failed=0, skipped=2)
         assert result.exit_code == 0
         assert len(store.list("data")) == 1
         assert len(list(store.children("runs"))) == 2
@@ -214,14 +212,13 @@ class TestCommand:
 
     def test_other_settings_are_allowed_when_asked(self, spec: SpecOf) -> None:
         self.finish_all(spec())
-        assert run(spec(top_k=2, allow_mixed=True)).counts["skipped"] == 2
+        assert run(spec(top_k=2, allow_mixed=True)).counts.skipped == 2
 
     def test_open_run_of_other_settings_is_refused_until_discarded(self, spec: SpecOf) -> None:
         store = self.finish_all(spec())
         identity = LoadedModel.load(spec(top_k=2)).identity
         inputs = {"uris": list(spec().inputs.uris), "format": "auto"}
-        record = {"identity": identity, "inputs": inputs, "attempts": 1, "full": False}
-        open_run = OpenRun.begin(store, record | {"started": ""})
+        open_run = OpenRun.begin(store, OpenRecord(identity=identity, inputs=inputs))
         write_table(store, open_run.part_name(0), PartFooter().attach(table_of([Row("a", "A")])))
         policies: list[dict[str, bool]] = [{}, {"full": True}, {"allow_mixed": True}]
         for policy in policies:
@@ -235,7 +232,7 @@ class TestCommand:
 
     def test_open_run_without_rows_binds_nobody(self, spec: SpecOf) -> None:
         store = self.finish_all(spec())
-        record = {"identity": OLD, "inputs": {"uris": ["elsewhere"]}, "attempts": 1, "full": False}
+        record = OpenRecord(identity=OLD, inputs={"uris": ["elsewhere"]})
         open_run = OpenRun.begin(store, record)
         assert run(spec()).run_id != open_run.run_id
         assert not store.list("_open")

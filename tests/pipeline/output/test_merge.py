@@ -11,7 +11,7 @@ import pytest
 
 import pipeline.output.merge
 from pipeline.output.merge import merge
-from pipeline.output.open_run import OpenRun
+from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.storage.store import Store
 from tests.support.outputs.open_runs import (
     METADATA,
@@ -45,12 +45,12 @@ class TestMerge:
         tally = merge(run, METADATA, size)
         tables = staged(run)
         assert [len(table) for table in tables] == expected
-        assert [file["rows"] for file in tally.files] == expected
+        assert [file.rows for file in tally.files] == expected
         uris = [uri for table in tables for uri in table["uri"].to_pylist()]
         assert sorted(uris) == sorted(names(count))
 
     def test_no_rows_no_files(self, local_store: Store) -> None:
-        tally = merge(OpenRun.begin(local_store, {}), METADATA, None)
+        tally = merge(OpenRun.begin(local_store, OpenRecord()), METADATA, None)
         assert (tally.files, tally.rows, tally.repeated()) == ([], 0, 0)
 
     def test_size_follows_the_bytes_when_not_given(
@@ -96,7 +96,7 @@ class TestMerge:
         assert example == {"uri": names(10)[0], "error_code": "corrupt", "error_message": "<b>"}
 
     def test_examples_of_failures_are_bounded(self, local_store: Store) -> None:
-        run = OpenRun.begin(local_store, {})
+        run = OpenRun.begin(local_store, OpenRecord())
         commit(run, result_rows(names(200), set(names(200))))
         tally = merge(run, METADATA, 20)
         assert tally.failed == 200
@@ -110,7 +110,7 @@ class TestMerge:
 
     def test_only_the_parts_of_the_run_are_merged(self, local_store: Store) -> None:
         run = open_run(local_store)
-        late = OpenRun(local_store, run.run_id, {})
+        late = OpenRun(local_store, run.run_id)
         commit(late, result_rows(["/in/late.jpg"]))
         assert merge(run, METADATA, None).rows == 10
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.output.open_run import OpenRun, Part, PartFooter, new_run_id
+from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter, new_run_id
 from pipeline.plan.diff import Plan
 from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store
@@ -31,7 +31,7 @@ def attempt(store: Store) -> OpenRun:
     """What every start of the same command does."""
     run = OpenRun.find(store)
     if run is None:
-        return OpenRun.begin(store, {})
+        return OpenRun.begin(store, OpenRecord())
     run.save()
     return run
 
@@ -162,7 +162,7 @@ class TestDiscard:
         assert store.list("")
         assert OpenRun.find(store) is None
         assert store.list("")  # whoever only looks changes nothing
-        new = OpenRun.begin(store, {})
+        new = OpenRun.begin(store, OpenRecord())
         assert list(store.list("")) == [f"{new.directory}/open.json"]
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.contract.manifest import Manifest
 from pipeline.output.history import History
 from pipeline.output.merge import merge
-from pipeline.output.open_run import OpenRun
-from pipeline.output.publish import close, is_closed, publish
+from pipeline.output.open_run import OpenRecord, OpenRun
+from pipeline.output.publish import is_closed, publish, seal
 from pipeline.storage.store import Store
 from tests.support.outputs.open_runs import METADATA, manifest_of, open_run
-
-# --- publication, broken off at every step ---
 
 
 class KilledError(Exception):
@@ -55,6 +54,13 @@ def finished_tree(store: Store, run_id: str) -> dict[str, bytes]:
     }
 
 
+def finish(run: OpenRun, manifest: Manifest) -> None:
+    """What a run does last."""
+    seal(run, manifest, "<html>")
+    assert is_closed(run)
+    assert publish(run) == manifest
+
+
 def resume(store: Store) -> None:
     """What the next start of a command does."""
     run = OpenRun.find(store)
@@ -63,7 +69,7 @@ def resume(store: Store) -> None:
         publish(run)
 
 
-def closed_run(store: Store) -> tuple[OpenRun, dict[str, Any]]:
+def merged_run(store: Store) -> tuple[OpenRun, Manifest]:
     """Three parts and three files; fewer where every step takes a request."""
     run = open_run(store, 10 if store.is_local else 5)
     return run, manifest_of(run, merge(run, METADATA, 4))
@@ -73,9 +79,9 @@ def test_publication_may_break_off_after_any_step(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Store(f"{store.uri}/whole")
-    run, manifest = closed_run(whole)
+    run, manifest = merged_run(whole)
     with killed_after(10**6, monkeypatch, whole) as steps:
-        close(run, manifest, "<html>")
+        finish(run, manifest)
     expected = finished_tree(whole, run.run_id)
     assert sorted(expected) == [
         *(f"data/run=ID/part-0000{n}.parquet" for n in range(3 if store.is_local else 2)),
@@ -88,19 +94,19 @@ def test_publication_may_break_off_after_any_step(
 
     for broken_after in range(len(steps)):
         part = Store(f"{store.uri}/{broken_after}")
-        run, manifest = closed_run(part)
+        run, manifest = merged_run(part)
         with (
             killed_after(broken_after, monkeypatch, part),
             pytest.raises(KilledError),
         ):
-            close(run, manifest, "<html>")
+            finish(run, manifest)
         check_readable(part, run, steps=broken_after)
         found = OpenRun.find(part)
         if found is not None and not is_closed(found):
-            close(found, manifest_of(found, merge(found, METADATA, 4)), "<html>")
+            finish(found, manifest_of(found, merge(found, METADATA, 4)))
         resume(part)
         resume(part)
-        OpenRun.begin(part, {}).discard()  # the next run, which cleans up what is left
+        OpenRun.begin(part, OpenRecord()).discard()  # the next run, which cleans up what is left
         assert finished_tree(part, run.run_id) == expected, broken_after
 
 
@@ -116,12 +122,12 @@ def check_readable(store: Store, run: OpenRun, steps: int) -> None:
 
 
 def test_publishing_twice_changes_nothing(store: Store) -> None:
-    run, manifest = closed_run(store)
-    close(run, manifest, "<html>")
+    run, manifest = merged_run(store)
+    finish(run, manifest)
     before = finished_tree(store, run.run_id)
     assert OpenRun.find(store) is None
-    following = OpenRun.begin(store, {})
-    close(following, manifest_of(following, merge(following, METADATA, None)), "<html>")
+    following = OpenRun.begin(store, OpenRecord())
+    finish(following, manifest_of(following, merge(following, METADATA, None)))
     after = finished_tree(store, run.run_id)
     assert {name: after[name] for name in before if name != "latest.json"} == {
         name: data for name, data in before.items() if name != "latest.json"

@@ -11,6 +11,7 @@ import pytest
 
 import pipeline.runs.run
 from pipeline.contract.errors import ExitCode, RunError, UsageError
+from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.output.open_run import OpenRun
 from pipeline.plan import waves as module
@@ -189,7 +190,7 @@ def test_run_in_waves(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.Monk
     result = run(spec)
     assert executed == [8, 7, 5]
     assert result.exit_code is ExitCode.OK
-    assert result.counts == {"listed": 20, "ok": 20, "failed": 0, "skipped": 0}
-    assert result.manifest["plan"]["finished"] == 8
+    assert result.counts == Counts(listed=20, ok=20, failed=0, skipped=0)
+    assert result.manifest.plan["finished"] == 8
     rows = [str(row["uri"]) for row in published_rows(tmp_path / "out")]
     assert sorted(rows) == sorted(table["uri"].to_pylist())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.runs.run import forecast, run
 from tests.support.inputs.images import write_images
@@ -50,14 +51,14 @@ def test_time_is_up_and_the_next_night_goes_on(tmp_path: Path, night: Night) -> 
     with tarfile.open(tmp_path / "in" / "s.tar", "w") as tar:
         tar.add(tmp_path / "in" / "0000.jpg", "a.jpg")
     first = run(night(max_seconds=0))
-    assert first.counts == {"listed": 0, "ok": 0, "failed": 0, "skipped": 0}
-    assert first.manifest["deferred"] == {"images": 30, "shards": 1}
+    assert first.counts == Counts(listed=0, ok=0, failed=0, skipped=0)
+    assert first.manifest.deferred == DeferredCounts(images=30, shards=1)
     assert first.exit_code == 0
     assert not (tmp_path / "out" / "data").exists()
 
     second = run(night())
-    assert second.counts == {"listed": 31, "ok": 31, "failed": 0, "skipped": 0}
-    assert second.manifest["deferred"] == {"images": 0, "shards": 0}
+    assert second.counts == Counts(listed=31, ok=31, failed=0, skipped=0)
+    assert second.manifest.deferred == DeferredCounts(images=0, shards=0)
     assert len(published_rows(tmp_path / "out")) == 31
 
 
@@ -76,8 +77,8 @@ def test_known_content_under_a_new_name_is_copied(tmp_path: Path, night: Night) 
     assert tree(tmp_path / "out") == before, "a forecast writes nothing"
 
     result = run(night(reuse_content=True))
-    assert result.counts == {"listed": 31, "ok": 2, "failed": 0, "skipped": 29}
-    assert result.manifest["vanished"] == [str(tmp_path / "in" / "0003.jpg")]
+    assert result.counts == Counts(listed=31, ok=2, failed=0, skipped=29)
+    assert result.manifest.vanished == (str(tmp_path / "in" / "0003.jpg"),)
     rows = {str(row["uri"]): row for row in published_rows(tmp_path / "out")}
     copy, source = (rows[str(tmp_path / "in" / name)] for name in ("moved.jpg", "0007.jpg"))
     own = ("uri", "source_version")
@@ -96,13 +97,13 @@ def test_a_night_without_news_reads_no_image(
     s3_bucket.put_tree(tmp_path / "in", "photos/")
     spec = night()
     spec = replace(spec, inputs=InputSpec(uris=(f"{s3_bucket.uri}/photos",)))
-    assert run(spec).counts["ok"] == 30
+    assert run(spec).counts.ok == 30
     gets = fault_proxy.count("GET", path=".*/photos/.+")
     assert gets == 30
 
     before = fault_proxy.count()
     again = run(spec)
-    assert again.counts == {"listed": 30, "ok": 0, "failed": 0, "skipped": 30}
+    assert again.counts == Counts(listed=30, ok=0, failed=0, skipped=30)
     assert fault_proxy.count("GET", path=".*/photos/.+") == gets
     assert fault_proxy.count() - before <= 3, "a page of the listing, and what finds its bucket"
 

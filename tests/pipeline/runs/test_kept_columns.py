@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.contract.errors import UsageError
+from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.runs.run import forecast, run
@@ -60,12 +61,12 @@ def test_what_is_wrong_with_the_model_is_said_first(tmp_path: Path, night: Night
 @pytest.mark.usefixtures("ray_local")
 def test_a_new_note_is_a_new_row_whose_numbers_can_be_copied(tmp_path: Path, night: Night) -> None:
     first = run(night(list("abcdef"), "note"))
-    assert first.counts == {"listed": 6, "ok": 6, "failed": 0, "skipped": 0}
+    assert first.counts == Counts(listed=6, ok=6, failed=0, skipped=0)
     before = {row["uri"]: row for row in published_rows(tmp_path / "out")}
     assert [row["note"] for row in before.values()] == list("abcdef")
 
     second = run(night(list("abXdef"), "note", reuse_content=True))
-    assert second.counts == {"listed": 6, "ok": 1, "failed": 0, "skipped": 5}
+    assert second.counts == Counts(listed=6, ok=1, failed=0, skipped=5)
     after = [row for row in published_rows(tmp_path / "out") if row["note"] == "X"]
     (copy,) = after
     source = before[copy["uri"]]
@@ -76,4 +77,4 @@ def test_a_new_note_is_a_new_row_whose_numbers_can_be_copied(tmp_path: Path, nig
     with pytest.raises(UsageError, match=r"kept: .*note.* -> None.*--full"):
         run(night(list("abXdef")))
     late = run(night(list("abXdeY"), "note", max_seconds=0))
-    assert late.manifest["deferred"] == {"images": 1, "shards": 0}
+    assert late.manifest.deferred == DeferredCounts(images=1, shards=0)

@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor
 
 from cvt.preprocessing.decode import decode_image
 from pipeline.contract.errors import ExitCode
+from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import (
     ComputeSpec,
     InputSpec,
@@ -111,7 +112,7 @@ def rows_of(result: RunResult, output: Path) -> dict[str, dict[str, Any]]:
     found = {str(row["uri"]): dict(row) for row in rows}
     assert len(found) == len(rows)
     counts = result.counts
-    assert counts["listed"] == counts["ok"] + counts["failed"] + counts["skipped"]
+    assert counts.listed == counts.ok + counts.failed + counts.skipped
     return found
 
 
@@ -142,7 +143,7 @@ def test_every_image_gets_its_row(
     output = replace(spec.output, rows_per_file=7)
     result = run(replace(spec, compute=compute, output=output))
     rows = rows_of(result, tmp_path / "out")
-    sizes = [file["rows"] for file in result.manifest["files"]]
+    sizes = [file.rows for file in result.manifest.files]
     assert sizes == [7] * (len(rows) // 7) + [len(rows) % 7] * (len(rows) % 7 > 0)
     root = tmp_path / "in"
     failures = {str(root / name): code for name, (_, code) in BAD.items()}
@@ -157,11 +158,11 @@ def test_every_image_gets_its_row(
 
     assert rows.keys() - in_cut == expected.keys() | failures.keys()
     assert {uri: rows[uri]["error_code"] for uri in failures} == failures
-    assert result.manifest["failures"] == {
+    assert result.manifest.failures == {
         code: list(failures.values()).count(code) for code in failures.values()
     }
-    assert result.counts["ok"] == len(expected) + len(in_cut)
-    assert result.counts["failed"] == len(failures)
+    assert result.counts.ok == len(expected) + len(in_cut)
+    assert result.counts.failed == len(failures)
     for uri, data in expected.items():
         row = rows[uri]
         logits, embedding = reference(*checkpoint, data)
@@ -187,13 +188,13 @@ def test_later_runs_do_what_is_new_and_changed(spec: RunSpec, tmp_path: Path) ->
     (folder / "bad.png").write_bytes(b"bad")
     (folder / "s.tar").write_bytes(tar_bytes(MEMBERS))
     first = run(spec)
-    assert first.counts == {"listed": 9, "ok": 8, "failed": 1, "skipped": 0}
+    assert first.counts == Counts(listed=9, ok=8, failed=1, skipped=0)
     rows = rows_of(first, tmp_path / "out")
 
     second = run(spec)
-    assert second.counts == {"listed": 9, "ok": 0, "failed": 0, "skipped": 9}
+    assert second.counts == Counts(listed=9, ok=0, failed=0, skipped=9)
     assert rows_of(second, tmp_path / "out") == rows
-    assert second.manifest["files"] == []
+    assert second.manifest.files == ()
 
     photos(folder, "b.png", "d.png", seed=50)
     (folder / "c.png").unlink()
@@ -201,9 +202,9 @@ def test_later_runs_do_what_is_new_and_changed(spec: RunSpec, tmp_path: Path) ->
     (folder / "s.tar").write_bytes(tar_bytes(more))
     third = run(spec)
     # a.png and bad.png stand; b.png and the shard have changed, d.png is new, c.png is gone.
-    assert third.counts == {"listed": 10, "ok": 8, "failed": 0, "skipped": 2}
-    assert third.manifest["plan"]["changed"] == 2
-    assert third.manifest["plan"]["vanished"] == 1
+    assert third.counts == Counts(listed=10, ok=8, failed=0, skipped=2)
+    assert third.manifest.plan["changed"] == 2
+    assert third.manifest.plan["vanished"] == 1
     newest = {str(row["uri"]): row for row in _rows_of_run(third, tmp_path / "out")}
     names = {uri.removeprefix(f"{folder}/") for uri in newest}
     assert names == {"b.png", "d.png", *(f"s.tar#{name}" for name in more)}
@@ -212,7 +213,7 @@ def test_later_runs_do_what_is_new_and_changed(spec: RunSpec, tmp_path: Path) ->
     assert newest[uri]["embedding"] != rows[uri]["embedding"]
 
     full = run(replace(spec, policy=PolicySpec(full=True, max_failure_rate=0.1)))
-    assert full.counts == {"listed": 10, "ok": 9, "failed": 1, "skipped": 0}
+    assert full.counts == Counts(listed=10, ok=9, failed=1, skipped=0)
     assert (full.failure_rate, full.exit_code) == (0.1, ExitCode.OK)
     strict = replace(spec, policy=PolicySpec(max_failure_rate=0))
     assert run(strict).exit_code is ExitCode.OK  # of this run, in which nothing was left to do

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.contract.schema import LISTING, SOURCE
 from pipeline.output.ledger import Ledger
-from pipeline.output.open_run import OpenRun, PartFooter
+from pipeline.output.open_run import OpenRecord, OpenRun, PartFooter
 from pipeline.sources.formats.kinds import Kind
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
@@ -80,7 +80,7 @@ class World:
 
     def open_run(self, store: Store) -> OpenRun:
         """The parts as an earlier attempt left them, taken up again."""
-        run = OpenRun.begin(store, {})
+        run = OpenRun.begin(store, OpenRecord())
         for number, rows in enumerate(self.parts):
             shards = {row.object for row in rows}
             footer = PartFooter({uri: n for uri, n in self.closed.items() if uri in shards})

@@ -7,14 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.contract import layout
+from pipeline.contract.manifest import Manifest, Provenance
 from pipeline.contract.schema import result_schema
-from pipeline.monitoring.comparison import Retrospect
-from pipeline.monitoring.report import render
 from pipeline.output.history import History
-from pipeline.output.merge import merge
 from pipeline.output.open_run import OpenRun, Part, PartFooter
-from pipeline.output.publish import close
+from pipeline.runs import closing
+from pipeline.runs.closing import Account
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 
@@ -82,36 +80,23 @@ def close_run(
     rows_per_part: int = 100,
     full: bool = False,
     review: int = 50,
-) -> dict[str, Any]:
-    """Publish rows as a closed run; its manifest."""
-    identity = dict(IDENTITY if identity is None else identity)
+) -> Manifest:
+    """Publish rows as a closed run."""
     # By number, for the ids of two runs of one second are in no order.
-    run = OpenRun(store, f"{len(list(store.children('runs'))):08d}", {})
+    run = OpenRun(store, f"{len(list(store.children('runs'))):08d}")
     run.save()
     for start in range(0, rows.num_rows, rows_per_part):
         part = rows.slice(start, rows_per_part)
         name = run.part_name(start)
         write_table(store, name, part)
         run.parts.append(Part(name, part.num_rows, PartFooter()))
-    retrospect = Retrospect.of(History.load(store).runs, identity, review)
-    tally = merge(run, {"cvt.run_id": run.run_id}, None, watch=retrospect.add)
-    manifest = {
-        "run_id": run.run_id,
-        "started": "2026-01-01T02:00:00Z",
-        "finished": "2026-01-01T02:01:00Z",
-        "counts": {"listed": tally.rows, "ok": tally.ok, "failed": tally.failed, "skipped": 0},
-        "failures": dict(tally.failures),
-        "labels": dict(tally.labels),
-        "deferred": {},
-        "plan": {},
-        "files": tally.files,
-        "model": {"model": "a model", "weights_sha256": "0" * 64, "fingerprint": "f00d"},
-        "identity": identity,
-        "spec": {"policy": {"full": full}},
-        "timings": {},
-        "versions": {},
-    }
-    beside: dict[str, Any] = retrospect.close(manifest)
-    page = render(manifest, tally.failure_examples, [], beside)
-    close(run, manifest, page, beside | {layout.CLASSES: list(classes)})
-    return manifest
+    account = Account(
+        expected=rows.num_rows,
+        skipped=0,
+        model=Provenance(model="a model", weights_sha256="0" * 64, fingerprint="f00d"),
+        identity=dict(IDENTITY if identity is None else identity),
+        classes=classes,
+        spec={"policy": {"full": full}},
+        review=review,
+    )
+    return closing.close_run(run, History.load(store).runs, account)

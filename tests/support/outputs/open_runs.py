@@ -7,15 +7,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.contract.manifest import Counts, Manifest
 from pipeline.contract.schema import result_schema
 from pipeline.output.merge import Tally
-from pipeline.output.open_run import OpenRun, Part, PartFooter
+from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 
 SCHEMA = result_schema(labels=True, thresholds=True, embedding=pa.list_(pa.float16(), 4))
 METADATA = {"cvt.run_id": "r", "cvt.model": "m ü", "cvt.fingerprint": "f"}
-SPEC = {"policy": {"full": False}}
 
 
 def result_rows(names: list[str], failed: Set[str] = frozenset()) -> pa.Table:
@@ -50,18 +50,16 @@ def names(count: int) -> list[str]:
 
 
 def open_run(store: Store, count: int = 10, rows_per_part: int = 4) -> OpenRun:
-    run = OpenRun.begin(store, {"full": False})
+    run = OpenRun.begin(store, OpenRecord())
     uris = names(count)
     for start in range(0, count, rows_per_part):
         commit(run, result_rows(uris[start : start + rows_per_part], {uris[0]}))
     return run
 
 
-def manifest_of(run: OpenRun, tally: Tally) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id, "files": tally.files, "counts": {"listed": 1},
-        "identity": {}, "spec": SPEC,
-    }  # fmt: skip
+def manifest_of(run: OpenRun, tally: Tally) -> Manifest:
+    counts, files = Counts(listed=1), tuple(tally.files)
+    return Manifest(run_id=run.run_id, files=files, counts=counts, identity={}, spec={})
 
 
 def staged(run: OpenRun) -> list[pa.Table]:

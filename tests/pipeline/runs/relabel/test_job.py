@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.contract.errors import RunError, UsageError
+from pipeline.contract.manifest import Counts
 from pipeline.output.history import History
-from pipeline.output.open_run import OpenRun
+from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed
 from pipeline.runs.relabel.job import relabel
 from pipeline.runs.relabel.live_rows import LiveRows
@@ -30,7 +31,7 @@ from tests.support.outputs.relabelling import (
 
 def check_books(result: RunResult) -> None:
     counts = result.counts
-    assert counts["listed"] == counts["ok"] + counts["failed"] + counts["skipped"]
+    assert counts.listed == counts.ok + counts.failed + counts.skipped
 
 
 class TestAgain:
@@ -39,9 +40,9 @@ class TestAgain:
         close_run(source, rows_of(softmax(0, 40), CLASSES), CLASSES)
         close_run(source, failed, CLASSES)
         first = relabel(spec(source, output, label_map=MAP))
-        assert first.counts == {"listed": 44, "ok": 40, "failed": 4, "skipped": 0}
+        assert first.counts == Counts(listed=44, ok=40, failed=4, skipped=0)
         nothing = relabel(spec(source, output, label_map=MAP))
-        assert nothing.counts == {"listed": 44, "ok": 0, "failed": 0, "skipped": 44}
+        assert nothing.counts == Counts(listed=44, ok=0, failed=0, skipped=44)
         # One failure succeeds when tried again, one image has changed, three are new.
         tried = rows_of(softmax(1, 1), CLASSES)
         tried = tried.set_column(0, tried.schema.field(0), failed["uri"].slice(2, 1))
@@ -51,7 +52,7 @@ class TestAgain:
         new = rows_of(softmax(3, 3), CLASSES, prefix="new")
         close_run(source, pa.concat_tables([tried, changed, new]), CLASSES)
         result = relabel(spec(source, output, label_map=MAP))
-        assert result.counts == {"listed": 47, "ok": 5, "failed": 0, "skipped": 42}
+        assert result.counts == Counts(listed=47, ok=5, failed=0, skipped=42)
         live = LiveRows.of(History.load(output))
         after = {row["uri"]: row for table in live.batches(10) for row in table.to_pylist()}
         assert len(after) == 47
@@ -64,8 +65,8 @@ class TestAgain:
         with pytest.raises(UsageError, match=r"fingerprint: .*--full"):
             relabel(spec(source, output, label_map={"cat": "tiger"}))
         again = relabel(spec(source, output, label_map={"cat": "tiger"}, full=True))
-        assert again.counts["ok"] == 40
-        assert "tiger" in again.manifest["labels"]
+        assert again.counts.ok == 40
+        assert "tiger" in again.manifest.labels
 
     @pytest.mark.parametrize("after", [1, 2, 4, 5, 6])
     def test_interrupted_anywhere_it_is_finished_by_the_same_call(
@@ -87,7 +88,7 @@ class TestAgain:
         assert not output.list("data")
         result = relabel(spec(source, output, label_map=MAP))
         assert len(rows(output)) == 201
-        assert result.counts == {"listed": 201, "ok": 200, "failed": 1, "skipped": 0}
+        assert result.counts == Counts(listed=201, ok=200, failed=1, skipped=0)
         assert not output.list("_open")
 
     def test_killed_while_publishing(
@@ -106,7 +107,7 @@ class TestAgain:
         assert found is not None
         assert is_closed(found)
         result = relabel(spec(source, output, label_map=MAP))
-        assert result.counts["skipped"] == 20
+        assert result.counts.skipped == 20
         runs = sorted({name.split("/")[1] for name in output.list("runs")})
         assert runs == sorted([found.run_id, result.run_id])
         assert len(rows(output)) == 20
@@ -184,6 +185,7 @@ class TestUsage:
 
     def test_an_unfinished_run_of_another_job(self, source: Store, output: Store) -> None:
         close_run(source, rows_of(softmax(0, 5), CLASSES), CLASSES)
-        OpenRun.begin(output, {"inputs": {"uris": ["s3://bucket"], "format": "auto"}})
+        inputs = {"uris": ["s3://bucket"], "format": "auto"}
+        OpenRun.begin(output, OpenRecord(inputs=inputs))
         with pytest.raises(UsageError, match="unfinished run of another job"):
             relabel(spec(source, output, label_map=MAP))

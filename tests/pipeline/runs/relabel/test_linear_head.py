@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.contract.errors import UsageError
+from pipeline.contract.manifest import Counts
 from pipeline.runs.relabel.job import relabel
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.storage.store import Store
@@ -42,8 +43,8 @@ class TestHead:
             assert row["topk_scores"] == pytest.approx(top.values[number].tolist(), rel=1e-5)
             assert row["embedding"] == pytest.approx(embeddings[number].tolist())
             assert "labels" not in row
-        assert result.counts == {"listed": 92, "ok": 90, "failed": 2, "skipped": 0}
-        assert result.manifest["plan"]["unsure"] == {"label": 0, "labels": 0}
+        assert result.counts == Counts(listed=92, ok=90, failed=2, skipped=0)
+        assert result.manifest.plan["unsure"] == {"label": 0, "labels": 0}
 
     def test_sigmoid_head_of_a_multi_label_checkpoint(
         self, source: Store, output: Store, tmp_path: Path

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.contract.manifest import Counts
 from pipeline.runs.relabel.job import relabel
 from pipeline.storage.store import Store
 from tests.support.outputs.closed_runs import close_run, rows_of
@@ -56,8 +57,8 @@ class TestLabelMap:
                 check_labels(row, merged(before[uri], how))
             else:
                 assert row == before[uri]
-        assert result.counts == {"listed": 123, "ok": 120, "failed": 3, "skipped": 0}
-        assert result.manifest["failures"] == {"corrupt": 2, "timeout": 1}
+        assert result.counts == Counts(listed=123, ok=120, failed=3, skipped=0)
+        assert result.manifest.failures == {"corrupt": 2, "timeout": 1}
         assert output.read_json(f"runs/{result.run_id}/classes.json") == NEW
         assert output.read_json("latest.json")["run_id"] == result.run_id
         assert output.exists(f"runs/{result.run_id}/report.html")
@@ -72,7 +73,7 @@ class TestLabelMap:
         truth = [NEW[i] for i in (full @ onehot).argmax(axis=1)]
         after = sorted(rows(output).items())
         wrong = sum(row["label"] != label for (_, row), label in zip(after, truth, strict=True))
-        unsure = result.manifest["plan"]["unsure"]["label"]
+        unsure = result.manifest.plan["unsure"]["label"]
         assert 0 < wrong <= unsure < 400
 
     def test_nothing_is_unsure_when_all_scores_are_stored(
@@ -81,7 +82,7 @@ class TestLabelMap:
         close_run(source, rows_of(softmax(3, 100), CLASSES, top_k=6), CLASSES,
                   identity=identity(top_k=6))  # fmt: skip
         result = relabel(spec(source, output, label_map=MAP, thresholds=0.3))
-        assert result.manifest["plan"]["unsure"] == {"label": 0, "labels": 0}
+        assert result.manifest.plan["unsure"] == {"label": 0, "labels": 0}
 
     def test_relabelling_twice_is_relabelling_by_both_maps(
         self, source: Store, output: Store, tmp_path: Path
@@ -136,7 +137,7 @@ class TestThresholds:
             (full[int(uri[-10:-4])] >= 0.15).sum() > len(row["labels"])
             for uri, row in rows(output).items()
         )
-        assert 0 < lacking <= result.manifest["plan"]["unsure"]["labels"] < 300
+        assert 0 < lacking <= result.manifest.plan["unsure"]["labels"] < 300
 
     def test_stored_labels_are_renamed_when_no_threshold_is_given(
         self, source: Store, output: Store
