@@ -1,0 +1,86 @@
+"""A person who asks for help, or mistypes, is answered before anything heavy is imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import REPOSITORY
+
+HEAVY = {"torch", "ray", "pyarrow", "pandas", "numpy", "PIL", "fsspec", "s3fs", "transformers"}
+PROBE = """
+import runpy, sys
+try:
+    exec(sys.argv.pop(1))
+finally:
+    print("\\n" + " ".join({name.partition(".")[0] for name in sys.modules}))
+"""
+RUN = ("in", "--output", "out", "--model", "m")
+
+
+def imported(code: str, *arguments: str | Path) -> tuple[int, set[str]]:
+    """Exit code of a process that runs ``code``, and the packages that it has imported then."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, code, *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, set(done.stdout.splitlines()[-1].split())
+
+
+def called(job: str, *arguments: str | Path) -> tuple[int, set[str]]:
+    return imported(f"runpy.run_module('jobs.{job}', run_name='__main__')", *arguments)
+
+
+@pytest.mark.parametrize("job", ["classify", "embed", "nightly", "relabel"])
+def test_help(job: str) -> None:
+    code, packages = called(job, "--help")
+    assert code == 0
+    assert not packages & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments"),
+    [
+        ("classify", (*RUN, "--no-such-flag")),
+        ("classify", ("in", "--model", "m")),
+        ("classify", (*RUN, "--dtype", "int7")),
+        ("embed", (*RUN, "--batch-size", "0")),
+        ("embed", (*RUN, "--thresholds", "0.5")),
+        ("nightly", ("nowhere.yaml",)),
+        ("relabel", ("old", "--output", "new")),
+    ],
+)
+def test_wrong_usage(job: str, arguments: tuple[str, ...]) -> None:
+    code, packages = called(job, *arguments)
+    assert code == 2
+    assert not packages & HEAVY
+
+
+@pytest.mark.parametrize("text", ["a: [", "inputs: {uris: x}", "policy: {max_seconds: -1}"])
+def test_a_wrong_configuration(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "night.yaml"
+    path.write_text(text)
+    code, packages = called("nightly", path)
+    assert code == 2
+    assert not packages & HEAVY
+
+
+@pytest.mark.parametrize(
+    "module", ["pipeline", "pipeline.contract.spec", "pipeline.contract.config", "jobs.cli.command"]
+)
+def test_an_import(module: str) -> None:
+    code, packages = imported(f"import {module}")
+    assert code == 0
+    assert module.partition(".")[0] in packages
+    assert not packages & HEAVY
+
+
+def test_a_run_is_what_imports_them() -> None:
+    """Or the tests above would look for what nothing imports."""
+    code, packages = imported("import pipeline.runs.run")
+    assert code == 0
+    assert packages >= {"torch", "ray", "pyarrow"}
