@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.contract.errors import ExitCode, JobError, one_line
+from pipeline.contract.errors import ExitCode, JobError, one_line, spelled
 from pipeline.contract.spec import SETTINGS, RunSpec, Setting
+
+Spell = Callable[[str], str]
 
 _STOPPED = "stopped by {}; start the same command again to continue"
 
@@ -33,20 +35,38 @@ def main(
     # The interpreter's last collection would visit all objects of torch and Ray for a second.
     atexit.register(gc.freeze)
     arguments = parser.parse_args()
-    _log_to_stderr(logging.DEBUG if arguments.debug else logging.INFO)
+    spoken = {setting.place: setting.spoken for setting in flagged}
+
+    def spell(place: str) -> str:
+        return spoken.get(place, place)
+
+    _log_to_stderr(logging.DEBUG if arguments.debug else logging.INFO, spell)
     terminated = _interrupt_on_sigterm()
     try:
         return job(arguments)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last resort of a command
         if arguments.debug:
             traceback.print_exception(error)
-        code, message = _verdict(error, flagged, terminated=terminated.is_set())
+        code, message = _verdict(error, spell, terminated=terminated.is_set())
         print(f"error: {message}", file=sys.stderr)
         return code
 
 
-def _log_to_stderr(level: int) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+class _SpellingFormatter(logging.Formatter):
+    """Messages whose settings are spelled as those of errors."""
+
+    def __init__(self, spell: Spell) -> None:
+        super().__init__("%(message)s")
+        self._spell = spell
+
+    def format(self, record: logging.LogRecord) -> str:
+        return spelled(super().format(record), self._spell)
+
+
+def _log_to_stderr(level: int, spell: Spell) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_SpellingFormatter(spell))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("jobs", "pipeline", "cvt"):
         logging.getLogger(name).setLevel(level)
 
@@ -63,18 +83,14 @@ def _interrupt_on_sigterm() -> threading.Event:
     return terminated
 
 
-def _verdict(
-    error: BaseException, flagged: Iterable[Setting], *, terminated: bool
-) -> tuple[ExitCode, str]:
+def _verdict(error: BaseException, spell: Spell, *, terminated: bool) -> tuple[ExitCode, str]:
     """Exit code and message. An interrupt that meets C code comes out as any exception."""
     if terminated:
         return ExitCode.RUN_FAILED, _STOPPED.format("SIGTERM")
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.RUN_FAILED, _STOPPED.format("Ctrl-C")
     if isinstance(error, JobError):
-        spoken = {setting.place: setting.spoken for setting in flagged}
-        text = error.spelled(lambda place: spoken.get(place, place))
-        return error.exit_code, one_line(text, limit=2000)
+        return error.exit_code, one_line(error.spelled(spell), limit=2000)
     message = f"unexpected {type(error).__name__}: {one_line(error)}; --debug shows where"
     return ExitCode.RUN_FAILED, message
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar
 
-_PLACE = re.compile(r"<([a-z]+\.[a-z_]+)>")
+_PLACE = re.compile(r"<((?:inputs|model|output|compute|policy|relabel)\.[a-z_]+)>")
 
 
 class ExitCode(IntEnum):
@@ -32,6 +32,11 @@ class ExitCode(IntEnum):
     RUN_FAILED = 1
     USAGE = 2
     TOO_MANY_FAILURES = 3
+
+
+def spelled(text: str, spell: Callable[[str], str]) -> str:
+    """A text in which ``<model.dtype>`` and other places of settings are spelled by ``spell``."""
+    return _PLACE.sub(lambda place: spell(place[1]), text)
 
 
 class JobError(Exception):
@@ -48,7 +53,7 @@ class JobError(Exception):
 
     def spelled(self, spell: Callable[[str], str]) -> str:
         """The line, with ``spell(place)`` for every setting; ``str`` of it leaves the place."""
-        return _PLACE.sub(lambda place: spell(place[1]), super().__str__())
+        return spelled(super().__str__(), spell)
 
 
 class UsageError(JobError):

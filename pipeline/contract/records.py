@@ -25,7 +25,7 @@ class Record:
     ``X | None``, or ``Any`` for what nobody here looks into.
     """
 
-    when_damaged: ClassVar[str] = "restore it, or choose another --output"
+    when_damaged: ClassVar[str] = "restore it, or choose another <output.uri>"
     """What a person can do about a file that is not one of these."""
 
     @classmethod

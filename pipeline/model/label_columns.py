@@ -82,4 +82,6 @@ def check_threshold_names(
 ) -> None:
     """Raise a UsageError when thresholds are given for classes that there are not."""
     if isinstance(wanted, Mapping) and (unknown := wanted.keys() - {*classes, "*"}):
-        raise UsageError(f"--thresholds names no class of the model: {', '.join(sorted(unknown))}")
+        raise UsageError(
+            f"<output.thresholds> names no class of the model: {', '.join(sorted(unknown))}"
+        )

@@ -121,13 +121,16 @@ class LoadedModel:
 
 def _check_runtime(runtime: Runtime) -> None:
     if runtime == "openvino" and find_spec("openvino") is None:
-        raise UsageError("--runtime openvino needs: pip install 'cvt-batch[openvino]'")
+        raise UsageError("<model.runtime> openvino needs: pip install 'cvt-batch[openvino]'")
 
 
 def _check(checkpoint: Checkpoint, output: OutputSpec) -> None:
     """Refuse what the network cannot give, before anything else is done."""
     if output.top_k is not None and not checkpoint.classes:
-        raise UsageError("the checkpoint has no classifier; use jobs.embed without --with-labels")
+        raise UsageError(
+            "the checkpoint has no classifier; ask for embeddings alone, as jobs.embed without "
+            "--with-labels does"
+        )
     checkpoint.embedding_width(output.pooling)
     check_threshold_names(output.thresholds, checkpoint.classes)
     for name, array in checkpoint.arrays.items():

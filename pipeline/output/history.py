@@ -46,7 +46,7 @@ class History:
         except FileNotFoundError as error:
             raise UsageError(
                 f"a file of the closed run {run.run_id} is gone ({one_line(error)}); "
-                "restore it, or do everything again with --full"
+                "restore it, or do everything again with <policy.full>"
             ) from error
 
     def vanished(self, gone: HashIndex, inputs: Sequence[str]) -> list[str]:
@@ -72,8 +72,10 @@ class History:
             check_identity(identity, run.identity, f"the closed run {run.run_id}", _CLOSED_ADVICE)
 
 
-_CLOSED_ADVICE = "--full redoes everything with the new settings, --allow-mixed keeps both"
-_OPEN_ADVICE = "finish it with its own settings, or start over with --discard-open-run"
+_CLOSED_ADVICE = (
+    "<policy.full> redoes everything with the new settings, <policy.allow_mixed> keeps both"
+)
+_OPEN_ADVICE = "finish it with its own settings, or start over with <policy.discard_open_run>"
 
 
 def _root(uri: str) -> str:

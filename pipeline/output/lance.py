@@ -47,16 +47,16 @@ def check(sink: Sink, store: Store) -> None:
     if sink != "lance":
         return
     if find_spec("lance") is None:
-        raise UsageError("--sink lance needs a package: pip install 'cvt-batch[lance]'")
+        raise UsageError("<output.sink> lance needs a package: pip install 'cvt-batch[lance]'")
     if store.protocol != "file" and (odd := set("#%?") & set(store.uri)):
         raise UsageError(
-            f"--sink lance does not read {' '.join(sorted(odd))} in the URI of an object store "
-            "literally; choose another --output"
+            f"<output.sink> lance does not read {' '.join(sorted(odd))} in the URI of an object "
+            "store literally; choose another <output.uri>"
         )
     if store.protocol not in PROTOCOLS:
         raise UsageError(
-            f"--sink lance cannot write to {store.protocol}:// URIs; "
-            "choose an --output on a local disk, s3://, gs:// or az://"
+            f"<output.sink> lance cannot write to {store.protocol}:// URIs; "
+            "choose an <output.uri> on a local disk, s3://, gs:// or az://"
         )
 
 
@@ -75,7 +75,7 @@ def update(sink: Sink, store: Store) -> None:
                 f"{one_line(error)}; start the same command again"
             ) from error
     elif _exists(store):
-        log.warning("%s is not updated without --sink lance", store.locate(layout.LANCE))
+        log.warning("%s is not updated without <output.sink> lance", store.locate(layout.LANCE))
 
 
 class _Follower:

@@ -56,7 +56,9 @@ class Lease:
         try:
             self._take()
         except STORAGE_ERRORS as error:  # the lease is the first thing that a run writes
-            raise UsageError(f"cannot use --output {self.store.uri}: {one_line(error)}") from error
+            raise UsageError(
+                f"cannot use <output.uri> {self.store.uri}: {one_line(error)}"
+            ) from error
         self._heart = threading.Thread(target=self._keep, daemon=True)
         self._heart.start()
         return self

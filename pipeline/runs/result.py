@@ -44,8 +44,9 @@ class RunResult:
         """Why a run that closed still counts as a failure, in one line."""
         if self.failure_rate > self.policy.max_failure_rate:
             return (
-                f"{self.failure_rate:.1%} of the images failed, more than --max-failure-rate "
-                f"{self.policy.max_failure_rate:.1%}; the failed rows of the table name the reasons"
+                f"{self.failure_rate:.1%} of the images failed, more than the "
+                f"{self.policy.max_failure_rate:.1%} that may; the failed rows of the "
+                "table name the reasons"
             )
         if self.policy.fail_on_drift and self.alarms:
             return f"the run differs from earlier ones ({'; '.join(self.alarms)}); see its report"

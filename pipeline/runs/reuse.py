@@ -49,7 +49,7 @@ class Contents:
         if at.null_count:
             raise RunError(
                 f"{at.null_count} images were to be copied from rows that are gone; "
-                "start over with --discard-open-run and without --reuse-content"
+                "start over with <policy.discard_open_run> and without <policy.reuse_content>"
             )
         own = {*_OWN_COLUMNS, *self.identity.get("kept", {})}
         columns = [

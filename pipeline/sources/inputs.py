@@ -98,7 +98,7 @@ def _kind_of_table(uri: str, inputs: InputSpec, *, named: bool = False) -> Kind:
     raise UsageError(
         f"{uri} has neither a column of image bytes ({images}) nor one of URIs "
         f"({inputs.uri_column or ', '.join(URI_COLUMNS)}) but {', '.join(schema.names)}; "
-        "name one by --image-column or --uri-column"
+        "name one by <inputs.image_column> or <inputs.uri_column>"
     )
 
 

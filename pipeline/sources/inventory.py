@@ -57,7 +57,7 @@ def inventory(
     if not found:
         raise UsageError(
             f"every image lies below the output, {exclude}, where nothing is listed; "
-            "choose an --output outside the INPUT"
+            "choose an <output.uri> outside the INPUT"
         )
 
 
@@ -101,7 +101,8 @@ def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
         return pa.Table.from_pylist(rows, schema=with_kept(LISTING, kept))
     except (pa.ArrowException, OverflowError) as error:
         raise UsageError(
-            "a column to --keep has a value of another type than in the first rows of its list: "
+            "a column of <inputs.keep> has a value of another type than in the first rows of its "
+            "list: "
             f"{one_line(error)}"
         ) from error
 

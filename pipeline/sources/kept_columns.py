@@ -44,10 +44,10 @@ def kept_columns(inputs: InputSpec) -> pa.Schema:
             log.warning("not kept, since the output has columns of these names: %s", taken)
         return pa.schema([field for field in offered if not _reserved([field.name])])
     if taken := _reserved(inputs.keep):
-        raise UsageError(f"--keep names columns that the output has itself: {taken}")
+        raise UsageError(f"<inputs.keep> names columns that the output has itself: {taken}")
     if unknown := [name for name in inputs.keep if name not in offered.names]:
         raise UsageError(
-            f"--keep names no column of the INPUT: {', '.join(unknown)}; "
+            f"<inputs.keep> names no column of the INPUT: {', '.join(unknown)}; "
             f"there are: {', '.join(offered.names) or 'none'}"
         )
     return pa.schema([offered.field(name) for name in dict.fromkeys(inputs.keep)])

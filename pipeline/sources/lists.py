@@ -73,7 +73,7 @@ def _no_column(uri: str, wanted: str | None, schema: pa.Schema) -> str:
     looked = wanted or ", ".join(URI_COLUMNS)
     return (
         f"{uri} has no column of text named {looked}; it has {', '.join(schema.names)}: "
-        "name the one with the images by --uri-column"
+        "name the one with the images by <inputs.uri_column>"
     )
 
 

@@ -75,7 +75,9 @@ def allocate(compute: ComputeSpec, *, cpus: float, gpus: float, nodes: int = 1) 
     """
     wanted = gpus if compute.num_gpus is None else compute.num_gpus
     if wanted > gpus:
-        raise UsageError(f"--num-gpus {wanted:g} asks for more than the {gpus:g} of the cluster")
+        raise UsageError(
+            f"<compute.num_gpus> {wanted:g} asks for more than the {gpus:g} of the cluster"
+        )
     if wanted:
         return _on_gpus(compute, cpus, wanted, nodes)
     return _on_cpus(compute, cpus, nodes)
@@ -113,7 +115,7 @@ def _on_cpus(compute: ComputeSpec, cpus: float, nodes: int) -> Allocation:
     if actors > most:
         raise UsageError(
             f"{actors} actors of {threads} CPUs need more than the {cpus:g} of the cluster; "
-            "lower --num-actors or --num-cpus-per-actor"
+            "lower <compute.num_actors> or <compute.num_cpus_per_actor>"
         )
     decode_cpus, decode_tasks = _decoders(cpus - actors * actor_cpus, nodes)
     return Allocation(

@@ -22,7 +22,7 @@ def call_job(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
 
     The log belongs to pytest then, and the signals as well.
     """
-    monkeypatch.setattr("jobs.cli.command._log_to_stderr", lambda level: None)
+    monkeypatch.setattr("jobs.cli.command._log_to_stderr", lambda *_: None)
     monkeypatch.setattr("jobs.cli.command._interrupt_on_sigterm", threading.Event)
 
     def call(job: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

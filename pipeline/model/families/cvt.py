@@ -51,7 +51,7 @@ def load(spec: ModelSpec) -> CvtCheckpoint:
     except (CheckpointError, ConfigError, OSError) as error:
         raise UsageError(f"cannot load the model: {one_line(error)}") from error
     if complaint := size_mismatch(processor.size, model.config.to_dict(), spec.source):
-        log.warning("%s with --image-size", complaint)
+        log.warning("%s with <model.image_size>", complaint)
     if not processor.do_resize:
         raise UsageError("the preprocessing does not resize; a batch needs images of one size")
     return CvtCheckpoint(model, processor)
@@ -117,11 +117,11 @@ class CvtCheckpoint:
         config = self.config
         if pooling == "cls" and not config.cls_token[-1]:
             raise UsageError(
-                "--pooling cls needs a class token, which this model has not; use cls_norm"
+                "<output.pooling> cls needs a class token, which this model has not; use cls_norm"
             )
         if pooling == "mean" and config.num_stages < 2:
             raise UsageError(
-                "--pooling mean is over the last stage but one; this model has one stage"
+                "<output.pooling> mean is over the last stage but one; this model has one stage"
             )
         return config.embed_dim[-2 if pooling == "mean" else -1]
 

@@ -40,7 +40,7 @@ FORMAT = "relabel"
 
 _UNSURE = (
     "%d rows might have another `%s` if more than their stored scores were known; "
-    "classify with a larger --top-k, or store embeddings and use --head"
+    "classify with a larger <output.top_k>, or store embeddings and use <relabel.head>"
 )
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class _Job:
         if head is not None:
             _check_embeddings(source, old, head)
         elif old["scores"] is None:
-            raise UsageError(f"{spec.source} stores no scores; give --head to make some")
+            raise UsageError(f"{spec.source} stores no scores; give <relabel.head> to make some")
         rescorer = _rescorer(spec, source, old, head)
         return cls(spec, source, rescorer, _identity(spec, old, rescorer))
 
@@ -161,9 +161,9 @@ def _load_source(uri: str) -> History:
     except STORAGE_ERRORS as error:
         raise UsageError(f"cannot read {uri}: {one_line(error)}") from error
     if not history.runs:
-        raise UsageError(f"{uri} holds no closed run; name the --output of an earlier job")
+        raise UsageError(f"{uri} holds no closed run; name the output of an earlier job")
     newest = history.runs[0]
-    advice = "relabelling needs the rows of one model: run the job with --full first"
+    advice = "relabelling needs the rows of one model: run the job with <policy.full> first"
     for run in history.runs[1:]:
         check_identity(newest.identity, run.identity, f"the closed run {run.run_id}", advice)
     return history
@@ -176,13 +176,15 @@ def _rescorer(
     scores = spec.scores or (head and head.scores) or old["scores"] or "softmax"
     renamed = spec.label_map or {}
     if unknown := renamed.keys() - set(classes):
-        raise UsageError(f"--label-map names no class: {', '.join(sorted(unknown))}")
+        raise UsageError(f"<relabel.label_map> names no class: {', '.join(sorted(unknown))}")
     groups = Groups.of_map(classes, renamed)
     check_threshold_names(spec.thresholds, groups.new)
     stored = old["top_k"] or DEFAULT_TOP_K
     top_k = spec.top_k or stored
     if head is None and top_k > stored:
-        raise UsageError(f"--top-k is {top_k}, but {spec.source} stores only {stored} scores")
+        raise UsageError(
+            f"<output.top_k> is {top_k}, but {spec.source} stores only {stored} scores"
+        )
     thresholds: tuple[float, ...] = ()
     if head is not None or spec.thresholds is not None:
         thresholds = class_thresholds(spec.thresholds, scores, groups.new)
@@ -201,18 +203,21 @@ def _stored_classes(source: History) -> list[str]:
 def _check_embeddings(source: History, old: Mapping[str, Any], head: Head) -> None:
     """Refuse embeddings that a head does not take."""
     if old["embedding"] is None:
-        raise UsageError(f"{source.store.uri} stores no embeddings, which --head needs")
+        raise UsageError(f"{source.store.uri} stores no embeddings, which <relabel.head> needs")
     if old["pooling"] != "cls_norm" or old["normalize"]:
         raise UsageError(
-            "--head needs what enters a classifier: embeddings with --pooling cls_norm, not "
-            f"normalized; these have {old['pooling']}, normalize {old['normalize']}"
+            "<relabel.head> needs what enters a classifier: embeddings with "
+            f"<output.pooling> cls_norm, not normalized; these have {old['pooling']}, "
+            f"normalize {old['normalize']}"
         )
     wanted = head.weight.shape[1]
     for name in [name for run in source.runs for name in run.file_names][:1]:
         with source.store.fs.open(source.store.path(name)) as file:
             width = pq.read_schema(file).field("embedding").type.list_size
         if width != wanted:
-            raise UsageError(f"--head takes embeddings of {wanted} numbers; these have {width}")
+            raise UsageError(
+                f"<relabel.head> takes embeddings of {wanted} numbers; these have {width}"
+            )
 
 
 def _identity(spec: RelabelSpec, old: Mapping[str, Any], rescorer: Rescorer) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Head:
         try:
             head = cls(**(_read_npz(source) if source.endswith(".npz") else _read(source)))
         except _BROKEN as error:
-            raise UsageError(f"cannot read --head {source}: {one_line(error)}") from error
+            raise UsageError(f"cannot read <relabel.head> {source}: {one_line(error)}") from error
         head._check(source)
         return head
 
@@ -73,13 +73,14 @@ class Head:
         shape = self.weight.shape
         if len(shape) != 2 or self.bias.shape != shape[:1] or len(self.classes) != shape[0]:
             raise UsageError(
-                f"--head {source} does not fit together: weight {shape}, bias {self.bias.shape}, "
-                f"{len(self.classes)} labels; they must be (N, C), (N,) and N"
+                f"<relabel.head> {source} does not fit together: weight {shape}, "
+                f"bias {self.bias.shape}, {len(self.classes)} labels; they must be (N, C), (N,) "
+                "and N"
             )
         if len(set(self.classes)) < len(self.classes):
-            raise UsageError(f"--head {source} has two classes of the same name")
+            raise UsageError(f"<relabel.head> {source} has two classes of the same name")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
-            raise UsageError(f"--head {source} holds NaN or infinity")
+            raise UsageError(f"<relabel.head> {source} holds NaN or infinity")
 
 
 def _read_npz(source: str) -> dict[str, Any]:

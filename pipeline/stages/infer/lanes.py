@@ -112,8 +112,8 @@ class Lanes:
     def _shrink(self) -> None:
         if self.batch_size == 1:
             raise RunError(
-                "the GPU has no memory for a single image; use a smaller model, --dtype bfloat16, "
-                "or a GPU that nobody shares"
+                "the GPU has no memory for a single image; use a smaller model, <model.dtype> "
+                "bfloat16, or a GPU that nobody shares"
             )
         self.batch_size //= 2
         _free_memory()

@@ -48,7 +48,9 @@ class InferSettings:
             UsageError: the runtime has no GPUs.
         """
         if gpus and model.runtime == "openvino":
-            raise UsageError("--runtime openvino computes on CPUs; add --num-gpus 0 or drop it")
+            raise UsageError(
+                "<model.runtime> openvino computes on CPUs; set <compute.num_gpus> to 0 or drop it"
+            )
         described = len(result_schema(labels=False, thresholds=False, embedding=None))
         return cls(
             gpus=gpus,

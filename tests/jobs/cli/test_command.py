@@ -1,5 +1,6 @@
 """What is wrong is named as the person who gave it wrote it, and ends with exit code 2."""
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import yaml
 
 from jobs import classify, embed, nightly, relabel
 from jobs.cli import command
-from pipeline.contract.errors import UsageError
+from tests.support.commands import REPOSITORY
 
 Complaint = Callable[..., str]
 RUN = ("in", "--output", "out", "--model", "m")
@@ -20,7 +21,7 @@ RUN = ("in", "--output", "out", "--model", "m")
 @pytest.fixture
 def complaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complaint:
     """The last line on stderr of a job that must end with exit code 2."""
-    monkeypatch.setattr(command, "_log_to_stderr", lambda level: None)
+    monkeypatch.setattr(command, "_log_to_stderr", lambda *_: None)
     monkeypatch.setattr(command, "_interrupt_on_sigterm", threading.Event)
 
     def call(job: Any, *arguments: str | Path) -> str:
@@ -134,7 +135,24 @@ def test_typos_are_refused(job: Any, complaint: Complaint, tmp_path: Path) -> No
     assert "unrecognized arguments: --ful" in complaint(job, *given.get(job, RUN), "--fulll")
 
 
-def test_an_error_names_places_unless_told_otherwise() -> None:
-    error = UsageError("<model.dtype> is 'x', not <none> of a<b.c>")
-    assert str(error) == "model.dtype is 'x', not <none> of ab.c"
-    assert error.spelled(str.upper) == "MODEL.DTYPE is 'x', not <none> of aB.C"
+def test_the_log_spells_settings_too() -> None:
+    """In a process of its own, where the log is the command's."""
+    code = """
+import logging, sys
+from jobs import nightly
+from jobs.cli import command, flags
+
+def job(arguments):
+    logging.getLogger("pipeline.output").warning("mind <output.sink> and <policy.full>")
+    return 0
+
+sys.exit(command.main(job, nightly.build_parser(), flags.INCREMENTS))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "night.yaml"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "mind output.sink and --full\n"

@@ -158,7 +158,7 @@ def test_a_damaged_one_is_told_by_name_and_place(change: dict[str, Any], complai
     assert caught.value.exit_code is ExitCode.RUN_FAILED
     assert str(caught.value) == (
         f"s3://b/out/runs/1/manifest.json is damaged: {complaint}; "
-        "restore it, or choose another --output"
+        "restore it, or choose another output.uri"
     )
 
 

@@ -125,8 +125,8 @@ class TestIdentity:
         assert "preprocessing.crop_pct: None -> 0.875" in message
         assert "top_k" not in message
         assert "closed run 1" in message
-        assert "--full" in message
-        assert "--allow-mixed" in message
+        assert "policy.full" in message
+        assert "policy.allow_mixed" in message
         assert "\n" not in message
 
     def test_every_live_run_is_looked_at(self, local_store: Store) -> None:
@@ -154,7 +154,7 @@ class TestIdentity:
         message = str(refusal.value)
         assert named in message
         assert open_run.run_id in message
-        assert "--discard-open-run" in message
+        assert "policy.discard_open_run" in message
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ class TestCommand:
         write_table(store, open_run.part_name(0), PartFooter().attach(table_of([Row("a", "A")])))
         policies: list[dict[str, bool]] = [{}, {"full": True}, {"allow_mixed": True}]
         for policy in policies:
-            with pytest.raises(UsageError, match=r"top_k: 2 -> 3.*--discard-open-run"):
+            with pytest.raises(UsageError, match=r"top_k: 2 -> 3.*policy\.discard_open_run"):
                 run(spec(**policy))
         assert store.exists(f"{open_run.directory}/open.json")
 
@@ -250,5 +250,7 @@ class TestCommand:
         store = self.finish_all(spec())
         (name,) = store.list("data")
         store.remove(name)
-        with pytest.raises(UsageError, match=r"20260101T000000Z-1.*part-00000\.parquet.*--full"):
+        with pytest.raises(
+            UsageError, match=r"20260101T000000Z-1.*part-00000\.parquet.*policy\.full"
+        ):
             run(spec())

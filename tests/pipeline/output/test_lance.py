@@ -210,7 +210,7 @@ def test_a_run_without_the_sink_says_that_the_dataset_is_behind(
     assert not caplog.messages
     update("lance", local_store)
     update("parquet", local_store)
-    assert "images.lance is not updated without --sink lance" in caplog.messages[-1]
+    assert "images.lance is not updated without <output.sink> lance" in caplog.messages[-1]
 
 
 def test_relabelling_makes_a_dataset_of_its_own(local_store: Store, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("uri", ["s3://bucket/a#b", "s3://bucket/50%", "memory://out"])
     def test_places_that_lance_does_not_reach(self, uri: str) -> None:
-        with pytest.raises(UsageError, match="--sink lance"):
+        with pytest.raises(UsageError, match=r"output\.sink lance"):
             check("lance", Store(uri))
         check("parquet", Store(uri))
 

@@ -74,7 +74,7 @@ def test_a_new_note_is_a_new_row_whose_numbers_can_be_copied(tmp_path: Path, nig
     assert changed == {"note", "source_version"}
 
     assert forecast(night(list("abXdef"), "*")).plan.is_empty, "all columns are this one"
-    with pytest.raises(UsageError, match=r"kept: .*note.* -> None.*--full"):
+    with pytest.raises(UsageError, match=r"kept: .*note.* -> None.*policy\.full"):
         run(night(list("abXdef")))
     late = run(night(list("abXdeY"), "note", max_seconds=0))
     assert late.manifest.deferred == DeferredCounts(images=1, shards=0)

@@ -23,7 +23,9 @@ def test_cpus_carry_all_stages(cpus: int) -> None:
     for threads, actors in product(range(1, 6), [None, *range(1, 9)]):
         compute = ComputeSpec(num_gpus=0, num_actors=actors, num_cpus_per_actor=threads)
         if threads * (actors or 1) > cpus:
-            with pytest.raises(UsageError, match=r"lower --num-actors or --num-cpus-per-actor"):
+            with pytest.raises(
+                UsageError, match=r"lower compute\.num_actors or compute\.num_cpus_per_actor"
+            ):
                 allocate(compute, cpus=cpus, gpus=0)
             continue
         allocation = allocate(compute, cpus=cpus, gpus=0)
@@ -61,7 +63,9 @@ def test_parts_of_a_gpu(wanted: float, actors: int) -> None:
 
 
 def test_more_gpus_than_there_are() -> None:
-    with pytest.raises(UsageError, match=r"--num-gpus 2 asks for more than the 1 of the cluster"):
+    with pytest.raises(
+        UsageError, match=r"compute\.num_gpus 2 asks for more than the 1 of the cluster"
+    ):
         allocate(ComputeSpec(num_gpus=2), cpus=8, gpus=1)
 
 

@@ -62,7 +62,7 @@ class TestAgain:
     def test_everything_again_when_asked(self, source: Store, output: Store) -> None:
         close_run(source, rows_of(softmax(0, 40), CLASSES), CLASSES)
         relabel(spec(source, output, label_map=MAP))
-        with pytest.raises(UsageError, match=r"fingerprint: .*--full"):
+        with pytest.raises(UsageError, match=r"fingerprint: .*policy\.full"):
             relabel(spec(source, output, label_map={"cat": "tiger"}))
         again = relabel(spec(source, output, label_map={"cat": "tiger"}, full=True))
         assert again.counts.ok == 40
@@ -120,12 +120,12 @@ class TestUsage:
         ("what", "complaint"),
         [
             ({}, "nothing to do"),
-            ({"label_map": {"unicorn": "cat"}}, "--label-map names no class: unicorn"),
-            ({"thresholds": {"unicorn": 0.5}}, "--thresholds names no class"),
-            ({"label_map": MAP, "thresholds": {"lynx": 0.5}}, "--thresholds names no class"),
-            ({"top_k": 6}, "--top-k is 6, but .* stores only 5 scores"),
+            ({"label_map": {"unicorn": "cat"}}, "relabel.label_map names no class: unicorn"),
+            ({"thresholds": {"unicorn": 0.5}}, "output.thresholds names no class"),
+            ({"label_map": MAP, "thresholds": {"lynx": 0.5}}, "output.thresholds names no class"),
+            ({"top_k": 6}, "output.top_k is 6, but .* stores only 5 scores"),
             ({"top_k": 0}, "output.top_k is 0"),
-            ({"head": "head.npz"}, "stores no embeddings, which --head needs"),
+            ({"head": "head.npz"}, "stores no embeddings, which relabel.head needs"),
             ({"label_map": MAP, "scores": "sigmoid"}, "output.scores needs relabel.head"),
         ],
     )

@@ -131,5 +131,5 @@ class TestHeadFile:
     def test_a_file_that_is_none(self, name: str, tmp_path: Path) -> None:
         if name.startswith("text"):
             (tmp_path / name).write_text("hello")
-        with pytest.raises(UsageError, match="cannot read --head"):
+        with pytest.raises(UsageError, match=r"cannot read relabel\.head"):
             Head.load(str(tmp_path / name))

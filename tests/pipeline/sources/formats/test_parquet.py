@@ -83,7 +83,7 @@ def test_image_column_can_be_named(tmp_path: Path) -> None:
     assert len(read(uri, options=ReadOptions(image_column="photo.v2"))) == len(IMAGES)
     assert rows(uri, image_column="photo.v2")[0]["kind"] == "parquet"
     for options in ({}, {"image_column": "caption"}, {"uri_column": "nowhere"}):
-        with pytest.raises(UsageError, match="--image-column or --uri-column"):
+        with pytest.raises(UsageError, match=r"inputs\.image_column or inputs\.uri_column"):
             rows(uri, **options)
 
 

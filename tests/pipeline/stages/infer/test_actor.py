@@ -117,7 +117,9 @@ class TestRuntime:
 
     def test_openvino_is_for_cpus(self, checkpoint: tuple[Oracle, Path]) -> None:
         model = replace(prepare(checkpoint[1]), runtime="openvino")
-        with pytest.raises(UsageError, match="openvino computes on CPUs; add --num-gpus 0"):
+        with pytest.raises(
+            UsageError, match=r"openvino computes on CPUs; set compute\.num_gpus to 0"
+        ):
             InferSettings.of(model, gpus=1, threads=1, batch_size=64)
 
     def test_openvino_that_is_not_installed(
