@@ -3,7 +3,7 @@
 python -m tests.campaigns.parity [cvt-13] [cvt-21] [cvt-w24]
 """
 
-import sys
+import argparse
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -90,7 +90,10 @@ def report(name: str, reference: Oracle, writers: Mapping[str, Any], convention:
         print(f"| {name} | {layout} | {convention} | {worst:.1e} |", flush=True)
 
 
-def main(presets: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("presets", nargs="*", default=["cvt-13"], metavar="PRESET")
+    presets = parser.parse_args().presets
     print("| model | source and layout | activation | worst logit difference |\n|---|---|---|---|")
     for preset in presets:
         config = CvtConfig.from_preset(preset)
@@ -105,4 +108,4 @@ def main(presets: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["cvt-13"])
+    main()
