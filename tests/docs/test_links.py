@@ -16,7 +16,7 @@ _PLACES = ("", "pipeline/", "cvt/", "jobs/demo/", "jobs/demo/bucket/", "jobs/dep
 """From where the pages name files."""
 LAST_PARTS = {
     path.name
-    for pattern in ("*", "cvt/**/*", "pipeline/**/*", "jobs/deploy/*")
+    for pattern in ("*", "cvt/**/*", "pipeline/**/*", "jobs/**/*")
     for path in REPOSITORY.glob(pattern)
 }
 _OUTPUT = re.compile(r"(data|runs)/.*|_open/.*|OUT/.*|out/|relabelled/")
