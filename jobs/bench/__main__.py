@@ -42,9 +42,9 @@ def whole(a: argparse.Namespace) -> None:
 
 
 def _peers(a: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    from jobs.bench.ceilings.stages import copy_images
     from jobs.bench.contest.report import NOTES, peers_table
     from jobs.bench.contest.rounds import contest
+    from jobs.bench.measure.inputs import copy_images
     from jobs.bench.synthetic.models import copy_model
 
     spec = flags.run_spec(a, scratch)
@@ -74,7 +74,7 @@ def grow(a: argparse.Namespace) -> None:
 def nodes(a: argparse.Namespace) -> None:
     """A run over simulated nodes."""
     from jobs.bench.campaigns.nodes import run_on_nodes
-    from jobs.bench.ceilings.end_to_end import sample
+    from jobs.bench.measure.inputs import sample
     from jobs.bench.measure.tables import table
 
     with _scratch() as scratch:

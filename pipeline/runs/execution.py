@@ -21,13 +21,7 @@ from pipeline.output.open_run import Committed, OpenRun
 from pipeline.plan.diff import Plan, Work
 from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.reuse import Contents
-from pipeline.runs.sizes import (
-    images_per_task,
-    is_worth_compiling,
-    rows_per_block,
-    rows_per_part,
-)
-from pipeline.sources.formats.item import ReadOptions
+from pipeline.runs.sizes import Cut, rows_per_part
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings
 from pipeline.stages.graph import Stages, execute, warm_up
@@ -35,7 +29,6 @@ from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Progress, Reporter
 from pipeline.stages.ray_session import ray_session
 from pipeline.stages.write import PartSink
-from pipeline.storage.filesystems import WorkerEnvironment
 
 VANISHED_LISTED = 10_000
 """Of the names of vanished images in a manifest."""
@@ -85,7 +78,9 @@ class Task:
         with Progress(done=self.plan.counts.finished) as progress:
             reporter = progress.reporter
             decode = self._decode_settings(stop_at, reporter)
-            infer = self._infer_settings(allocation, reporter)
+            infer = InferSettings.of_run(
+                self.model, self.spec.compute, allocation, reporter=reporter
+            )
             stages = Stages(decode, bundle, infer, allocation)
             for number, work in enumerate(waves):
                 progress.expected = self._num_images
@@ -100,44 +95,21 @@ class Task:
         return self.plan.num_images if is_known else None
 
     def _decode_settings(self, stop_at: float | None, reporter: Reporter) -> DecodeSettings:
-        inputs = self.spec.inputs
-        return DecodeSettings(
-            preprocessing=self.model.preprocessing,
-            mode=self.spec.model.decode,
-            environment=WorkerEnvironment.capture(),
-            max_pixels=inputs.max_pixels,
-            max_bytes=inputs.max_bytes,
-            read=ReadOptions.of(inputs, self.kept),
+        return DecodeSettings.of(
+            self.spec,
+            self.model.preprocessing,
+            self.kept,
             block_size=self.spec.compute.block_size,
             stop_at=stop_at,
             known_contents=ray.put(self.contents.index()) if self._reuses_content else None,
             reporter=reporter,
         )
 
-    def _infer_settings(self, allocation: Allocation, reporter: Reporter) -> InferSettings:
-        return InferSettings.of(
-            self.model,
-            gpus=allocation.actor_gpus,
-            threads=allocation.actor_threads,
-            calls=allocation.actor_calls,
-            batch_size=allocation.batch_size,
-            find_batch_size=self.spec.compute.batch_size == "auto",
-            reporter=reporter,
-        )
-
     def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
-        allocation = stages.allocation
-        rows = rows_per_block(work, self.spec.compute.block_size, allocation)
-        blocks = list(work.blocks(images_per_task(work, rows, allocation)))
+        cut = Cut.of(work, self.spec.compute, stages.allocation)
         sink = PartSink(self.open_run, number, rows_per_part(work), stages.decode.environment)
-        decode = replace(stages.decode, block_size=rows, thumbnail_rate=THUMBNAILS / work.weight)
-        infer = replace(stages.infer, compile=self._compiles(work, allocation))
-        most = -(-work.weight // rows)
-        return execute(blocks, replace(stages, decode=decode, infer=infer).limited_to(most), sink)
-
-    def _compiles(self, work: Work, allocation: Allocation) -> bool:
-        asked = self.spec.compute.compile
-        return is_worth_compiling(work, allocation) if asked is None else asked
+        decode = replace(stages.decode, thumbnail_rate=THUMBNAILS / work.weight)
+        return execute(cut.blocks, cut.fit(replace(stages, decode=decode)), sink)
 
     @property
     def contents(self) -> Contents:

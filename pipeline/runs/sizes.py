@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from math import ceil
 
+import pyarrow as pa
+
+from pipeline.contract.spec import ComputeSpec
 from pipeline.plan.diff import Work
 from pipeline.stages.allocation import Allocation
+from pipeline.stages.graph import Stages
 
 TURNS = 8
 """How often every worker is given something in a wave, so that all end at about the same time."""
@@ -16,6 +21,40 @@ IMAGES_WORTH_COMPILING = 200_000
 of this length has gained again (docs/measurements)."""
 MOST_BYTES_OF_A_TASK = 64 * 2**20
 """Encoded: large images take long to decode, and are few enough to hide the latency of another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A wave of work in the pieces that suit it."""
+
+    blocks: list[pa.Table]
+    """The work of one decode task each."""
+    rows: int
+    """Of a block of decoded images."""
+    num_actors: int
+    """No more than there are such blocks."""
+    compile: bool
+
+    @classmethod
+    def of(cls, work: Work, compute: ComputeSpec, allocation: Allocation) -> Cut:
+        """Cut a wave, which is not empty."""
+        rows = rows_per_block(work, compute.block_size, allocation)
+        is_worth_it = is_worth_compiling(work, allocation)
+        return cls(
+            blocks=list(work.blocks(images_per_task(work, rows, allocation))),
+            rows=rows,
+            num_actors=min(allocation.num_actors, ceil(work.weight / rows)),
+            compile=is_worth_it if compute.compile is None else compute.compile,
+        )
+
+    def fit(self, stages: Stages) -> Stages:
+        """The stages as they suit this work."""
+        return replace(
+            stages,
+            decode=replace(stages.decode, block_size=self.rows),
+            infer=replace(stages.infer, compile=self.compile),
+            allocation=replace(stages.allocation, num_actors=self.num_actors),
+        )
 
 
 def rows_per_block(work: Work, block_size: int, allocation: Allocation) -> int:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.contract.errors import DecodeError, one_line
 from pipeline.contract.schema import DECODED, KEPT, PIXELS, Status, with_kept
-from pipeline.contract.spec import DecodeMode
+from pipeline.contract.spec import DecodeMode, RunSpec
 from pipeline.model.network import Pixels, Preprocessing
 from pipeline.output.ledger import HashIndex, hash_strings
 from pipeline.sources.fetch import fetch_items
@@ -50,6 +50,22 @@ class DecodeSettings:
     thumbnail_rate: float = 0.0
     """Share of the images, chosen by their uri, that also yield a thumbnail."""
     reporter: Reporter = field(default_factory=Reporter)
+
+    @classmethod
+    def of(
+        cls, spec: RunSpec, preprocessing: Preprocessing, kept: pa.Schema, **state: Any
+    ) -> DecodeSettings:
+        """Settings for a run; ``state`` holds block_size, and what else a start of it decides."""
+        inputs = spec.inputs
+        return cls(
+            preprocessing=preprocessing,
+            mode=spec.model.decode,
+            environment=WorkerEnvironment.capture(),
+            max_pixels=inputs.max_pixels,
+            max_bytes=inputs.max_bytes,
+            read=ReadOptions.of(inputs, kept),
+            **state,
+        )
 
 
 def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:

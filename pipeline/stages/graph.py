@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
@@ -32,6 +32,14 @@ WRITE_CPUS = 0.01
 TASK_LIMITS: dict[str, Any] = {"max_retries": 3}
 ACTOR_LIMITS: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
 
+Decode = Callable[[pa.Table], Iterator[pa.Table]]
+
+
+class Actor(Protocol):
+    """What an actor of the pool does with a batch; two threads may call it at the same time."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table: ...
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -41,11 +49,6 @@ class Stages:
     bundle: ray.ObjectRef[ModelBundle]
     infer: InferSettings
     allocation: Allocation
-
-    def limited_to(self, num_actors: int) -> Stages:
-        """The same with no more actors than this."""
-        actors = min(self.allocation.num_actors, num_actors)
-        return replace(self, allocation=replace(self.allocation, num_actors=actors))
 
 
 def warm_up(allocation: Allocation) -> None:
@@ -62,18 +65,26 @@ def _load() -> None:
 
 def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
     """Stream the blocks through decode and inference into the sink; what it committed."""
-    _configure(stages.decode)
-    work = ray.data.from_blocks(list(blocks))  # from_arrow would run a task for each of them
-    decoded = _decode(work, stages.decode, stages.allocation)
-    results = _infer(decoded, stages.bundle, stages.infer, stages.allocation)
+    work = source(blocks, stages.decode)
+    decoded = decode_stage(work, partial(decode_block, settings=stages.decode), stages.allocation)
+    results = infer_stage(decoded, Predictor, (stages.bundle, stages.infer), stages.allocation)
     results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
     return sink.committed
 
 
-def _decode(work: Dataset, settings: DecodeSettings, allocation: Allocation) -> Dataset:
+def source(blocks: Sequence[pa.Table], decode: DecodeSettings) -> Dataset:
+    """WORK as a dataset, which carries the options of a run to every stage behind it."""
+    _configure(decode)
+    work: Dataset = ray.data.from_blocks(list(blocks))  # from_arrow runs a task for each of them
+    return work
+
+
+def decode_stage(work: Dataset, decode: Decode, allocation: Allocation) -> Dataset:
+    """WORK to DECODED, a task for every block; ``decode`` is ``decode_block`` with its settings,
+    or what stands in its place where a stage is measured alone."""
     with _limits_are_deprecated():
         return work.map_batches(
-            partial(decode_block, settings=settings),
+            decode,
             batch_format="pyarrow",
             batch_size=None,
             num_cpus=allocation.decode_cpus,
@@ -81,16 +92,15 @@ def _decode(work: Dataset, settings: DecodeSettings, allocation: Allocation) -> 
         )
 
 
-def _infer(
-    decoded: Dataset,
-    bundle: ray.ObjectRef[ModelBundle],
-    settings: InferSettings,
-    allocation: Allocation,
+def infer_stage(
+    decoded: Dataset, actor: type[Actor], arguments: tuple[object, ...], allocation: Allocation
 ) -> Dataset:
+    """DECODED to results, by a pool of actors; ``actor`` is the ``Predictor`` with its arguments,
+    or what stands in its place where a stage is measured alone."""
     with _limits_are_deprecated():
         return decoded.map_batches(
-            Predictor,
-            fn_constructor_args=(bundle, settings),
+            actor,
+            fn_constructor_args=arguments,
             compute=ActorPoolStrategy(
                 size=allocation.num_actors,
                 max_concurrent_calls_per_actor=allocation.actor_calls,

@@ -14,13 +14,13 @@ from pathlib import Path
 from jobs.bench.campaigns.compare import Side, compare
 from jobs.bench.measure.tables import table
 from jobs.bench.synthetic.models import PRESET_NAMES, write_model
-from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import SeaweedFS
 
-BLOCK_SIZE = 256
-"""Images of a decode task in a run of thousands of images (pipeline/runs/sizes.py)."""
+DECODE_IMAGES = 4096
+"""From so many on, decode tasks have the size that they have in a run of millions of images."""
 
 
 def measure(directory: Path, preset: str, images: int, seconds: float) -> list[tuple[str, Side]]:
@@ -45,9 +45,9 @@ def measure(directory: Path, preset: str, images: int, seconds: float) -> list[t
                     inputs=InputSpec(uris=(uri,)),
                     model=ModelSpec(source=source, dtype="bfloat16"),
                     output=OutputSpec(uri=str(scratch / title), top_k=5),
-                    compute=ComputeSpec(block_size=BLOCK_SIZE),
                 )
-                found += [(title, side) for side in compare(spec, [uri], images, 1, scratch)]
+                sides = compare(spec, [uri], images, 1, scratch, DECODE_IMAGES)
+                found += [(title, side) for side in sides]
     return found
 
 

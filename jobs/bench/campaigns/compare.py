@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.bench.ceilings.end_to_end import DECODE_IMAGES, sample
-from jobs.bench.ceilings.stages import run_stage, work_blocks
+from jobs.bench.ceilings.end_to_end import DECODE_IMAGES
+from jobs.bench.ceilings.stages import run_stage, stages_of
 from jobs.bench.measure.fresh_process import measure_apart
+from jobs.bench.measure.inputs import sample, work_of
 from pipeline.contract.spec import RunSpec
-from pipeline.model.loaded import LoadedModel
 from pipeline.stages.ray_session import ray_session
 
 
@@ -26,15 +26,30 @@ class Side:
 
 
 def compare(
-    spec: RunSpec, uris: Sequence[str], images: int, rounds: int, scratch: Path
+    spec: RunSpec,
+    uris: Sequence[str],
+    images: int,
+    rounds: int,
+    scratch: Path,
+    decode_images: int = DECODE_IMAGES,
 ) -> list[Side]:
-    """Measure every INPUT ``rounds`` times, in turns."""
+    """Measure every INPUT ``rounds`` times, in turns.
+
+    Args:
+        spec: the run; its INPUT is replaced.
+        uris: what is compared.
+        images: how many of each to take.
+        rounds: how often.
+        scratch: a local directory.
+        decode_images: at least so many are decoded, some of them again and again. Its tasks are as
+            large as those of a run of so many.
+    """
     decode: dict[str, list[float]] = {uri: [] for uri in uris}
     whole: dict[str, list[float]] = {uri: [] for uri in uris}
     for number in range(rounds):
         for index, uri in enumerate(uris):
             mine = replace(spec, inputs=replace(spec.inputs, uris=(uri,)))
-            decode[uri].append(_decode(mine, images))
+            decode[uri].append(_decode(mine, images, decode_images))
             output = replace(mine.output, uri=f"{spec.output.uri}/{number}-{index}")
             run = sample(replace(mine, output=output), images, scratch)
             whole[uri].append(measure_apart(run).steady)
@@ -48,8 +63,8 @@ def compare(
     ]
 
 
-def _decode(spec: RunSpec, images: int) -> float:
-    with ray_session(spec.compute) as room:
-        blocks = work_blocks(spec.inputs, spec.compute.block_size, images, DECODE_IMAGES)
-        model = LoadedModel.load(spec)
-        return run_stage("decode", spec, model, blocks, room).images_per_second
+def _decode(spec: RunSpec, images: int, at_least: int) -> float:
+    with ray_session(spec.compute) as allocation:
+        work = work_of(spec.inputs, images, at_least)
+        stages = stages_of(spec, allocation)
+        return run_stage("decode", stages, work, spec.compute).images_per_second

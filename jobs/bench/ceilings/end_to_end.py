@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from jobs.bench.ceilings.stages import Stage, StageName, run_stage, work_blocks
+from jobs.bench.ceilings.stages import Stage, StageName, run_stage, stages_of
 from jobs.bench.ceilings.verdict import Ceilings
 from jobs.bench.measure import machine
 from jobs.bench.measure.fresh_process import Measured, measure_apart
+from jobs.bench.measure.inputs import sample, work_of
 from jobs.bench.measure.tables import table
 from pipeline.contract.spec import RunSpec
-from pipeline.model.loaded import LoadedModel
-from pipeline.sources.formats.kinds import Kind
-from pipeline.sources.inventory import inventory
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.ray_session import ray_session
 
@@ -26,7 +24,6 @@ DECODE_IMAGES = 512
 """At least so many per CPU, or a stage is over before all of its workers are busy."""
 MODEL_BATCHES = 12
 """At least so many per actor."""
-IMAGES_OF_A_SHARD = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,24 +82,21 @@ def bench(spec: RunSpec, images: int, stages: Iterable[str], scratch: Path) -> B
 def _run_stages(
     spec: RunSpec, images: int, names: Sequence[StageName], room: Allocation
 ) -> dict[str, Stage]:
-    model = LoadedModel.load(spec)
+    stages = stages_of(spec, room)
     cpus = int(ray.cluster_resources().get("CPU", 1))
     least = {
         "decode": DECODE_IMAGES * cpus,
         "null": DECODE_IMAGES * cpus,
         "model": MODEL_BATCHES * room.num_actors * room.batch_size,
     }
-    size = spec.compute.block_size
     return {
-        name: run_stage(
-            name, spec, model, work_blocks(spec.inputs, size, images, least[name]), room
-        )
+        name: run_stage(name, stages, work_of(spec.inputs, images, least[name]), spec.compute)
         for name in names
     }
 
 
 def ceilings_of(decode: Stage, model: Stage, room: Allocation, cpus: float) -> Ceilings:
-    """Decode was measured on all CPUs; beside actors on GPUs it has those that they leave."""
+    """Decode was measured on all CPUs; beside actors on GPUs on those that they leave."""
     if not room.on_gpu:
         return Ceilings(
             decode=decode.images_per_second,
@@ -111,28 +105,12 @@ def ceilings_of(decode: Stage, model: Stage, room: Allocation, cpus: float) -> C
             decode_cpu=decode.cpu_seconds_per_image,
             model_cpu=model.cpu_seconds_per_image,
         )
-    left = cpus - room.num_actors * room.actor_cpus
     return Ceilings(
-        decode=decode.images_per_second * left / cpus,
+        decode=decode.images_per_second,
         model=model.images_per_second,
-        decode_cores=left,
+        decode_cores=room.decode_tasks * room.decode_cpus,
         gpus=room.num_actors * room.actor_gpus,
     )
-
-
-def sample(spec: RunSpec, images: int, scratch: Path) -> RunSpec:
-    """The same run over the first images of its INPUT, or as many shards as hold about as many."""
-    uris: list[str] = []
-    for listed in inventory(spec.inputs):
-        if any(kind != Kind.IMAGE.value for kind in listed["kind"].to_pylist()):
-            shards = tuple(listed["uri"].to_pylist()[: max(images // IMAGES_OF_A_SHARD, 1)])
-            return replace(spec, inputs=replace(spec.inputs, uris=shards))
-        uris += listed["uri"].to_pylist()
-        if len(uris) >= images:
-            break
-    names = scratch / "images.txt"
-    names.write_text("\n".join(uris[:images]) + "\n")
-    return replace(spec, inputs=replace(spec.inputs, uris=(str(names),), format="list"))
 
 
 def report(measured: Bench) -> str:

@@ -1,39 +1,40 @@
 """Each stage alone, through Ray: what it can do when the other one costs nothing.
 
-decode      the real decode tasks on every CPU, a null model that only counts
-model       a null decode that makes pixels without reading, the real actors
-null        both null: what Ray itself can carry
+    decode    the real decode tasks, a null model that only counts
+    model     a null decode that makes pixels without reading, the real actors
+    null      both null: what Ray itself can carry
+
+The stages are those of a run, with its options, its pool of actors and its cut of the work. One
+thing differs where the model computes on the cores that also decode: what decodes alone has all
+of them.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from jobs.bench.measure.rates import curve_of, steady_rate
 from pipeline.contract.errors import UsageError
-from pipeline.contract.schema import DECODED, NO_COLUMNS, WORK, Status
-from pipeline.contract.spec import InputSpec, RunSpec
+from pipeline.contract.schema import DECODED, NO_COLUMNS, Status
+from pipeline.contract.spec import ComputeSpec, RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
-from pipeline.sources.formats.item import ReadOptions
-from pipeline.sources.formats.kinds import Kind
-from pipeline.sources.inventory import inventory
+from pipeline.plan.diff import Work
+from pipeline.runs.sizes import Cut
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode import DecodeSettings, decode_block
+from pipeline.stages.graph import Stages, decode_stage, infer_stage, source
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.storage.files import read_bytes
-from pipeline.storage.filesystems import WorkerEnvironment
 
 StageName = Literal["decode", "model", "null"]
 
@@ -57,106 +58,83 @@ class Stage:
     """Images by the Ray id of the node that did the work."""
 
 
-def work_blocks(
-    inputs: InputSpec, block_size: int, images: int | None, at_least: int = 0
-) -> list[pa.Table]:
-    """WORK for the first ``images`` objects of an INPUT (all, for None), said again and again
-    until there are ``at_least``: a stage must be timed for long enough."""
-    tables = []
-    left = images
-    for table in inventory(inputs):
-        tables.append(table if left is None else table.slice(0, left))
-        if left is not None:
-            left -= tables[-1].num_rows
-            if left <= 0:
-                break
-    rows = pa.concat_tables(tables).select(WORK.names[:-1])
-    work = rows.append_column(WORK.field("_done"), pa.nulls(len(rows), WORK.field("_done").type))
-    times = max(-(-at_least // len(work)), 1)
-    work = pa.concat_tables([work] * times).combine_chunks()
-    return [work.slice(start, block_size) for start in range(0, len(work), block_size)]
+def stages_of(spec: RunSpec, allocation: Allocation) -> Stages:
+    """The stages of a run, which here has no books and keeps no columns; Ray is up."""
+    model = LoadedModel.load(spec)
+    return Stages(
+        decode=DecodeSettings.of(
+            spec, model.preprocessing, NO_COLUMNS, block_size=spec.compute.block_size
+        ),
+        bundle=ray.put(model.pack()),
+        infer=InferSettings.of_run(model, spec.compute, allocation),
+        allocation=allocation,
+    )
 
 
-def run_stage(
-    name: StageName, spec: RunSpec, model: LoadedModel, blocks: list[pa.Table], room: Allocation
-) -> Stage:
+def run_stage(name: StageName, stages: Stages, work: Work, compute: ComputeSpec) -> Stage:
     """Time one stage; Ray is up.
 
     Raises:
         UsageError: none of the images could be decoded.
     """
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.wait_for_min_actors_s = 600
-    context.target_max_block_size = 16 * 2**20
-    alone = name != "model"  # then nothing else takes the CPUs
-    work = ray.data.from_blocks(blocks)
-    if name == "decode":
-        decode: Any = partial(timed_decode, settings=_decode_settings(spec, model))
+    cpus = ray.cluster_resources().get("CPU", 1)
+    room = room_of(name, stages.allocation, cpus)
+    cut = Cut.of(work, compute, room)
+    stages = cut.fit(replace(stages, allocation=room))
+    decode = partial(timed_decode if name == "decode" else null_decode, settings=stages.decode)
+    decoded = decode_stage(source(cut.blocks, stages.decode), decode, stages.allocation)
+    if name == "model":
+        arguments = stages.bundle, stages.infer
+        done = infer_stage(decoded, TimedPredictor, arguments, stages.allocation)
     else:
-        decode = partial(null_decode, size=model.preprocessing.size)
-    decoded = work.map_batches(
-        decode,
-        batch_format="pyarrow",
-        batch_size=None,
-        num_cpus=1 if alone else room.decode_cpus,
-    )
-    done = _model(name, decoded, model, room)
+        done = infer_stage(decoded, NullModel, (), stages.allocation)
     return _stage(name, done.iter_batches(batch_format="pyarrow", batch_size=None))
 
 
-def _model(name: StageName, decoded: Dataset, model: LoadedModel, room: Allocation) -> Dataset:
-    common: dict[str, Any] = {"batch_format": "pyarrow", "batch_size": room.batch_size}
-    if name != "model":
-        pool = ActorPoolStrategy(size=room.num_actors)
-        return decoded.map_batches(NullModel, compute=pool, num_cpus=0, **common)
-    settings = InferSettings.of(
-        model,
-        gpus=room.actor_gpus,
-        threads=room.actor_threads,
-        calls=room.actor_calls,
-        batch_size=room.batch_size,
-    )
-    return decoded.map_batches(
-        TimedPredictor,
-        fn_constructor_args=(ray.put(model.pack()), settings),
-        compute=ActorPoolStrategy(size=room.num_actors),
-        num_cpus=room.actor_cpus,
-        num_gpus=room.actor_gpus or None,
-        **common,
-    )
+def room_of(name: StageName, allocation: Allocation, cpus: float) -> Allocation:
+    """Who gets what while a stage is measured: what they get in a run; but where nothing else
+    needs the CPUs and no GPU computes, the decode tasks get them all."""
+    if name == "model" or allocation.on_gpu:
+        return allocation
+    return replace(allocation, actor_cpus=0.0, decode_cpus=1.0, decode_tasks=max(int(cpus), 1))
 
 
-def _decode_settings(spec: RunSpec, model: LoadedModel) -> DecodeSettings:
-    return DecodeSettings(
-        preprocessing=model.preprocessing,
-        mode=spec.model.decode,
-        environment=WorkerEnvironment.capture(),
-        max_pixels=spec.inputs.max_pixels,
-        max_bytes=spec.inputs.max_bytes,
-        read=ReadOptions.of(spec.inputs, NO_COLUMNS),
-        block_size=spec.compute.block_size,
-    )
+class Laps:
+    """CPU time of this process, each second counted once, however many threads ask: on a GPU an
+    actor has two batches in hand."""
+
+    def __init__(self) -> None:
+        self._mark = time.process_time()
+        self._lock = threading.Lock()
+
+    def lap(self) -> float:
+        """Seconds since the last call."""
+        with self._lock:
+            last, self._mark = self._mark, time.process_time()
+            return self._mark - last
 
 
 def timed_decode(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
     """``decode_block`` whose tables also say what CPU time they took, and on which node."""
-    mark = time.process_time()
+    laps = Laps()
     for table in decode_block(work, settings):
-        spent, mark = time.process_time() - mark, time.process_time()
-        yield _signed(table, spent)
+        yield _signed(table, laps.lap())
 
 
-def null_decode(work: pa.Table, size: int) -> Iterator[pa.Table]:
-    """DECODED rows of noise (size, size, 3), without a look at any image."""
-    noise = np.random.default_rng(0).integers(0, 256, size * size * 3, np.uint8).tobytes()
-    known: dict[str, Any] = {
-        "uri": work["uri"],
-        "status": pa.array([Status.OK.value] * len(work)),
-        "_pixels": pa.array([noise] * len(work), DECODED.field("_pixels").type),
-    }
-    columns = [known.get(f.name, pa.nulls(len(work), f.type)) for f in DECODED]
-    yield _signed(pa.table(columns, schema=DECODED), 0.0)
+def null_decode(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
+    """DECODED rows of noise, in blocks as ``decode_block`` gives them, without a look at any
+    image; a shard is one image."""
+    side, rows = settings.preprocessing.size, settings.block_size
+    noise = np.random.default_rng(0).integers(0, 256, side * side * 3, np.uint8).tobytes()
+    for start in range(0, len(work), rows):
+        part = work.slice(start, rows)
+        known: dict[str, Any] = {
+            "uri": part["uri"],
+            "status": pa.array([Status.OK.value] * len(part)),
+            "_pixels": pa.array([noise] * len(part), DECODED.field("_pixels").type),
+        }
+        columns = [known.get(f.name, pa.nulls(len(part), f.type)) for f in DECODED]
+        yield _signed(pa.table(columns, schema=DECODED), 0.0)
 
 
 def _signed(table: pa.Table, spent: float) -> pa.Table:
@@ -182,11 +160,11 @@ class TimedPredictor(Predictor):
     def __init__(self, bundle: ray.ObjectRef[ModelBundle], settings: InferSettings) -> None:
         super().__init__(bundle, settings)
         self.node = ray.get_runtime_context().get_node_id()
+        self.laps = Laps()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        started = time.process_time()
         super().__call__(batch.select(DECODED.names))
-        return _receipt(batch, time.process_time() - started, [self.node] * len(batch))
+        return _receipt(batch, self.laps.lap(), [self.node] * len(batch))
 
 
 def _receipt(batch: pa.Table, spent: float, nodes: list[str]) -> pa.Table:
@@ -219,23 +197,3 @@ def _stage(name: StageName, batches: Iterable[pa.Table]) -> Stage:
         cpu_seconds_per_image=sum(row["cpu_seconds"] for row in rows) / images,
         nodes={node: flat.count(node) for node in sorted(set(flat))},
     )
-
-
-def copy_images(inputs: InputSpec, number: int, directory: Path) -> Path:
-    """The first images of an INPUT as local files, named by their place.
-
-    Raises:
-        UsageError: the INPUT holds shards or tables.
-    """
-    directory.mkdir()
-    index = 0
-    for table in inventory(inputs):
-        for uri, kind in zip(table["uri"].to_pylist(), table["kind"].to_pylist(), strict=True):
-            if kind != Kind.IMAGE.value:
-                raise UsageError(f"--peers reads files alone; {uri} is none")
-            suffix = PurePosixPath(uri).suffix.lower() or ".jpg"
-            (directory / f"{index:06d}{suffix}").write_bytes(read_bytes(uri))
-            index += 1
-            if index == number:
-                return directory
-    return directory

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import result_schema
-from pipeline.contract.spec import EmbeddingDtype
+from pipeline.contract.spec import ComputeSpec, EmbeddingDtype
 from pipeline.model.loaded import LoadedModel
+from pipeline.stages.allocation import Allocation
 from pipeline.stages.progress import Reporter
 
 
@@ -39,6 +40,25 @@ class InferSettings:
     normalize: bool
     embedding_dtype: EmbeddingDtype
     reporter: Reporter = field(default_factory=Reporter)
+
+    @classmethod
+    def of_run(
+        cls, model: LoadedModel, compute: ComputeSpec, allocation: Allocation, **state: Any
+    ) -> InferSettings:
+        """Settings for a run; ``state`` holds what a start of it decides.
+
+        Raises:
+            UsageError: the runtime has no GPUs.
+        """
+        return cls.of(
+            model,
+            gpus=allocation.actor_gpus,
+            threads=allocation.actor_threads,
+            calls=allocation.actor_calls,
+            batch_size=allocation.batch_size,
+            find_batch_size=compute.batch_size == "auto",
+            **state,
+        )
 
     @classmethod
     def of(cls, model: LoadedModel, *, gpus: float, **hardware: Any) -> InferSettings:

@@ -1,0 +1,73 @@
+"""The part of an INPUT that is measured: as work for the stages, as a smaller run, as files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.schema import WORK
+from pipeline.contract.spec import InputSpec, RunSpec
+from pipeline.plan.diff import IMAGES_OF_A_SHARD, Work
+from pipeline.sources.formats.kinds import Kind
+from pipeline.sources.inventory import inventory
+from pipeline.storage.files import read_bytes
+
+
+def work_of(inputs: InputSpec, images: int | None, at_least: int = 0) -> Work:
+    """The first ``images`` objects of an INPUT (all, for None), said again and again until there
+    are ``at_least``: a stage must be timed for long enough."""
+    tables = []
+    left = images
+    for table in inventory(inputs):
+        tables.append(table if left is None else table.slice(0, left))
+        if left is not None:
+            left -= tables[-1].num_rows
+            if left <= 0:
+                break
+    rows = pa.concat_tables(tables)
+    work = rows.append_column(WORK.field("_done"), pa.nulls(len(rows), WORK.field("_done").type))
+    times = max(-(-at_least // len(work)), 1)
+    work = pa.concat_tables([work] * times)
+    is_image = pc.equal(work["kind"], Kind.IMAGE.value)
+    parts = work.filter(is_image), work.filter(pc.invert(is_image))
+    images_work, shards = ((part,) if part.num_rows else () for part in parts)
+    return Work(images_work, shards)
+
+
+def sample(spec: RunSpec, images: int, scratch: Path) -> RunSpec:
+    """The same run over the first images of its INPUT, or as many shards as hold about as many."""
+    uris: list[str] = []
+    for listed in inventory(spec.inputs):
+        if any(kind != Kind.IMAGE.value for kind in listed["kind"].to_pylist()):
+            shards = tuple(listed["uri"].to_pylist()[: max(images // IMAGES_OF_A_SHARD, 1)])
+            return replace(spec, inputs=replace(spec.inputs, uris=shards))
+        uris += listed["uri"].to_pylist()
+        if len(uris) >= images:
+            break
+    names = scratch / "images.txt"
+    names.write_text("\n".join(uris[:images]) + "\n")
+    return replace(spec, inputs=replace(spec.inputs, uris=(str(names),), format="list"))
+
+
+def copy_images(inputs: InputSpec, number: int, directory: Path) -> Path:
+    """The first images of an INPUT as local files, named by their place.
+
+    Raises:
+        UsageError: the INPUT holds shards or tables.
+    """
+    directory.mkdir()
+    index = 0
+    for table in inventory(inputs):
+        for uri, kind in zip(table["uri"].to_pylist(), table["kind"].to_pylist(), strict=True):
+            if kind != Kind.IMAGE.value:
+                raise UsageError(f"--peers reads single files alone; {uri} is a shard or a table")
+            suffix = PurePosixPath(uri).suffix.lower() or ".jpg"
+            (directory / f"{index:06d}{suffix}").write_bytes(read_bytes(uri))
+            index += 1
+            if index == number:
+                return directory
+    return directory
