@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pipeline.contract.records import Record, read_value
+from pipeline.contract.provenance import Identity, Provenance
+from pipeline.contract.records import Record, omitted, read_value
 
 _REPORTED = "stage_"
-_LEFT_OUT = ("vanished", "source_runs")
-"""Keys of a manifest that one kind of run has and another has not."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,6 @@ class DataFile(Record):
 
     name: str
     rows: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance(Record):
-    """Where the numbers of a run come from. Two runs whose numbers may stand in one table have
-    equal fingerprints; ``model`` is only a name and does not count."""
-
-    model: str = ""
-    weights_sha256: str = ""
-    activation: str = ""
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    pooling: str = ""
-    normalize: bool = False
-    dtype: str = ""
-    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,13 +188,12 @@ class Manifest(Record):
     labels: Mapping[str, int] = field(default_factory=dict)
     """Rows by best label, most frequent first."""
     plan: Mapping[str, Any] = field(default_factory=dict)
-    vanished: tuple[str, ...] | None = None
+    vanished: tuple[str, ...] | None = omitted()
     """Images of earlier runs that are gone, the first of them; None for runs that list nothing."""
     files: tuple[DataFile, ...]
     model: Provenance = field(default_factory=Provenance)
-    identity: Mapping[str, Any]
-    """What must agree between runs whose rows stand in one table."""
-    source_runs: tuple[str, ...] | None = None
+    identity: Identity
+    source_runs: tuple[str, ...] | None = omitted()
     """The runs whose rows were relabelled; None for runs that compute."""
     spec: Mapping[str, Any]
     timings: Timings = field(default_factory=Timings)
@@ -223,11 +206,6 @@ class Manifest(Record):
         manifest = super().from_dict(values, where)
         _Spec.from_dict(manifest.spec, "spec")
         return manifest
-
-    def to_dict(self) -> dict[str, Any]:
-        values = super().to_dict()
-        absent = [name for name in _LEFT_OUT if values[name] is None]
-        return {name: value for name, value in values.items() if name not in absent}
 
     @property
     def is_full(self) -> bool:

@@ -1,7 +1,8 @@
 """JSON files of an output as frozen dataclasses.
 
 A file outlives the code that wrote it: what it does not say takes the default of its field, what no
-field knows is passed over, and what contradicts a field is an error that names the place.
+field knows is passed over (or kept in ``others``, by a record that has such a field), and what
+contradicts a field is an error that names the place.
 """
 
 from __future__ import annotations
@@ -9,12 +10,19 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from pipeline.contract.errors import DamagedFileError, one_line
 
+_OTHERS = "others"
+_OMITTED = "omitted when None"
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def omitted() -> Any:
+    """A field that says nothing when it is None: its key is then left out of the file."""
+    return field(default=None, metadata={_OMITTED: True})
 
 
 @dataclass(frozen=True)
@@ -42,12 +50,14 @@ class Record:
         found = _object(values, where)
         hints = get_type_hints(cls)
         known = {}
-        for field in fields(cls):
-            place = f"{where}.{field.name}" if where else field.name
-            if field.name in found:
-                known[field.name] = read_value(hints[field.name], found[field.name], place)
-            elif field.default is MISSING and field.default_factory is MISSING:
+        for one in fields(cls):
+            place = f"{where}.{one.name}" if where else one.name
+            if one.name in found:
+                known[one.name] = read_value(hints[one.name], found[one.name], place)
+            elif one.default is MISSING and one.default_factory is MISSING:
                 raise ValueError(f"{place} is missing")
+        if _OTHERS in hints:
+            known[_OTHERS] = {name: found[name] for name in found if name not in hints}
         return cls(**known)
 
     @classmethod
@@ -66,7 +76,14 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        values: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name == _OTHERS:
+                values |= _plain(value)
+            elif value is not None or _OMITTED not in one.metadata:
+                values[one.name] = _plain(value)
+        return values
 
 
 def read_value(kind: Any, value: Any, where: str) -> Any:

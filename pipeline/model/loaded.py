@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
-from pipeline.contract.manifest import Provenance
+from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import result_schema
 from pipeline.contract.spec import Dtype, OutputSpec, RunSpec, Runtime
 from pipeline.model.bundle import ModelBundle
@@ -98,19 +97,19 @@ class LoadedModel:
         )
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Identity:
         """What must agree between rows of one table: the numbers' origin and their columns."""
-        comparable = self.provenance.to_dict()
-        del comparable["model"]
-        return comparable | {
-            "classes_sha256": short_hash("\n".join(self.classes)),
-            "scores": self.scores if self.output.top_k is not None else None,
-            "top_k": self.output.top_k,
-            "thresholds": list(self.thresholds),
-            "embedding": str(self.schema.field("embedding").type)
-            if self.output.embeddings
-            else None,
-        }
+        origin = self.provenance.to_dict()
+        del origin["model"]
+        output = self.output
+        return Identity(
+            **origin,
+            classes_sha256=short_hash("\n".join(self.classes)),
+            scores=self.scores if output.top_k is not None else None,
+            top_k=output.top_k,
+            thresholds=self.thresholds,
+            embedding=str(self.schema.field("embedding").type) if output.embeddings else None,
+        )
 
     def pack(self) -> ModelBundle:
         """What the actors get; some seconds of work with the runtime openvino."""

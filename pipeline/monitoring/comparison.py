@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 
 from pipeline.contract import layout
 from pipeline.contract.manifest import Drift, Manifest, RowSummary
+from pipeline.contract.provenance import Identity
 from pipeline.monitoring.drift import MIN_IMAGES, compare, to_table
 from pipeline.monitoring.review_queue import ReviewQueue
 from pipeline.monitoring.summary import Moments, Summary, count_scores, embedding_matrix, in_batches
@@ -41,13 +42,13 @@ class Retrospect:
     """Scores and embeddings so far; labels and failures are counted elsewhere."""
 
     @classmethod
-    def of(cls, runs: Iterable[Manifest], identity: Mapping[str, Any], review: int) -> Self:
+    def of(cls, runs: Iterable[Manifest], identity: Identity, review: int) -> Self:
         """Compare with the newest of ``runs`` (newest first) that have the same identity and
         enough images; keep ``review`` images of each kind for a person."""
         alike = (r for r in runs if r.identity == identity and r.counts.computed >= MIN_IMAGES)
         earlier = tuple(islice(alike, WINDOW))
         before = sum((_summary(run) for run in earlier), Summary())
-        return cls(earlier, before, ReviewQueue(review, identity["scores"], before.embedding))
+        return cls(earlier, before, ReviewQueue(review, identity.scores, before.embedding))
 
     def add(self, table: pa.Table) -> None:
         """Sum up a published table."""

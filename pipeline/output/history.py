@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 from pipeline.contract import layout
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.manifest import Manifest
-from pipeline.output.identity import check_identity
+from pipeline.contract.provenance import Identity
+from pipeline.output.identity import check_identity, check_same
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.parquet import read_columns
@@ -62,7 +63,7 @@ class History:
                 names.update(uri for uri in uris if uri.startswith(below))
         return sorted(names)
 
-    def check(self, identity: Mapping[str, Any]) -> None:
+    def check(self, identity: Identity) -> None:
         """Refuse to mix numbers of different models, or rows of different columns.
 
         Raises:
@@ -92,12 +93,12 @@ def _live_runs(store: Store) -> Iterator[Manifest]:
                 return
 
 
-def check_open_run(run: OpenRun, identity: Mapping[str, Any], inputs: dict[str, Any]) -> None:
+def check_open_run(run: OpenRun, identity: Identity, inputs: dict[str, Any]) -> None:
     """An open run is finished by the command that began it.
 
     Raises:
         UsageError: the settings or the inputs are others.
     """
-    ours = {**identity, "inputs": inputs}
-    theirs = {**run.record.identity, "inputs": run.record.inputs}
-    check_identity(ours, theirs, f"the unfinished run {run.run_id}", _OPEN_ADVICE)
+    ours = {**identity.to_dict(), "inputs": inputs}
+    theirs = {**run.record.identity.to_dict(), "inputs": run.record.inputs}
+    check_same(ours, theirs, f"the unfinished run {run.run_id}", _OPEN_ADVICE)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.contract.errors import UsageError
-from pipeline.contract.manifest import Provenance
+from pipeline.contract.provenance import Identity, Provenance
 
 
 def short_hash(text: str | bytes) -> str:
@@ -37,10 +37,13 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     return lines
 
 
-def check_identity(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], whose: str, advice: str
-) -> None:
+def check_identity(ours: Identity, theirs: Identity, whose: str, advice: str) -> None:
     """Raise a UsageError that shows what differs, ``theirs -> ours``."""
+    check_same(ours.to_dict(), theirs.to_dict(), whose, advice)
+
+
+def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], whose: str, advice: str) -> None:
+    """The same for anything that is written as ``to_dict`` of an identity."""
     lines = differences(ours, theirs)
     if lines:
         raise UsageError(f"this run differs from {whose} ({'; '.join(lines)}); {advice}")

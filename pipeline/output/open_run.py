@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.errors import one_line
+from pipeline.contract.provenance import Identity
 from pipeline.contract.records import Record
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings, shard_of
 from pipeline.storage.parquet import read_columns, read_table, write_table
@@ -112,7 +113,7 @@ class OpenRecord(Record):
     attempts: int = 1
     full: bool = False
     """Whether any attempt was asked to do everything again."""
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    identity: Identity = field(default_factory=Identity)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """What of the INPUT must stay the same for an attempt to continue the run."""
     attempt: str = ""

@@ -23,7 +23,8 @@ import pyarrow as pa
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError
-from pipeline.contract.manifest import Counts, DeferredCounts, Manifest, Provenance, Timings
+from pipeline.contract.manifest import Counts, DeferredCounts, Manifest, Timings
+from pipeline.contract.provenance import Identity, Provenance
 from pipeline.monitoring.comparison import Comparison, Retrospect
 from pipeline.monitoring.report import THUMBNAILS, render
 from pipeline.output.merge import Tally, merge
@@ -60,7 +61,7 @@ class Account:
     skipped: int
     """Rows of earlier runs that stand."""
     model: Provenance
-    identity: Mapping[str, Any]
+    identity: Identity
     classes: Sequence[str]
     """Names by ``label_id``."""
     spec: Mapping[str, Any]

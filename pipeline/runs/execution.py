@@ -6,12 +6,12 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pyarrow as pa
 import ray
 
 from pipeline.contract.manifest import DeferredCounts, Manifest, Timings
+from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
@@ -36,11 +36,11 @@ VANISHED_LISTED = 10_000
 log = logging.getLogger(__name__)
 
 
-def identity_of(model: LoadedModel, kept: pa.Schema) -> dict[str, Any]:
+def identity_of(model: LoadedModel, kept: pa.Schema) -> Identity:
     """What must agree between rows of one table: where their numbers come from, their columns, and
     what is kept of the input."""
     columns = {field.name: str(field.type) for field in kept}
-    return model.identity | ({"kept": columns} if columns else {})
+    return replace(model.identity, kept=columns or None)
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Task:
         return Contents(self.history, self.identity)
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Identity:
         """What its rows share with those of the runs that they may stand beside."""
         return identity_of(self.model, self.kept)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
+from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import Status
 from pipeline.output.history import History
 from pipeline.output.ledger import HashIndex, hash_strings
@@ -25,7 +25,7 @@ class Contents:
     """The images that earlier runs with the same identity computed."""
 
     history: History
-    identity: Mapping[str, Any]
+    identity: Identity
 
     def index(self) -> HashIndex:
         """Hashes of the sha256 of every image that has numbers."""
@@ -51,7 +51,7 @@ class Contents:
                 f"{at.null_count} images were to be copied from rows that are gone; "
                 "start over with <policy.discard_open_run> and without <policy.reuse_content>"
             )
-        own = {*_OWN_COLUMNS, *self.identity.get("kept", {})}
+        own = {*_OWN_COLUMNS, *(self.identity.kept or {})}
         columns = [
             copies[name] if name in own else sources[name].take(at) for name in table.column_names
         ]

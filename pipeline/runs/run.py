@@ -14,6 +14,7 @@ import pyarrow as pa
 from ray.exceptions import RayError
 
 from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.output import lance
@@ -112,7 +113,7 @@ def _take_up(spec: RunSpec, store: Store, model: LoadedModel, kept: pa.Schema) -
     return Task(spec, model, kept, history, open_run, plan)
 
 
-def _history(spec: RunSpec, store: Store, identity: dict[str, Any]) -> History:
+def _history(spec: RunSpec, store: Store, identity: Identity) -> History:
     """The closed runs, if this one may stand beside them."""
     history = History.load(store)
     if not (spec.policy.full or spec.policy.allow_mixed):
@@ -125,7 +126,7 @@ def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> 
     return Plan(ledger, open_run, frozenset(spec.policy.retry_failed))
 
 
-def _reopen(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun | None:
+def _reopen(spec: RunSpec, store: Store, identity: Identity) -> OpenRun | None:
     """The run that an earlier attempt left open; one that has no row yet binds nobody."""
     found = OpenRun.find(store)
     if found is None:
@@ -145,7 +146,7 @@ def _reopen(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun | 
     return found
 
 
-def _begin(spec: RunSpec, store: Store, identity: dict[str, Any]) -> OpenRun:
+def _begin(spec: RunSpec, store: Store, identity: Identity) -> OpenRun:
     record = OpenRecord(
         started=utc_now(), full=spec.policy.full, identity=identity, inputs=_inputs(spec)
     )

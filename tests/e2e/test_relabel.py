@@ -1,6 +1,7 @@
 """Relabelling at the command line, on a run whose rows were put together by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -19,7 +20,7 @@ def write_source(folder: Path) -> np.ndarray[tuple[int, int], np.dtype[np.float3
     scores = rng.dirichlet(np.ones(4), 40).astype(np.float32)
     embeddings = rng.normal(size=(40, 6)).astype(np.float32)
     rows = rows_of(scores, CLASSES, top_k=4, embeddings=embeddings, failures=["corrupt"])
-    identity = IDENTITY | {"top_k": 4, "embedding": "fixed_size_list<element: float>[6]"}
+    identity = replace(IDENTITY, top_k=4, embedding="fixed_size_list<element: float>[6]")
     close_run(Store(str(folder)), rows, CLASSES, identity=identity)
     return embeddings
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.manifest import Counts, DataFile, Manifest
+from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import LISTING
 from pipeline.output.history import History
 from pipeline.output.open_run import OpenRun
@@ -94,7 +95,7 @@ def _write_ledger(store: Store, rows: int) -> None:
         run_id=RUN_ID,
         counts=Counts(listed=rows, ok=rows),
         files=tuple(map(DataFile, names)),
-        identity={},
+        identity=Identity(),
         spec={},
     )
     store.write_json(layout.manifest_file(RUN_ID), manifest.to_dict())

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.manifest import Manifest, Timings
+from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.output import lance
@@ -96,7 +95,7 @@ class _Job:
     spec: RelabelSpec
     source: History
     rescorer: Rescorer
-    identity: dict[str, Any]
+    identity: Identity
 
     @classmethod
     def prepare(cls, spec: RelabelSpec) -> _Job:
@@ -105,7 +104,7 @@ class _Job:
         head = Head.load(spec.head) if spec.head else None
         if head is not None:
             _check_embeddings(source, old, head)
-        elif old["scores"] is None:
+        elif old.scores is None:
             raise UsageError(f"{spec.source} stores no scores; give <relabel.head> to make some")
         rescorer = _rescorer(spec, source, old, head)
         return cls(spec, source, rescorer, _identity(spec, old, rescorer))
@@ -144,7 +143,7 @@ class _Job:
             expected=fresh,
             skipped=standing,
             plan={"relabelled": fresh, "unchanged": standing, "unsure": self.rescorer.unsure},
-            model=replace(newest.model, fingerprint=self.identity["fingerprint"]),
+            model=replace(newest.model, fingerprint=self.identity.fingerprint),
             identity=self.identity,
             classes=self.rescorer.groups.new,
             source_runs=tuple(run.run_id for run in self.source.runs),
@@ -169,17 +168,15 @@ def _load_source(uri: str) -> History:
     return history
 
 
-def _rescorer(
-    spec: RelabelSpec, source: History, old: Mapping[str, Any], head: Head | None
-) -> Rescorer:
+def _rescorer(spec: RelabelSpec, source: History, old: Identity, head: Head | None) -> Rescorer:
     classes = head.classes if head else _stored_classes(source)
-    scores = spec.scores or (head and head.scores) or old["scores"] or "softmax"
+    scores = spec.scores or (head and head.scores) or old.scores or "softmax"
     renamed = spec.label_map or {}
     if unknown := renamed.keys() - set(classes):
         raise UsageError(f"<relabel.label_map> names no class: {', '.join(sorted(unknown))}")
     groups = Groups.of_map(classes, renamed)
     check_threshold_names(spec.thresholds, groups.new)
-    stored = old["top_k"] or DEFAULT_TOP_K
+    stored = old.top_k or DEFAULT_TOP_K
     top_k = spec.top_k or stored
     if head is None and top_k > stored:
         raise UsageError(
@@ -200,15 +197,15 @@ def _stored_classes(source: History) -> list[str]:
     raise UsageError(f"{source.store.uri} names no classes: no run there has labelled an image")
 
 
-def _check_embeddings(source: History, old: Mapping[str, Any], head: Head) -> None:
+def _check_embeddings(source: History, old: Identity, head: Head) -> None:
     """Refuse embeddings that a head does not take."""
-    if old["embedding"] is None:
+    if old.embedding is None:
         raise UsageError(f"{source.store.uri} stores no embeddings, which <relabel.head> needs")
-    if old["pooling"] != "cls_norm" or old["normalize"]:
+    if old.pooling != "cls_norm" or old.normalize:
         raise UsageError(
             "<relabel.head> needs what enters a classifier: embeddings with "
-            f"<output.pooling> cls_norm, not normalized; these have {old['pooling']}, "
-            f"normalize {old['normalize']}"
+            f"<output.pooling> cls_norm, not normalized; these have {old.pooling}, "
+            f"normalize {old.normalize}"
         )
     wanted = head.weight.shape[1]
     for name in [name for run in source.runs for name in run.file_names][:1]:
@@ -220,7 +217,7 @@ def _check_embeddings(source: History, old: Mapping[str, Any], head: Head) -> No
             )
 
 
-def _identity(spec: RelabelSpec, old: Mapping[str, Any], rescorer: Rescorer) -> dict[str, Any]:
+def _identity(spec: RelabelSpec, old: Identity, rescorer: Rescorer) -> Identity:
     """The identity of the source, and what was done on top of it."""
     names = "\n".join(rescorer.groups.new)
     renamed = json.dumps(spec.label_map, sort_keys=True) if spec.label_map else None
@@ -228,13 +225,13 @@ def _identity(spec: RelabelSpec, old: Mapping[str, Any], rescorer: Rescorer) -> 
         "label_map": short_hash(renamed) if renamed else None,
         "head": rescorer.head.fingerprint if rescorer.head else None,
     }
-    chain = json.dumps([old["fingerprint"], step], sort_keys=True)
-    return {
-        **old,
-        "fingerprint": short_hash(chain) if any(step.values()) else old["fingerprint"],
-        "relabelled": [*old.get("relabelled", []), step],
-        "classes_sha256": short_hash(names),
-        "scores": rescorer.scores,
-        "top_k": rescorer.top_k,
-        "thresholds": list(rescorer.thresholds),
-    }
+    chain = json.dumps([old.fingerprint, step], sort_keys=True)
+    return replace(
+        old,
+        fingerprint=short_hash(chain) if any(step.values()) else old.fingerprint,
+        relabelled=(*(old.relabelled or ()), step),
+        classes_sha256=short_hash(names),
+        scores=rescorer.scores,
+        top_k=rescorer.top_k,
+        thresholds=rescorer.thresholds,
+    )

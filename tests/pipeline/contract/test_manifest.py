@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract.errors import DamagedFileError, ExitCode
+from pipeline.contract.errors import DamagedFileError, ExitCode, UsageError
 from pipeline.contract.manifest import (
     Change,
     Counts,
@@ -18,6 +18,7 @@ from pipeline.contract.manifest import (
     RowSummary,
     Timings,
 )
+from pipeline.output.identity import check_identity
 
 WRITTEN = Path(__file__).parent / "written"
 """By runs of version 0.1.0, before manifests had types: the first run of an output, one that
@@ -73,7 +74,7 @@ def test_what_code_reads_of_a_run() -> None:
     assert len(drifted.drift.alarms) == 3
     assert drifted.summary.embedding is not None
     assert len(drifted.summary.embedding.mean) == len(drifted.summary.embedding.variance) == 32
-    assert drifted.model.fingerprint == drifted.identity["fingerprint"] == "afbdda11c7bac3d6"
+    assert drifted.model.fingerprint == drifted.identity.fingerprint == "afbdda11c7bac3d6"
 
     third = manifest("failures")
     assert third.attempts == 3
@@ -119,6 +120,17 @@ def test_a_newer_one_says_more() -> None:
     newer["counts"]["doubtful"] = 3
     newer["files"][0]["sha256"] = "0"
     assert Manifest.from_dict(newer).to_dict() == content
+
+
+def test_what_must_agree_is_never_passed_over() -> None:
+    """A version that knows less about identities refuses what it does not know."""
+    content = written("first")
+    content["identity"]["tiles"] = "2x2"
+    newer = Manifest.from_dict(content).identity
+    assert newer.others == {"tiles": "2x2"}
+    assert newer.to_dict() == content["identity"]
+    with pytest.raises(UsageError, match="tiles: 2x2 -> None"):
+        check_identity(manifest("first").identity, newer, "the closed run 1", "advice")
 
 
 def test_whole_numbers_are_numbers() -> None:

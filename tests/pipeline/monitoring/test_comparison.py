@@ -1,6 +1,7 @@
 """Closed runs beside earlier ones: which are compared, what is told and stored."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -70,7 +71,7 @@ class TestClosedRuns:
         assert not local_store.exists("runs/00000001/changes.parquet")
 
     def test_compares_with_a_week_of_runs_of_the_same_model(self, local_store: Store) -> None:
-        other = IDENTITY | {"fingerprint": "beef"}
+        other = replace(IDENTITY, fingerprint="beef")
         for number in range(10):
             identity = other if number == 5 else IDENTITY
             size = 20 if number == 7 else 120

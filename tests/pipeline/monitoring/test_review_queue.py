@@ -1,5 +1,6 @@
 """Which images are worth a look, by brute force."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ class TestQueue:
         earlier, now = vectors(0, 400), vectors(1, 300)
         now[[7, 70]] += 40 * earlier.std(axis=0)
         now[170] -= 9 * earlier.std(axis=0)
-        identity = IDENTITY | {"embedding": "fixed_size_list<float>[16]"}
+        identity = replace(IDENTITY, embedding="fixed_size_list<float>[16]")
         for embeddings in (earlier, now):
             rows = rows_of(softmax(2, len(embeddings)), CLASSES, embeddings=embeddings)
             close_run(local_store, rows, CLASSES, identity=identity, review=8)

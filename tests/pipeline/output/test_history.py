@@ -1,5 +1,6 @@
 """What a new run may stand beside: closed runs of the same identity, open runs of its own."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract.errors import UsageError
+from pipeline.contract.errors import DamagedFileError, UsageError
 from pipeline.contract.manifest import Counts, Manifest
+from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.output.history import History, check_open_run
@@ -23,9 +25,9 @@ from pipeline.storage.store import Store
 from tests.support.inputs.world import Row, listing_of, table_of
 from tests.support.models.checkpoints import write_checkpoint
 
-IDENTITY = {"fingerprint": "f1", "top_k": 5, "preprocessing": {"size": 224, "crop_pct": 0.875}}
+IDENTITY = Identity(fingerprint="f1", top_k=5, preprocessing={"size": 224, "crop_pct": 0.875})
 
-OLD = IDENTITY | {"fingerprint": "f0"}
+OLD = replace(IDENTITY, fingerprint="f0")
 
 
 def closed(
@@ -34,7 +36,7 @@ def closed(
     rows: list[Row],
     *,
     full: bool = False,
-    identity: dict[str, Any] = IDENTITY,
+    identity: Identity = IDENTITY,
     inputs: tuple[str, ...] = (),
 ) -> None:
     """A published run; nothing was computed for it."""
@@ -116,7 +118,7 @@ class TestLiveRuns:
 
 class TestIdentity:
     def test_refusal_shows_both_sides_and_the_way_out(self, local_store: Store) -> None:
-        closed(local_store, "1", [], identity=OLD | {"preprocessing": {"size": 384}})
+        closed(local_store, "1", [], identity=replace(OLD, preprocessing={"size": 384}))
         with pytest.raises(UsageError) as refusal:
             History.load(local_store).check(IDENTITY)
         message = str(refusal.value)
@@ -138,13 +140,13 @@ class TestIdentity:
     @pytest.mark.parametrize(
         ("ours", "inputs", "named"),
         [
-            (IDENTITY | {"top_k": 1}, {"uris": ["in"]}, "top_k: 5 -> 1"),
+            (replace(IDENTITY, top_k=1), {"uris": ["in"]}, "top_k: 5 -> 1"),
             (IDENTITY, {"uris": ["in", "more"]}, "inputs.uris: ['in'] -> ['in', 'more']"),
         ],
         ids=["settings", "inputs"],
     )
     def test_open_run_is_finished_by_its_own_command(
-        self, local_store: Store, ours: dict[str, Any], inputs: dict[str, Any], named: str
+        self, local_store: Store, ours: Identity, inputs: dict[str, Any], named: str
     ) -> None:
         record = OpenRecord(identity=IDENTITY, inputs={"uris": ["in"]})
         open_run = OpenRun.begin(local_store, record)
@@ -163,6 +165,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SpecOf = Callable[..., RunSpec]
+WRITTEN = Path(__file__).parents[1] / "contract/written/first.json"
 
 
 class TestCommand:
@@ -200,6 +203,15 @@ class TestCommand:
         assert len(store.list("data")) == 1
         assert len(list(store.children("runs"))) == 2
         assert store.read_json("latest.json")["run_id"] == result.run_id
+        assert not store.list("_open")
+        manifest = store.read_json(f"runs/{result.run_id}/manifest.json")
+        assert list(manifest) == list(json.loads(WRITTEN.read_bytes())), "keys, in their order"
+
+    def test_a_damaged_manifest_ends_the_command_by_its_name(self, spec: SpecOf) -> None:
+        store = self.finish_all(spec())
+        store.write_bytes("runs/20260101T000000Z-1/manifest.json", b'{"run_id": 1}')
+        with pytest.raises(DamagedFileError, match=r"20260101T000000Z-1/manifest\.json is damaged"):
+            run(spec())
         assert not store.list("_open")
 
     def test_other_settings_are_refused_and_leave_no_trace(self, spec: SpecOf) -> None:

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.contract.errors import DamagedFileError
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter, new_run_id
 from pipeline.plan.diff import Plan
 from pipeline.storage.parquet import read_table, write_table
@@ -170,3 +172,30 @@ def test_two_runs_are_told_apart_by_time(local_store: Store) -> None:
     first = new_run_id()
     time.sleep(0.001)
     assert new_run_id() > first
+
+
+class TestRecord:
+    def test_what_was_written_is_written_again(self) -> None:
+        """By the second attempt of a run of version 0.1.0, before the record had a type."""
+        written = (Path(__file__).parents[1] / "contract/written/open.json").read_bytes()
+        record = OpenRecord.from_json(written, "open.json")
+        assert (record.attempts, record.full, len(record.parts)) == (2, False, 1)
+        assert record.inputs["uris"] == ["/photos"]
+        assert Store.json_bytes(record.to_dict()) == written
+
+    def test_every_attempt_is_counted_and_full_stays_full(self, local_store: Store) -> None:
+        OpenRun.begin(local_store, OpenRecord(started="once"))
+        for full in (False, True, False):
+            found = OpenRun.find(local_store)
+            assert found is not None
+            found.take_up(full=full)
+        found = OpenRun.find(local_store)
+        assert found is not None
+        assert (found.record.started, found.record.attempts) == ("once", 4)
+        assert found.record.full
+
+    def test_a_damaged_one_says_what_to_do(self, local_store: Store) -> None:
+        run = OpenRun.begin(local_store, OpenRecord())
+        local_store.write_bytes(f"{run.directory}/open.json", b"\0\0")
+        with pytest.raises(DamagedFileError, match=r"open\.json is damaged: .*; remove it"):
+            OpenRun.find(local_store)

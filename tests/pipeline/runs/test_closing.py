@@ -1,15 +1,23 @@
-"""Balancing the books: a run closes only if every image has exactly one row."""
+"""Closing: a run closes only if every image has exactly one row, and then says what it did."""
 
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
 import pytest
 
+from pipeline.contract import layout
 from pipeline.contract.errors import RunError
-from pipeline.contract.manifest import Counts
+from pipeline.contract.manifest import Counts, Drift, Manifest
+from pipeline.contract.provenance import Identity, Provenance
+from pipeline.output.history import History
 from pipeline.output.ledger import Ledger
 from pipeline.output.merge import merge
-from pipeline.output.open_run import Deferred, OpenRun, PartFooter
+from pipeline.output.open_run import Deferred, OpenRecord, OpenRun, PartFooter
 from pipeline.output.publish import is_closed
 from pipeline.plan.diff import Plan
-from pipeline.runs.closing import balance
+from pipeline.runs.closing import Account, balance, close_run
+from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.inputs.world import listing_of
 from tests.support.outputs.open_runs import METADATA, commit, names, open_run, result_rows
@@ -71,3 +79,84 @@ class TestBalance:
         assert again is not None
         assert not is_closed(again)
         assert local_store.list("data") == local_store.list("runs") == {}
+
+
+def account(**changes: Any) -> Account:
+    known = Account(
+        expected=10,
+        skipped=3,
+        model=Provenance(model="m", weights_sha256="0" * 64, fingerprint="f00d"),
+        identity=Identity(fingerprint="f00d", scores="softmax", top_k=2),
+        classes=["cat", "ü"],
+        spec={"policy": {"full": False}},
+    )
+    return replace(known, **changes)
+
+
+def close(store: Store, run: OpenRun, **changes: Any) -> Manifest:
+    return close_run(run, History.load(store).runs, account(**changes))
+
+
+class TestCloseRun:
+    def test_files_and_manifest_and_latest_agree(self, store: Store) -> None:
+        run = open_run(store)
+        manifest = close(store, run, rows_per_file=4)
+        assert manifest.counts == Counts(listed=13, ok=9, failed=1, skipped=3)
+        assert [file.rows for file in manifest.files] == [4, 4, 2]
+        assert sorted(manifest.file_names) == sorted(store.list("data"))
+        assert (manifest.labels, manifest.failures) == ({"ü": 9}, {"corrupt": 1})
+        metadata = read_table(store, manifest.file_names[0]).schema.metadata
+        assert metadata == {
+            b"cvt.run_id": run.run_id.encode(), b"cvt.model": b"m",
+            b"cvt.weights_sha256": b"0" * 64, b"cvt.fingerprint": b"f00d",
+        }  # fmt: skip
+        assert store.read_json(layout.LATEST) == {
+            "run_id": run.run_id,
+            "manifest": layout.manifest_file(run.run_id),
+            "counts": {"listed": 13, "ok": 9, "failed": 1, "skipped": 3},
+        }
+        assert History.load(store).runs == (manifest,)
+        assert OpenRun.find(store) is None
+
+    def test_what_only_some_kinds_of_run_say_is_no_key_of_others(self, local_store: Store) -> None:
+        computed = close(local_store, open_run(local_store), vanished=())
+        content = local_store.read_json(layout.manifest_file(computed.run_id))
+        assert content["vanished"] == []
+        assert "source_runs" not in content
+        relabelled = close(local_store, open_run(local_store), source_runs=("a", "b"))
+        content = local_store.read_json(layout.manifest_file(relabelled.run_id))
+        assert content["source_runs"] == ["a", "b"]
+        assert "vanished" not in content
+
+    def test_the_last_touch_comes_before_anything_is_counted(self, local_store: Store) -> None:
+        def complete(table: pa.Table) -> pa.Table:
+            at = table.schema.get_field_index("label")
+            return table.set_column(at, table.schema.field(at), pa.array(["cat"] * len(table)))
+
+        manifest = close(local_store, open_run(local_store), complete=complete)
+        assert manifest.labels == {"cat": 10}
+        assert read_table(local_store, manifest.file_names[0])["label"][0].as_py() == "cat"
+
+    def test_names_of_classes_stand_beside_labels_alone(self, local_store: Store) -> None:
+        labelled = close(local_store, open_run(local_store))
+        assert local_store.read_json(layout.classes_file(labelled.run_id)) == ["cat", "ü"]
+        nothing = OpenRun.begin(local_store, OpenRecord())
+        manifest = close(local_store, nothing, expected=0)
+        assert not local_store.exists(layout.classes_file(manifest.run_id))
+
+    def test_no_rows_are_compared_with_no_run(self, local_store: Store) -> None:
+        for _ in range(2):
+            run = open_run(local_store, 120)
+            first = close(local_store, run, expected=120)
+        assert len(first.drift.runs) == 1
+        nothing = OpenRun.begin(local_store, OpenRecord())
+        assert close(local_store, nothing, expected=0).drift == Drift()
+
+    def test_when_the_books_do_not_balance_nothing_is_published(self, local_store: Store) -> None:
+        run = open_run(local_store)
+        with pytest.raises(RunError, match="do not balance"):
+            close(local_store, run, expected=11)
+        assert local_store.list("data") == local_store.list("runs") == {}
+        found = OpenRun.find(local_store)
+        assert found is not None
+        assert close(local_store, found).counts.computed == 10

@@ -42,7 +42,7 @@ def test_the_model_is_loaded_without_a_look_at_the_input(tmp_path: Path, night: 
     spec = night(list("abcdef"), "note")
     (tmp_path / "list.csv").unlink()
     model = LoadedModel.load(spec)
-    assert "kept" not in model.identity
+    assert model.identity.kept is None
     with pytest.raises(UsageError, match=r"list\.csv does not exist"):
         forecast(spec)
 

@@ -1,13 +1,14 @@
 """Closed runs without any computing: tables of given rows, published as a job publishes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.contract.manifest import Manifest, Provenance
+from pipeline.contract.manifest import Manifest
+from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import result_schema
 from pipeline.output.history import History
 from pipeline.output.open_run import OpenRun, Part, PartFooter
@@ -16,15 +17,7 @@ from pipeline.runs.closing import Account
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 
-IDENTITY = {
-    "fingerprint": "f00d",
-    "pooling": "cls_norm",
-    "normalize": False,
-    "scores": "softmax",
-    "top_k": 5,
-    "thresholds": [],
-    "embedding": None,
-}
+IDENTITY = Identity(fingerprint="f00d", pooling="cls_norm", scores="softmax", top_k=5)
 
 
 def rows_of(
@@ -76,7 +69,7 @@ def close_run(
     rows: pa.Table,
     classes: Sequence[str],
     *,
-    identity: Mapping[str, Any] | None = None,
+    identity: Identity = IDENTITY,
     rows_per_part: int = 100,
     full: bool = False,
     review: int = 50,
@@ -94,7 +87,7 @@ def close_run(
         expected=rows.num_rows,
         skipped=0,
         model=Provenance(model="a model", weights_sha256="0" * 64, fingerprint="f00d"),
-        identity=dict(IDENTITY if identity is None else identity),
+        identity=identity,
         classes=classes,
         spec={"policy": {"full": full}},
         review=review,

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract.manifest import Counts, Manifest
+from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import result_schema
 from pipeline.output.merge import Tally
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
@@ -59,7 +60,7 @@ def open_run(store: Store, count: int = 10, rows_per_part: int = 4) -> OpenRun:
 
 def manifest_of(run: OpenRun, tally: Tally) -> Manifest:
     counts, files = Counts(listed=1), tuple(tally.files)
-    return Manifest(run_id=run.run_id, files=files, counts=counts, identity={}, spec={})
+    return Manifest(run_id=run.run_id, files=files, counts=counts, identity=Identity(), spec={})
 
 
 def staged(run: OpenRun) -> list[pa.Table]:

@@ -1,11 +1,13 @@
 """Outputs to relabel: their seeded scores and embeddings, and the rows that come of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import RelabelSpec
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
@@ -26,8 +28,8 @@ def vectors(seed: int, rows: int, width: int = 12) -> Array:
     return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
-def identity(**changes: Any) -> dict[str, Any]:
-    return IDENTITY | changes
+def identity(**changes: Any) -> Identity:
+    return replace(IDENTITY, **changes)
 
 
 def spec(source: Store, output: Store, **what: Any) -> RelabelSpec:

@@ -1,5 +1,6 @@
 """Relabelling again and again: what is new, what was interrupted, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ class TestUsage:
     ) -> None:
         head = save_head(linear(width=width), tmp_path / "head", "npz")
         table = rows_of(softmax(0, 5), CLASSES, embeddings=vectors(0, 5))
-        close_run(source, table, CLASSES, identity=EMBEDDED | stored)
+        close_run(source, table, CLASSES, identity=replace(EMBEDDED, **stored))
         with pytest.raises(UsageError, match=complaint):
             relabel(spec(source, output, head=str(head)))
 
