@@ -17,7 +17,7 @@ from pipeline.monitoring.review_queue import ReviewQueue
 from pipeline.monitoring.summary import Moments, Summary, count_scores, embedding_matrix, in_batches
 from pipeline.output.merge import Tally
 
-WINDOW = 7
+RUNS_COMPARED = 7
 """How many earlier runs stand for "before": a week of nights."""
 
 
@@ -46,7 +46,7 @@ class Retrospect:
         """Compare with the newest of ``runs`` (newest first) that have the same identity and
         enough images; keep ``review`` images of each kind for a person."""
         alike = (r for r in runs if r.identity == identity and r.counts.computed >= MIN_IMAGES)
-        earlier = tuple(islice(alike, WINDOW))
+        earlier = tuple(islice(alike, RUNS_COMPARED))
         before = sum((_summary(run) for run in earlier), Summary())
         return cls(earlier, before, ReviewQueue(review, identity.scores, before.embedding))
 
@@ -65,7 +65,7 @@ class Retrospect:
         known = self.now.embedding
         self.now.embedding = moments if known is None else known + moments
 
-    def compare(self, tally: Tally) -> Comparison:
+    def conclude(self, tally: Tally) -> Comparison:
         """Of the rows that were added, which ``tally`` has counted."""
         summary = self.now.to_record()
         now = Summary.from_record(tally.ok, tally.labels, tally.failures, summary)

@@ -29,7 +29,7 @@ from pipeline.storage.store import Store
 
 RENEW_SECONDS = 10.0
 STALE_SECONDS = 45.0
-SETTLE_SECONDS = 1.0
+LANDING_SECONDS = 1.0
 """Until a competitor's write that is under way has landed."""
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Lease:
             self._wait_until_stale(holder)
             self._write()
         if holder is not None or not self.store.is_local:
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(LANDING_SECONDS)
         winner = self._read()
         if not self._is_ours(winner):
             raise RunError(_occupied(self.store, winner or {}))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.output.history import History
 from pipeline.plan.diff import Plan
 
-MIN_IMAGES = 100
+IMAGES_FOR_A_SPEED = 100
 """A run of fewer images says more about Ray's start than about speed."""
 
 
@@ -20,9 +20,9 @@ class Forecast:
 
     @classmethod
     def of(cls, plan: Plan, history: History) -> Forecast:
-        """Judge by the newest closed run that computed at least ``MIN_IMAGES``."""
+        """Judge by the newest closed run that computed at least ``IMAGES_FOR_A_SPEED``."""
         for run in history.runs:
-            if run.timings.inferred >= MIN_IMAGES and run.timings.execute:
+            if run.timings.inferred >= IMAGES_FOR_A_SPEED and run.timings.execute:
                 return cls(plan, run.timings.images_per_second)
         return cls(plan, None)
 

@@ -93,7 +93,7 @@ def close_run(run: OpenRun, earlier: Sequence[Manifest], account: Account) -> Ma
     metadata = _file_metadata(run, account.model)
     tally = merge(run, metadata, account.rows_per_file, account.complete, retrospect.add)
     counts = balance(run, tally, account.expected, account.skipped)
-    comparison = retrospect.compare(tally)
+    comparison = retrospect.conclude(tally)
     manifest = _manifest(run, account, tally, counts, comparison)
     page = render(manifest, tally.failure_examples, _thumbnails(run), comparison.tables)
     classes = {layout.CLASSES: account.classes} if tally.labels else {}

@@ -44,7 +44,7 @@ def identity_of(model: LoadedModel, kept: pa.Schema) -> Identity:
 
 
 @dataclass
-class Task:
+class PlannedRun:
     """A planned run: compute what is left, then close."""
 
     spec: RunSpec

@@ -27,7 +27,7 @@ from pipeline.plan.diff import Plan
 from pipeline.plan.forecast import Forecast
 from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
-from pipeline.runs.execution import Task, identity_of
+from pipeline.runs.execution import PlannedRun, identity_of
 from pipeline.runs.result import RunResult
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
@@ -61,15 +61,15 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         with Lease(store) as lease, _run_errors():
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):
-                task = _take_up(spec, store, model, kept)
-                work = waves(listing, task.plan, task.open_run)
+                planned = _take_up(spec, store, model, kept)
+                work = waves(listing, planned.plan, planned.open_run)
                 first = next(work)
             if not first.is_empty:
                 with clock.phase("execute"):
-                    task.execute(chain([first], work), stop_at, debug=debug)
+                    planned.execute(chain([first], work), stop_at, debug=debug)
             lease.check()
             with clock.phase("close"):
-                manifest = task.close(clock)
+                manifest = planned.close(clock)
             lance.update(spec.output.sink, store)
     return RunResult(store, manifest, spec.policy, interrupted)
 
@@ -103,14 +103,14 @@ def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
     return RunResult(store, publish(found), spec.policy)
 
 
-def _take_up(spec: RunSpec, store: Store, model: LoadedModel, kept: pa.Schema) -> Task:
+def _take_up(spec: RunSpec, store: Store, model: LoadedModel, kept: pa.Schema) -> PlannedRun:
     """Find out what is done, in closed runs and in the open one."""
     identity = identity_of(model, kept)
     open_run = _reopen(spec, store, identity)
     history = _history(spec, store, identity)
     open_run = open_run or _begin(spec, store, identity)
     plan = _plan(spec, history, open_run, full=open_run.record.full)
-    return Task(spec, model, kept, history, open_run, plan)
+    return PlannedRun(spec, model, kept, history, open_run, plan)
 
 
 def _history(spec: RunSpec, store: Store, identity: Identity) -> History:

@@ -25,6 +25,7 @@ from jobs.bench.measure.inputs import work_of
 from pipeline.contract.schema import NO_COLUMNS
 from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.loaded import LoadedModel
+from pipeline.output.open_run import OpenRecord
 from pipeline.runs import execution
 from pipeline.stages.allocation import Allocation, allocate
 from pipeline.stages.decode import DecodeSettings
@@ -129,12 +130,12 @@ def execute_run(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[All
         monkeypatch.setattr(execution, "warm_up", lambda allocation: None)
         monkeypatch.setattr(execution, "Progress", lambda done: progress)
         history: Any = SimpleNamespace()
-        open_run: Any = SimpleNamespace(parts=(), record={"full": False})
+        open_run: Any = SimpleNamespace(parts=(), record=OpenRecord())
         counts = SimpleNamespace(finished=0, shards=0)
         plan: Any = SimpleNamespace(counts=counts, is_complete=True, num_images=IMAGES)
         model = LoadedModel.load(spec)
-        task = execution.Task(spec, model, NO_COLUMNS, history, open_run, plan)
-        task.execute([work_of(spec.inputs, None)], None, debug=False)
+        planned = execution.PlannedRun(spec, model, NO_COLUMNS, history, open_run, plan)
+        planned.execute([work_of(spec.inputs, None)], None, debug=False)
 
     return execute_run
 

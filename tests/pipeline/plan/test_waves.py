@@ -17,7 +17,7 @@ from pipeline.output.open_run import OpenRun
 from pipeline.plan import waves as module
 from pipeline.plan.diff import Plan, Work
 from pipeline.plan.waves import waves
-from pipeline.runs.execution import Task
+from pipeline.runs.execution import PlannedRun
 from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
 from pipeline.storage.read_ahead import Ahead
@@ -163,7 +163,7 @@ def test_run_in_waves(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.Monk
     )
     executed: list[int] = []
     remote = Bucket([])
-    stream_one = Task._stream
+    stream_one = PlannedRun._stream
 
     def stream(task: Any, number: int, work: Work, stages: Any) -> Any:
         executed.append(work.num_images)
@@ -177,7 +177,7 @@ def test_run_in_waves(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.Monk
     table = next(inventory(spec.inputs))
     monkeypatch.setattr(pipeline.runs.run, "inventory", listed)
     monkeypatch.setattr(pipeline.runs.run, "SETTLE_SECONDS", 0.5)
-    monkeypatch.setattr(Task, "_stream", stream)
+    monkeypatch.setattr(PlannedRun, "_stream", stream)
 
     remote = Bucket([table.slice(0, 8)], error=OSError("storage is away"))
     remote.open(1)
