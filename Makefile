@@ -10,13 +10,16 @@ CHECKED := cvt pipeline jobs tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow docs lint format clean
+.PHONY: help demo check test test-slow docs lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 demo: $(VENV)/demo ## install, then classify the bundled images into a Parquet table
 	@$(RUN) jobs.demo
+
+check: lint ## check style and types, run the tests that need neither Ray nor a server
+	@$(RUN) pytest --numprocesses 2 --dist loadfile -m 'not (slow or ray or server)'
 
 test: lint ## install, then check style and types and run the tests
 	@$(RUN) pytest --numprocesses 2 --dist loadfile

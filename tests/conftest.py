@@ -3,12 +3,13 @@
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import s3fs
 
+from tests.support import needs
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket, SeaweedFS
 
@@ -37,6 +38,18 @@ def pytest_configure(config: pytest.Config) -> None:
     token = Path(ray.name) / "token"
     token.write_text(secrets.token_hex(32))
     os.environ.update(RAY_TMPDIR=ray.name, RAY_AUTH_TOKEN_PATH=str(token))
+
+
+@pytest.hookimpl(tryfirst=True)  # before those without a mark are chosen
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        needs.mark(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with needs.withhold(item):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

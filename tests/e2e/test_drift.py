@@ -10,6 +10,8 @@ from PIL import Image
 from tests.support.commands import run_job
 from tests.support.inputs.images import write_images
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.mark.slow
 def test_another_kind_of_images_is_told_and_ends_in_exit_code_3(

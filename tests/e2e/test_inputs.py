@@ -10,12 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.support.commands import run_job
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
 from tests.support.servers.seaweedfs import Bucket
 from tests.support.servers.web_server import Answer, serve
+
+pytestmark = pytest.mark.ray
 
 
 def write_tar(path: Path, images: list[Path]) -> None:

@@ -12,6 +12,8 @@ from tests.support.outputs.found import published_rows
 from tests.support.processes.ray_cluster import RayCluster
 from tests.support.servers.seaweedfs import Bucket
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:

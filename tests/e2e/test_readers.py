@@ -18,6 +18,8 @@ from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
 from tests.support.servers.seaweedfs import Bucket
 
+pytestmark = pytest.mark.ray
+
 PAGE = (REPOSITORY / "docs" / "output.md").read_text()
 SQL = [
     statement

@@ -22,6 +22,8 @@ from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
+pytestmark = pytest.mark.ray
+
 ODD_NAMES = ["a b.jpg", "50%.jpg", "x#y.jpg", "ümlaut/grün.jpg", "deep/er/still.jpg"]
 
 

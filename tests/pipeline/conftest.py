@@ -7,7 +7,7 @@ import pytest
 from pipeline.storage.store import Store
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.server)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty output root, on disk and on a real S3 server."""
     if request.param == "local":

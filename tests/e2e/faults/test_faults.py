@@ -25,6 +25,8 @@ from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import SeaweedFS
 
+pytestmark = pytest.mark.ray
+
 ROWS_PER_PART = 256
 ACTORS = 2
 # What Ray hands to actors and tasks at a time: two blocks each, and what lies between them.

@@ -8,6 +8,8 @@ import pytest
 from tests.support.outputs.found import check_no_open_run_is_visible, find, parts
 from tests.support.processes.scenes import Scene, computed_twice
 
+pytestmark = pytest.mark.ray
+
 MOMENTS = {
     "lease": r"_lease\.json$",
     "record": r"_open/[^/]+/open\.json$",

@@ -5,8 +5,12 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import REPOSITORY, command
 from tests.support.inputs.images import write_images
+
+pytestmark = pytest.mark.ray
 
 
 def test_sigterm_ends_the_run_with_one_line(tmp_path: Path, checkpoint: Path) -> None:

@@ -19,6 +19,8 @@ from tests.support.commands import command
 from tests.support.processes import process
 from tests.support.processes.victims import descendants
 
+pytestmark = pytest.mark.ray
+
 PATIENCE_SECONDS = 480
 MOST_MEMORY = 1536 * 2**20
 """Of one process, in bytes: a worker with torch and an image of 89 million pixels in RGBX."""

@@ -34,6 +34,7 @@ def run_bench(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return main()
 
 
+@pytest.mark.ray
 def test_stages_and_the_whole(
     photographs: Path,
     tmp_path: Path,
@@ -65,6 +66,7 @@ def test_stages_and_the_whole(
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.parametrize("name", contest.PEERS)
 def test_a_peer_gives_the_labels_of_transformers(
     name: str, photographs: Path, tmp_path: Path
@@ -176,6 +178,7 @@ def test_a_child_is_seen_with_what_it_used(tmp_path: Path) -> None:
     assert max(m.driver for m in seen.memory) > 50_000_000
 
 
+@pytest.mark.ray
 def test_wrong_inputs_end_before_anything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Self
 from ray.job_submission import JobSubmissionClient
 from ray.util.state import list_nodes
 
+from tests.support import needs
 from tests.support.processes import process, victims
 
 _SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -78,6 +79,7 @@ class RayCluster:
         }
 
     def __enter__(self) -> Self:
+        needs.demand("ray")
         self._process = process.start(self._command(), log=self._log, env=self.env)
         try:
             self._wait_until_up()

@@ -17,6 +17,7 @@ import botocore.config
 import botocore.exceptions
 import botocore.session
 
+from tests.support import needs
 from tests.support.processes import process
 
 ACCESS_KEY = "test-access-key"
@@ -84,6 +85,7 @@ class SeaweedFS:
         self.client = self.connect()
 
     def __enter__(self) -> Self:
+        needs.demand("server")
         self._log = self._directory / "log"
         self._process = process.start(self._command(), log=self._log, death_signal=signal.SIGKILL)
         try:
