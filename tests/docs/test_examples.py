@@ -72,10 +72,12 @@ def test_every_block_says_how_it_is_tested(block: Block) -> None:
         assert block.page in (REPOSITORY / block.about).read_text()
 
 
+@pytest.mark.ray
 def test_the_readme_is_followed(workplace: Path) -> None:
     assert (workplace / "out/latest.json").exists()
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST and runnable(page)])
 def test_examples_run(page: str, workplace: Path) -> None:
     for block in runnable(page):
