@@ -24,8 +24,9 @@ include_patterns = ["*.md", "docs/*.md", "jobs/*/README.md"]
 exclude_patterns = [".*", "build", "demo-output", "jobs/demo/bucket"]
 
 PAGES = (
-    "Overview <../README>", "inputs", "output", "nightly", "cluster", "model", "measurements",
-    "architecture", "../jobs/deploy/README", "../jobs/demo/README", "../CONTRIBUTING",
+    "Overview <../README>", "inputs", "output", "nightly", "cluster", "model", "cli",
+    "measurements", "architecture", "../jobs/deploy/README", "../jobs/demo/README",
+    "../CONTRIBUTING",
 )  # fmt: skip
 
 

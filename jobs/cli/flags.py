@@ -24,6 +24,8 @@ EXIT_CODES = (
 )
 WIDTH = 88
 """Of a help text. It does not follow the terminal's, so that docs/cli.md is always the same."""
+Formatter = partial(argparse.HelpFormatter, width=WIDTH, max_help_position=26)
+"""Lays out a help text."""
 INCREMENTS = tuple(one for one in SETTINGS.values() if one.about.group == "increments")
 """Settings that say what counts as done, and how long to go on."""
 
@@ -41,7 +43,6 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     Mapping[str, str]: values.label_map,
 }
 
-
 RUN_USAGE = "INPUT [INPUT ...] --output OUT --model SOURCE [options]"
 
 
@@ -52,7 +53,7 @@ def new_parser(name: str, usage: str, description: str | None) -> argparse.Argum
         usage=f"%(prog)s {usage}",
         description=description,
         epilog=EXIT_CODES,
-        formatter_class=partial(argparse.HelpFormatter, width=WIDTH, max_help_position=26),
+        formatter_class=Formatter,
     )
 
 
@@ -80,7 +81,7 @@ def add(to: argparse._ActionsContainer, one: Setting) -> None:
     """Add the flag of a setting to a parser, or to a group of one."""
     action = to.add_argument(one.flag, **_keywords(one))
     # Afterwards, for Python 3.11 and 3.12 add the default of a --no-... flag of their own accord.
-    action.help = one.about.help + _shown(action.default)
+    action.help = one.about.help + _default(action.default)
 
 
 def _keywords(one: Setting) -> dict[str, Any]:
@@ -98,11 +99,11 @@ def _keywords(one: Setting) -> dict[str, Any]:
     return told | {"type": _READERS[one.type]}
 
 
-def _shown(default: Any) -> str:
+def _default(value: Any) -> str:
     """A default as the end of a help text; what is off or empty by default says it itself."""
-    if default in (None, False, (), argparse.SUPPRESS):
+    if value is None or value is False or value in ((), argparse.SUPPRESS):
         return ""
-    return f" (default: {','.join(default) if isinstance(default, tuple) else default})"
+    return f" (default: {values.shown(value)})"
 
 
 def add_control(parser: argparse.ArgumentParser) -> None:

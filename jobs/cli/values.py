@@ -1,11 +1,11 @@
-"""What stands behind a flag becomes a value of a setting."""
+"""What stands behind a flag becomes a value of a setting, and the other way round."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.contract.errors import one_line
 
@@ -51,3 +51,8 @@ def label_map(text: str) -> dict[str, str]:
             f"{text} is not a JSON file of old name to new name: {one_line(error)}"
         ) from error
     return dict(new_names)
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -49,16 +49,19 @@ class InputSpec:
         "auto", "what an INPUT is, where its name does not tell", flag="--input-format"
     )
     extensions: tuple[str, ...] = setting(
-        IMAGE_EXTENSIONS, "of images, in directories and tars; without a dot", metavar="E,E,..."
+        IMAGE_EXTENSIONS,
+        "extensions of images in directories and tars, without a dot",
+        metavar="E,E,...",
     )
     uri_column: str | None = setting(
         None,
-        f"of a list, with the names (default: the first of {', '.join(URI_COLUMNS)})",
+        f"column of a list that names the images (default: the first of {', '.join(URI_COLUMNS)})",
         metavar="NAME",
     )
     image_column: str | None = setting(
         None,
-        f"of Parquet files (default: the first of {', '.join(IMAGE_COLUMNS)})",
+        "column of Parquet files that holds the images "
+        f"(default: the first of {', '.join(IMAGE_COLUMNS)})",
         metavar="NAME",
     )
     keep: tuple[str, ...] = setting(

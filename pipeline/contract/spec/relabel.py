@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec.output import OutputSpec, Scores, Sink, check_thresholds
@@ -11,10 +12,9 @@ from pipeline.contract.spec.run import SETTINGS
 from pipeline.contract.spec.settings import About, check_settings, setting
 
 
-def _same(place: str, help: str = "") -> Mapping[str, About]:
-    """Metadata of a setting that a run has too, here perhaps with another help text."""
-    original = SETTINGS[place].about
-    return replace(original, place=place, help=help or original.help).metadata
+def _same(place: str, **words: Any) -> Mapping[str, About]:
+    """Metadata of a setting that a run has too, here perhaps in other words."""
+    return replace(SETTINGS[place].about, place=place, **words).metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,9 @@ class RelabelSpec:
             "the output of an earlier job, which stays as it is", metavar="OUT", flag="source"
         ).metadata
     )
-    output: str = field(metadata=_same("output.uri", "directory or URI of the new table"))
+    output: str = field(
+        metadata=_same("output.uri", help="directory or URI of the new table", metavar="NEW_OUT")
+    )
     label_map: Mapping[str, str] | None = setting(
         None,
         "old name to new name; scores of classes that become one add up (softmax) or the largest "
@@ -43,11 +45,11 @@ class RelabelSpec:
         metavar="FILE",
     )
     scores: Scores | None = field(
-        default=None, metadata=_same("output.scores", "what the head's logits become")
+        default=None, metadata=_same("output.scores", help="what the head's logits become")
     )
     top_k: int | None = field(
         default=None,
-        metadata=_same("output.top_k", "how many labels (default: as many as are stored)"),
+        metadata=_same("output.top_k", help="how many labels (default: as many as are stored)"),
     )
     full: bool = field(default=False, metadata=_same("policy.full"))
     review: int = field(default=OutputSpec.review, metadata=_same("output.review"))

@@ -1,0 +1,87 @@
+"""The reference of the commands, docs/cli.md, out of what the commands say of themselves.
+
+python -m jobs.cli.reference      in a checkout, after a change of a flag or of a help text
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs.cli.flags import Formatter
+from jobs.cli.values import shown
+from pipeline.contract.spec import SETTINGS, Setting
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "cli.md"
+
+_HEAD = """\
+# Commands
+
+Every command, as its `--help` has it, and every field of the nightly's file. This page is made by
+`python -m jobs.cli.reference`.
+"""
+_FILE = """\
+## The file of cvt-nightly
+
+YAML, a section for each part before the dot: `policy.max_failure_rate` is `max_failure_rate` below
+`policy`. Fields without a default must be there; of `output`, `top_k`, `embeddings` or both.
+[An example](../jobs/deploy/nightly.yaml).
+
+| field | accepts | default | |
+|---|---|---|---|
+"""
+_KINDS: dict[Any, str] = {
+    int: "whole number",
+    int | Literal["auto"]: "whole number, auto",
+    float: "number",
+    str: "text",
+    bool: "true, false",
+    tuple[str, ...]: "list of text",
+    float | dict[str, float]: "number, or numbers by label",
+}
+
+
+def page() -> str:
+    """The text of docs/cli.md."""
+    helps = (section for name, parser in _parsers() for section in _help(name, parser))
+    rows = "".join(_row(one) for one in SETTINGS.values())
+    return "\n".join([_HEAD, *helps, _FILE + rows])
+
+
+def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The commands that an installation has; a module offers its parser as ``build_parser``."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    for name, entry_point in sorted(scripts.items()):
+        module = importlib.import_module(entry_point.partition(":")[0])
+        if hasattr(module, "build_parser"):
+            yield name, module.build_parser()
+
+
+def _help(name: str, parser: argparse.ArgumentParser, level: str = "##") -> Iterator[str]:
+    """A section for a parser, and those of its commands."""
+    parser.formatter_class = Formatter
+    yield f"{level} {name}\n\n```text\n{parser.format_help()}```\n"
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command, of_command in action.choices.items():
+                yield from _help(f"{name} {command}", of_command, f"{level}#")
+
+
+def _row(one: Setting) -> str:
+    """A line of the table of fields."""
+    accepts = ", ".join(one.choices) or _KINDS[one.type]
+    default = "" if one.default in (MISSING, None) else shown(one.default).lower()
+    cells = (f"`{one.place}`", accepts, default, one.about.help)
+    return f"| {' | '.join(cells)} |\n".replace("*", r"\*")
+
+
+if __name__ == "__main__":
+    os.environ["NO_COLOR"] = "1"  # Python 3.14 colours help at a terminal
+    PAGE.write_text(page())

@@ -1,0 +1,15 @@
+"""docs/cli.md says what the commands say of themselves."""
+
+import re
+
+from jobs.cli import reference
+
+
+def test_the_reference_is_not_stale() -> None:
+    assert reference.PAGE.read_text() == reference.page(), "run python -m jobs.cli.reference"
+
+
+def test_every_job_is_in_it() -> None:
+    headings = re.findall(r"^## (.*)$", reference.PAGE.read_text(), flags=re.MULTILINE)
+    assert {"cvt-classify", "cvt-embed", "cvt-nightly", "cvt-relabel"} <= set(headings)
+    assert headings[-1] == "The file of cvt-nightly"
