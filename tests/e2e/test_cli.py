@@ -15,6 +15,7 @@ RUN_FLAGS = {
     "--allow-private-urls",
     "--batch-size",
     "--block-size",
+    "--compile",
     "--deadline",
     "--decode",
     "--debug",
@@ -56,7 +57,7 @@ RUN_FLAGS = {
 def flags(job: str) -> set[str]:
     parser: argparse.ArgumentParser = importlib.import_module(f"jobs.{job}").build_parser()
     options = {option for action in parser._actions for option in action.option_strings}
-    return options - {"-h", "--help", "--no-normalize"}
+    return options - {"-h", "--help", "--no-compile", "--no-normalize"}
 
 
 def test_adding_a_flag_is_a_decision() -> None:
