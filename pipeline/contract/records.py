@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from pipeline.contract.errors import DamagedFileError, one_line
@@ -18,6 +19,8 @@ from pipeline.contract.errors import DamagedFileError, one_line
 _OTHERS = "others"
 _OMITTED = "omitted when None"
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_TYPES: dict[Any, set[type]] = {int: {int}, float: {int, float}, bool: {bool}, str: {str}}
+"""What JSON has where a field has the key."""
 
 
 def omitted() -> Any:
@@ -48,7 +51,8 @@ class Record:
             ValueError: a value contradicts its field, or one without a default is missing.
         """
         found = _object(values, where)
-        hints = get_type_hints(cls)
+        kind: Any = cls  # mypy takes the hash of a class for that of its instances
+        hints = _hints(kind)
         known = {}
         for one in fields(cls):
             place = f"{where}.{one.name}" if where else one.name
@@ -86,6 +90,12 @@ class Record:
         return values
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of the fields; Python takes its time to evaluate them."""
+    return get_type_hints(kind)
+
+
 def read_value(kind: Any, value: Any, where: str) -> Any:
     """A parsed JSON value as the type of a field; raises as ``Record.from_dict`` does."""
     inner = get_args(kind)
@@ -94,11 +104,15 @@ def read_value(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, types.UnionType):
         return None if value is None else read_value(inner[0], value, where)
     if get_origin(kind) is tuple:
-        items = enumerate(_array(value, where))
-        return tuple(read_value(inner[0], item, f"{where}[{n}]") for n, item in items)
+        items = _array(value, where)
+        if _are_all(inner[0], items):
+            return tuple(items)
+        return tuple(read_value(inner[0], item, f"{where}[{n}]") for n, item in enumerate(items))
     if get_origin(kind) is Mapping:
-        entries = _object(value, where).items()
-        return {name: read_value(inner[1], item, f"{where}.{name}") for name, item in entries}
+        entries = _object(value, where)
+        if _are_all(inner[1], entries.values()):
+            return dict(entries)
+        return {name: read_value(inner[1], entries[name], f"{where}.{name}") for name in entries}
     if issubclass(kind, Record):
         return kind.from_dict(value, where)
     return _scalar(kind, value, where)
@@ -116,9 +130,13 @@ def _array(value: Any, where: str) -> list[Any] | tuple[Any, ...]:
     return value
 
 
+def _are_all(kind: Any, values: Collection[Any]) -> bool:
+    """Whether all are plainly of a kind; manifests hold thousands of labels and numbers."""
+    return set(map(type, values)) <= _TYPES.get(kind, set())
+
+
 def _scalar(kind: type, value: Any, where: str) -> Any:
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+    if type(value) not in _TYPES[kind]:
         raise ValueError(f"{where} is {_shown(value)}, not {_NOUNS[kind]}")
     return value
 
