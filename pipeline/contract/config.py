@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import RunSpec
@@ -42,12 +43,23 @@ def spec_from_config(content: Mapping[str, Any], origin: str) -> RunSpec:
     try:
         return TypeAdapter(RunSpec).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        got = "" if first["type"] == "missing" else f", not {first['input']!r}"
-        raise UsageError(f"{origin}: {where}: {first['msg']}{got}") from error
+        raise UsageError(f"{origin}: {_problem(error.errors())}") from error
     except UsageError as error:
         raise UsageError(f"{origin}: {error}") from error
+
+
+def _problem(errors: Sequence[ErrorDetails]) -> str:
+    """The first field that is wrong, and why; of a field with several types, for each of them."""
+    first, where = errors[0], _field(errors[0])
+    others = [error["msg"] for error in errors[1:] if _field(error) == where]
+    accepted = [first["msg"], *(text.removeprefix("Input should be ") for text in others)]
+    got = "" if first["type"] == "missing" else f", not {first['input']!r}"
+    return f"{where}: {' or '.join(accepted)}{got}"
+
+
+def _field(error: ErrorDetails) -> str:
+    """Section and field, without what is inside of it: an item, or one of several types."""
+    return ".".join(str(step) for step in error["loc"][:2])
 
 
 def _names(section: type) -> list[str]:

@@ -60,9 +60,25 @@ def test_the_example_for_a_cluster_is_valid() -> None:
         ),
         (minimal(sources={"x": 1}), "no field sources; known: inputs, model, output, compute"),
         (minimal(output={"top_k": "many"}), "output.top_k: Input should be a valid integer"),
+        (minimal(inputs={"uris": ["a", 3]}), "c.yaml: inputs.uris: Input should be a valid string"),
+        (
+            minimal(compute={"batch_size": "many"}),
+            "c.yaml: compute.batch_size: Input should be a valid integer, unable to parse string "
+            "as an integer or 'auto', not 'many'",
+        ),
+        (
+            minimal(output={"thresholds": {"cat": "high"}}),
+            "c.yaml: output.thresholds: Input should be a valid number or a valid number, unable",
+        ),
         (minimal(output={"pooling": "max"}), "'cls_norm', 'cls' or 'mean', not 'max'"),
-        (minimal(policy={"deadline": "25:00"}), "deadline is '25:00'; it is a time of day, HH:MM"),
-        (minimal(policy={"max_failure_rate": 3}), "max_failure_rate is 3.0; it is a share, 0 to 1"),
+        (
+            minimal(policy={"deadline": "25:00"}),
+            "policy.deadline is '25:00'; it is a time of day, HH:MM",
+        ),
+        (
+            minimal(policy={"max_failure_rate": 3}),
+            "policy.max_failure_rate is 3.0; it is a share, 0 to 1",
+        ),
         ({"inputs": {"uris": ["x"]}, "model": {"source": "m"}}, "output: Field required"),
     ],
 )
