@@ -1,10 +1,11 @@
-"""The servers that tests share, each started when the first test asks for it."""
+"""What all tests share: servers and networks, each made when the first test asks for it."""
 
 import os
 import secrets
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import s3fs
@@ -12,6 +13,9 @@ import s3fs
 from tests.support import needs
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket, SeaweedFS
+
+if TYPE_CHECKING:  # torch and transformers are imported by the tests that need them
+    from tests.support.models.oracle import Oracle
 
 # Nothing of the machine's own accounts may decide a test, and no test asks the network.
 _FOREIGN = ("AWS_", "RAY_", "HF_", "FSSPEC_")
@@ -92,3 +96,41 @@ def ray_local() -> Iterator[None]:
     cluster.start_ray("local", options)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model for whole runs."""
+    from tests.support.models.checkpoints import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def cvt13() -> "Oracle":
+    """CvT-13 with 1000 classes."""
+    from tests.support.models.oracle import oracle
+
+    return oracle(num_labels=1000)
+
+
+@pytest.fixture(scope="session")
+def cvt13_dir(cvt13: "Oracle", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cvt-13")
+    cvt13.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small() -> "Oracle":
+    """Heads of 8 channels, 7 classes: seconds become milliseconds."""
+    from tests.support.models.oracle import SMALL, oracle
+
+    return oracle(**SMALL)
+
+
+@pytest.fixture(scope="session")
+def small_dir(small: "Oracle", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    small.save_pretrained(folder)
+    return folder

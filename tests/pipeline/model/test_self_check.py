@@ -21,11 +21,6 @@ from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("model"))
-
-
 def load(checkpoint: Path) -> CvtCheckpoint:
     model = CvtForImageClassification.from_pretrained(checkpoint)
     return CvtCheckpoint(model, CvtImageProcessor.from_pretrained(checkpoint))

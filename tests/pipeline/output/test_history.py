@@ -23,7 +23,6 @@ from pipeline.sources.inventory import inventory
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 from tests.support.inputs.world import Row, listing_of, table_of
-from tests.support.models.checkpoints import write_checkpoint
 
 IDENTITY = Identity(fingerprint="f1", top_k=5, preprocessing={"size": 224, "crop_pct": 0.875})
 
@@ -157,11 +156,6 @@ class TestIdentity:
         assert named in message
         assert open_run.run_id in message
         assert "policy.discard_open_run" in message
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 SpecOf = Callable[..., RunSpec]

@@ -24,7 +24,6 @@ from pipeline.storage.read_ahead import Ahead
 from pipeline.storage.store import Store
 from tests.support.inputs.images import write_images
 from tests.support.inputs.world import Row, World, listing_of
-from tests.support.models.checkpoints import write_checkpoint
 from tests.support.outputs.found import published_rows
 
 LONG = 60.0
@@ -145,11 +144,6 @@ def test_what_cannot_be_listed_is_wrong_usage_only_before_the_first_wave(
         plan, open_run = fresh_plan(local_store)
         with pytest.raises(UsageError, match="access denied"):
             next(waves(listing, plan, open_run))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.usefixtures("ray_local")

@@ -13,17 +13,11 @@ from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.runs.run import forecast, run
 from tests.support.inputs.images import write_images
-from tests.support.models.checkpoints import write_checkpoint
 from tests.support.outputs.found import published_rows
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
 
 Night = Callable[..., RunSpec]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
