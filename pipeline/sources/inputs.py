@@ -10,10 +10,10 @@ from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import IMAGE_COLUMNS, URI_COLUMNS, InputSpec
 from pipeline.sources.formats.kinds import Kind, kind_of_found, kind_of_named
 from pipeline.sources.formats.list_files import LIST_SUFFIXES, read_schema
+from pipeline.sources.formats.lists import find_uri_column
 from pipeline.sources.formats.parquet import find_image_column
+from pipeline.sources.formats.s3_inventory import reported_objects
 from pipeline.sources.listing import Entry, single, split_glob, walk
-from pipeline.sources.lists import find_uri_column
-from pipeline.sources.s3_inventory import reported_objects
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.uris import is_web, join_uri, printable, split_uri
 

@@ -16,8 +16,8 @@ from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import InputSpec
 from pipeline.sources.formats.kinds import Kind, kind_of_named
+from pipeline.sources.formats.lists import listed_objects
 from pipeline.sources.inputs import objects, usage_errors
-from pipeline.sources.lists import listed_objects
 from pipeline.storage.s3.requests import refusal_of_credentials
 from pipeline.storage.uris import is_web, split_uri
 

@@ -13,11 +13,11 @@ from pipeline.contract.schema import LABELS, NO_COLUMNS, SOURCE, TOP_K
 from pipeline.contract.spec import InputSpec
 from pipeline.sources.formats.kinds import Kind
 from pipeline.sources.formats.list_files import plain_type, read_schema
+from pipeline.sources.formats.lists import find_uri_column
 from pipeline.sources.formats.parquet import find_image_column
 from pipeline.sources.formats.tar import SIBLINGS
 from pipeline.sources.inputs import objects, usage_errors
 from pipeline.sources.inventory import CHUNK_ROWS
-from pipeline.sources.lists import find_uri_column
 
 EVERYTHING = "*"
 RESERVED = frozenset({*SOURCE.names, *(field.name for field in TOP_K), LABELS.name, "embedding"})

@@ -102,7 +102,7 @@ def test_local_copy(tmp_path: Path, directory: str) -> None:
 
 def test_streams_file_by_file(tmp_path: Path) -> None:
     """The second file is not opened before the rows of the first one are used."""
-    from pipeline.sources.s3_inventory import reported_objects
+    from pipeline.sources.formats.s3_inventory import reported_objects
 
     path = tmp_path / "manifest.json"
     path.write_bytes(manifest("far", "CSV", ["data/0.csv.gz", "data/1.csv.gz"]))
