@@ -30,7 +30,7 @@ NO_COLUMNS = pa.schema([])
 LISTING = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),  # a value of inventory.Kind
+        pa.field("kind", pa.string(), nullable=False),  # of a Format
         pa.field("source_version", pa.string()),
         pa.field("size_bytes", pa.int64()),
     ]

@@ -13,7 +13,7 @@ from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.output.identity import check_identity, check_same
-from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings
+from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, ShardNames, hash_strings
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.parquet import read_columns
 from pipeline.storage.store import Store
@@ -36,10 +36,10 @@ class History:
         """
         return cls(store, tuple(_live_runs(store)))
 
-    def ledger(self) -> Ledger:
+    def ledger(self, names: ShardNames) -> Ledger:
         """An index over the live rows."""
         tables = (table for run in self.runs for table in self._tables(run))
-        return Ledger.from_tables(tables)
+        return Ledger.from_tables(tables, names)
 
     def _tables(self, run: Manifest) -> Iterator[pa.Table]:
         try:

@@ -6,8 +6,10 @@ so that the ledger of tens of millions of images fits on a driver.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from pipeline.storage.uris import with_ancestors
 
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -24,7 +28,6 @@ Positions = npt.NDArray[np.intp]
 LEDGER_COLUMNS = ("uri", "source_version", "status", "error_code")
 
 _EMPTY = pa.schema([(name, pa.string()) for name in LEDGER_COLUMNS]).empty_table()
-_SHARD_URI = r"(?is)^(?P<shard>.*\.(?:tar|tar\.gz|tgz|parquet|pq))(?:#.*)?$"
 
 
 def hash_strings(column: pa.ChunkedArray) -> Hashes:
@@ -36,9 +39,28 @@ def hash_strings(column: pa.ChunkedArray) -> Hashes:
     return np.concatenate(hashes)
 
 
-def shard_of(uris: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The uri of the shard that each row came from, null for images of their own."""
-    return pc.struct_field(pc.extract_regex(uris, _SHARD_URI), "shard")
+@dataclass(frozen=True)
+class ShardNames:
+    """What tells a row of a shard from an image of its own: the beginning of its uri."""
+
+    suffixes: tuple[str, ...]
+    """What shards end in, in lower case."""
+    others: frozenset[str] = frozenset()
+    """Shards that do not end so."""
+
+    def shards_of(self, uris: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The uri of the shard that each row came from, null for images of their own."""
+        endings = "|".join(map(re.escape, self.suffixes))
+        pattern = f"(?is)^(?P<shard>.*(?:{endings}))(?:#.*)?$"
+        shards = pc.struct_field(pc.extract_regex(uris, pattern), "shard")
+        if not self.others:
+            return shards
+        pairs = zip(uris.to_pylist(), shards.to_pylist(), strict=True)
+        found = [self._other_shard_of(uri) or shard for uri, shard in pairs]
+        return pa.chunked_array([pa.array(found, pa.string())])
+
+    def _other_shard_of(self, uri: str) -> str | None:
+        return next((shard for shard in with_ancestors(uri) if shard in self.others), None)
 
 
 @dataclass(frozen=True)
@@ -133,13 +155,15 @@ class Ledger:
     shards: Objects
     shard_at: Positions
     """Of each row, in the order of ``images``: the position of its shard, -1 for none."""
+    names: ShardNames
+    """How shards were told."""
 
     @classmethod
-    def from_tables(cls, newest_first: Iterable[pa.Table]) -> Ledger:
+    def from_tables(cls, newest_first: Iterable[pa.Table], names: ShardNames) -> Ledger:
         """Build from tables with ``LEDGER_COLUMNS``, the newest run first."""
         codes: dict[str, int] = {}
-        parts = [_Rows.of(_EMPTY, codes), *(_Rows.of(table, codes) for table in newest_first)]
-        rows = _Rows.concatenate(parts)
+        tables = chain([_EMPTY], newest_first)
+        rows = _Rows.concatenate([_Rows.of(table, names, codes) for table in tables])
         # np.unique returns first occurrences, which are the newest rows of their uris.
         rows = rows.take(np.sort(np.unique(rows.uris, return_index=True)[1]))
         images, at = Objects.group(rows.uris, rows.versions, rows.codes, len(codes))
@@ -148,7 +172,7 @@ class Ledger:
         shards, of = Objects.group(members.shards, members.versions, members.codes, len(codes))
         shard_at = np.full(len(images), -1)
         shard_at[at[is_member]] = of
-        return cls(list(codes), images, shards, shard_at)
+        return cls(list(codes), images, shards, shard_at, names)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -175,12 +199,12 @@ class _Rows:
     """Positions of the error codes, -1 for none."""
 
     @classmethod
-    def of(cls, table: pa.Table, codes: dict[str, int]) -> Self:
+    def of(cls, table: pa.Table, names: ShardNames, codes: dict[str, int]) -> Self:
         """Hash a table; codes that it is the first to name are added to ``codes``."""
         for code in pc.unique(table["error_code"]).drop_null().to_pylist():
             codes.setdefault(code, len(codes))
         positions = pc.index_in(table["error_code"], pa.array(codes, pa.string()))
-        shards = shard_of(table["uri"])
+        shards = names.shards_of(table["uri"])
         return cls(
             hash_strings(table["uri"]),
             hash_strings(table["source_version"]),

@@ -28,10 +28,11 @@ from pipeline.contract import layout
 from pipeline.contract.errors import one_line
 from pipeline.contract.provenance import Identity
 from pipeline.contract.records import Record
-from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings, shard_of
+from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, ShardNames, hash_strings
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
+from pipeline.storage.uris import with_ancestors
 
 _FOOTER = b"cvt.part"
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class PartFooter:
 
         A shard is stale as a whole: with any row of it, its last one stays too.
         """
-        rows, shards = set(uris.to_pylist()), set(shard_of(uris).to_pylist())
+        rows = set(uris.to_pylist())
+        shards = {shard for uri in rows for shard in with_ancestors(uri)}
         return PartFooter(
             {uri: number for uri, number in self.shards.items() if uri in shards},
             [shot for shot in self.thumbnails if shot["uri"] in rows],
@@ -201,11 +203,10 @@ class OpenRun:
             log.warning("doing the rows of %s again: %s", name, one_line(error))
             return None
 
-    def ledger(self) -> Ledger:
+    def ledger(self, names: ShardNames) -> Ledger:
         """An index over the rows that this run has already."""
-        return Ledger.from_tables(
-            read_columns(self.store, [p.name for p in self.parts], LEDGER_COLUMNS)
-        )
+        files = [part.name for part in self.parts]
+        return Ledger.from_tables(read_columns(self.store, files, LEDGER_COLUMNS), names)
 
     def closed_shards(self) -> dict[str, int]:
         """Shards that are done to their last row."""
@@ -216,9 +217,8 @@ class OpenRun:
         members: dict[str, list[str]] = {uri: [] for uri in shards}
         names = [part.name for part in self.parts] if shards else []
         for table in read_columns(self.store, names, ["uri"]):
-            pairs = zip(shard_of(table["uri"]).to_pylist(), table["uri"].to_pylist(), strict=True)
-            for shard, uri in pairs:
-                if shard in members:
+            for uri in table["uri"].to_pylist():
+                for shard in members.keys() & with_ancestors(uri):
                     members[shard].append(uri)
         return members
 

@@ -16,7 +16,7 @@ from pipeline.contract.schema import WORK
 from pipeline.output.ledger import HashIndex, Ledger, Mask, Matches
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.sightings import Sightings
-from pipeline.sources.formats.kinds import Kind
+from pipeline.sources.formats.registry import is_shard
 
 IMAGES_OF_A_SHARD = 1000
 
@@ -109,7 +109,7 @@ class Plan:
         self.is_complete = False
         """Whether the listing has come to its end."""
         self._past = Sightings(ledger)
-        self._staged = Sightings(open_run.ledger())
+        self._staged = Sightings(open_run.ledger(ledger.names))
         self._open_run = open_run
         self._closed_shards = open_run.closed_shards()
         self._retry = np.array([code in retry_codes for code in ledger.codes], bool)
@@ -118,9 +118,9 @@ class Plan:
 
     def add(self, listing: pa.Table) -> Work:
         """What there is to do of a LISTING table, but for what ``finish`` gives."""
-        is_image = pc.equal(listing["kind"], Kind.IMAGE.value)
-        images = self._images(listing.filter(is_image))
-        return images + self._shards(listing.filter(pc.invert(is_image)))
+        of_shards = is_shard(listing["kind"])
+        images = self._images(listing.filter(pc.invert(of_shards)))
+        return images + self._shards(listing.filter(of_shards))
 
     def finish(self) -> Work:
         """After the whole listing: objects of which the open run has rows of another version.

@@ -29,6 +29,7 @@ from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.execution import PlannedRun, identity_of
 from pipeline.runs.result import RunResult
+from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
 from pipeline.storage.filesystems import STORAGE_ERRORS
@@ -122,7 +123,8 @@ def _history(spec: RunSpec, store: Store, identity: Identity) -> History:
 
 
 def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> Plan:
-    ledger = Ledger.from_tables([]) if full else history.ledger()
+    names = shard_names(spec.inputs)
+    ledger = Ledger.from_tables([], names) if full else history.ledger(names)
     return Plan(ledger, open_run, frozenset(spec.policy.retry_failed))
 
 

@@ -18,9 +18,7 @@ import pyarrow.compute as pc
 from pipeline.contract.errors import ItemError
 from pipeline.contract.schema import KEPT
 from pipeline.sources.formats.item import Item, ReadOptions
-from pipeline.sources.formats.kinds import Kind
-from pipeline.sources.formats.parquet import parquet_members
-from pipeline.sources.formats.tar import tar_members
+from pipeline.sources.formats.registry import Format, format_of_kind, is_shard
 from pipeline.storage.files import FileStream, check_size, read_bytes
 from pipeline.storage.http import read_url
 from pipeline.storage.read_ahead import Hold, iterate_ahead, read_all_ahead
@@ -33,11 +31,11 @@ def fetch_items(
     options: ReadOptions = ReadOptions(),  # noqa: B008  # frozen
 ) -> Iterator[Item]:
     """The items behind a WORK table; every listed image yields exactly one, whatever happens."""
-    is_image = pc.equal(work["kind"], Kind.IMAGE.value)
-    for row in work.filter(pc.invert(is_image)).to_pylist():
+    of_shards = is_shard(work["kind"])
+    for row in work.filter(of_shards).to_pylist():
         items = iterate_ahead(_shard_items(row, max_bytes, options), Item.held)
         yield from _mark_last(items, already=len(row["_done"] or ()))
-    rows = work.filter(is_image).to_pylist()
+    rows = work.filter(pc.invert(of_shards)).to_pylist()
     yield from read_all_ahead([partial(_fetch, row, max_bytes, options) for row in rows])
 
 
@@ -85,22 +83,18 @@ def _shard_items(row: dict[str, Any], max_bytes: int, options: ReadOptions) -> I
     base = _item(row, size_bytes=None, shard=row["uri"])
     done = set(row["_done"] or ())
     try:
-        yield from _shard_members(base, Kind(row["kind"]), done, max_bytes, options)
+        yield from _members(base, format_of_kind(row["kind"]), done, max_bytes, options)
     except ItemError as error:
         if base.uri not in done:
             yield replace(base, error=error, size_bytes=row["size_bytes"])
 
 
-def _shard_members(
-    base: Item, kind: Kind, done: Set[str], max_bytes: int, options: ReadOptions
+def _members(
+    base: Item, format: Format, done: Set[str], max_bytes: int, options: ReadOptions
 ) -> Iterator[Item]:
     """Every image that is not done yet."""
-    stream = FileStream(base.uri, is_streamed=kind is Kind.WEBDATASET)
+    file = FileStream(base.uri, is_streamed=format.is_streamed)
     try:
-        if kind is Kind.PARQUET:
-            members = parquet_members(stream, base, done, max_bytes, options)
-        else:
-            members = tar_members(stream, base, max_bytes, options)
-        yield from (item for item in members if item.uri not in done)
+        yield from format.members(file, base, done, max_bytes, options)
     finally:
-        stream.end()
+        file.end()

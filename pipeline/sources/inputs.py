@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import IMAGE_COLUMNS, URI_COLUMNS, InputSpec
-from pipeline.sources.formats.kinds import Kind, kind_of_found, kind_of_named
-from pipeline.sources.formats.list_files import LIST_SUFFIXES, read_schema
 from pipeline.sources.formats.lists import find_uri_column
-from pipeline.sources.formats.parquet import find_image_column
-from pipeline.sources.formats.s3_inventory import reported_objects
-from pipeline.sources.listing import Entry, single, split_glob, walk
+from pipeline.sources.formats.parquet import find_image_column, parquet_schema
+from pipeline.sources.formats.registry import LIST, PARQUET, Format, Search, format_of_named
+from pipeline.sources.listing import Entry, single, split_glob, uri_of, walk
 from pipeline.storage.filesystems import STORAGE_ERRORS
-from pipeline.storage.uris import is_web, join_uri, printable, split_uri
+from pipeline.storage.uris import is_web, split_uri
 
-Object = tuple[Kind, dict[str, Any]]
-"""A kind, and uri, source_version and size_bytes of a LISTING."""
+Found = tuple[Format, dict[str, Any]]
+"""What a file is, and its uri, source_version and size_bytes in a LISTING."""
 
 
-def objects(uri: str, inputs: InputSpec) -> Iterator[Object]:
+def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
     """The images, shards and lists of one INPUT.
 
     Raises:
-        UsageError: it is a table or a report without what a listing needs.
+        UsageError: it is a Parquet file or a report without what a listing needs.
         OSError: the storage failed; FileNotFoundError if there is no such INPUT.
     """
     if is_web(uri):
@@ -36,64 +35,68 @@ def objects(uri: str, inputs: InputSpec) -> Iterator[Object]:
     protocol, path = split_uri(uri)
     entry = single(protocol, path)
     if entry is None:
-        yield from _settle_tables(_found(protocol, path, inputs), inputs)
+        yield from _settle_parquet(_searched(protocol, path, inputs), inputs)
         return
-    kind = kind_of_named(path, inputs.format)
-    if kind is Kind.INVENTORY:
-        yield from _settle_tables(_reported(uri, inputs), inputs)
-    else:
-        row = _row(protocol, entry)
-        yield _kind_of_table(row["uri"], inputs, named=True) if kind is Kind.PARQUET else kind, row
+    format = format_of_named(path, inputs.format)
+    if format.reported is not None:
+        yield from _settle_parquet(_taken("s3", format.reported(uri), Search(inputs)), inputs)
+        return
+    row = _row(protocol, entry)
+    if format is PARQUET:
+        format = _images_or_list(row["uri"], inputs, named=True)
+    yield format, row
 
 
-def _found(protocol: str, path: str, inputs: InputSpec) -> Iterator[Object]:
+def _searched(protocol: str, path: str, inputs: InputSpec) -> Iterator[Found]:
     """What lies below a directory or prefix, or matches a glob; lists only if it ends like one."""
     root, pattern = split_glob(protocol, path)
-    names_lists = pattern is not None and path.lower().endswith(LIST_SUFFIXES)
-    for entry in walk(protocol, root.rstrip("/") or root):
-        if pattern is None or pattern.match(entry.path):
-            kind = Kind.LIST if names_lists else kind_of_found(entry.path, inputs)
-            if kind is not None:
-                yield kind, _row(protocol, entry)
+    entries = walk(protocol, root.rstrip("/") or root)
+    if pattern is None:
+        yield from _taken(protocol, entries, Search(inputs))
+        return
+    matching = (entry for entry in entries if pattern.match(entry.path))
+    if format_of_named(path, inputs.format) is LIST:
+        inputs = replace(inputs, format=LIST.word)
+    yield from _taken(protocol, matching, Search(inputs))
 
 
-def _reported(uri: str, inputs: InputSpec) -> Iterator[Object]:
-    for entry in reported_objects(uri):
-        kind = kind_of_found(entry.path, inputs)
-        if kind is not None:
-            yield kind, _row("s3", entry)
+def _taken(protocol: str, entries: Iterable[Entry], search: Search) -> Iterator[Found]:
+    for entry in entries:
+        format = search.format_of(entry.path)
+        if format is not None:
+            yield format, _row(protocol, entry)
 
 
-def _settle_tables(found: Iterable[Object], inputs: InputSpec) -> Iterator[Object]:
+def _settle_parquet(found: Iterable[Found], inputs: InputSpec) -> Iterator[Found]:
     """Tell Parquet files with images from lists; the first one decides for all.
 
     Beside images or shards, Parquet lists are left alone: there they describe their neighbours.
     """
-    table_kind: Kind | None = None
-    lists: list[Object] = []
+    settled: Format | None = None
+    lists: list[Found] = []
     is_empty = True
-    for kind, row in found:
-        if kind is Kind.PARQUET:
-            table_kind = table_kind or _kind_of_table(row["uri"], inputs)
-            if table_kind is Kind.LIST:
-                lists.append((table_kind, row))
+    for format, row in found:
+        if format is PARQUET:
+            settled = settled or _images_or_list(row["uri"], inputs)
+            if settled is LIST:
+                lists.append((LIST, row))
                 continue
         is_empty = False
-        yield kind, row
+        yield format, row
     if is_empty:
         yield from lists
 
 
-def _kind_of_table(uri: str, inputs: InputSpec, *, named: bool = False) -> Kind:
+def _images_or_list(uri: str, inputs: InputSpec, *, named: bool = False) -> Format:
     """Whether a Parquet file holds images, or names them."""
     try:
-        schema = read_schema(uri)
+        schema = parquet_schema(uri)
     except UsageError:  # damaged: reading it will end in a row that says so
-        return Kind.PARQUET
+        return PARQUET
     if find_image_column(schema, inputs.image_column):
-        return Kind.PARQUET
+        return PARQUET
     if inputs.image_column is None and (not named or find_uri_column(schema, inputs.uri_column)):
-        return Kind.LIST
+        return LIST
     images = inputs.image_column or ", ".join(IMAGE_COLUMNS)
     raise UsageError(
         f"{uri} has neither a column of image bytes ({images}) nor one of URIs "
@@ -104,7 +107,7 @@ def _kind_of_table(uri: str, inputs: InputSpec, *, named: bool = False) -> Kind:
 
 def _row(protocol: str, entry: Entry) -> dict[str, Any]:
     return {
-        "uri": join_uri(protocol, printable(entry.path)),
+        "uri": uri_of(protocol, entry.path),
         "source_version": entry.version,
         "size_bytes": entry.size,
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -15,11 +15,10 @@ import pyarrow as pa
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import InputSpec
-from pipeline.sources.formats.kinds import Kind, kind_of_named
-from pipeline.sources.formats.lists import listed_objects
-from pipeline.sources.inputs import objects, usage_errors
+from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
+from pipeline.sources.inputs import find_files, usage_errors
 from pipeline.storage.s3.requests import refusal_of_credentials
-from pipeline.storage.uris import is_web, split_uri
+from pipeline.storage.uris import split_uri, with_ancestors
 
 CHUNK_ROWS = 10_000
 
@@ -85,10 +84,10 @@ def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any
     shards: set[str] = set()
     for row in rows:
         uri = row["uri"]
-        if row["kind"] != Kind.IMAGE.value:
+        if format_of_kind(row["kind"]).is_shard:
             shards.add(uri)
         elif "#" in uri and shards:
-            for shard in shards.intersection(accumulate(uri.split("#"), "{}#{}".format)):
+            for shard in shards.intersection(with_ancestors(uri)):
                 raise UsageError(
                     f"{uri} is a file, and the uri of a member of {shard}, so their rows would be "
                     "one; rename one of them, or give INPUTs that leave one out"
@@ -116,30 +115,26 @@ def _checked(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dic
             yield row
     if not found:
         raise UsageError(
-            f"no images under {uri}; looked for .tar shards, Parquet files and "
-            f"{', '.join(inputs.extensions)}{_GLOB_HINT if _WILDCARDS & set(uri) else ''}"
+            f"no images under {uri}; looked for {', '.join(Search(inputs).suffixes)}"
+            f"{_GLOB_HINT if _WILDCARDS & set(uri) else ''}"
         )
 
 
 def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Rows of a LISTING; only those that come from a list have ``KEPT``."""
-    for kind, row in objects(uri, inputs):
-        if kind is Kind.LIST:
-            is_checked = False
-            for listed in listed_objects(row["uri"], inputs.uri_column, keep):
-                if not is_checked and listed["uri"].startswith("s3://"):
-                    _check_credentials(listed["uri"])
-                    is_checked = True
-                yield {"kind": _kind_of_listed(listed["uri"]).value, **listed}
-        else:
-            yield {"kind": kind.value, **row}
+    for format, row in find_files(uri, inputs):
+        if format.listed is None:
+            yield {"kind": format.kind, **row}
+            continue
+        is_checked = False
+        for listed in format.listed(row["uri"], inputs.uri_column, keep):
+            if not is_checked and listed["uri"].startswith("s3://"):
+                _check_credentials(listed["uri"])
+                is_checked = True
+            yield {"kind": format_of_listed(listed["uri"]).kind, **listed}
 
 
 def _check_credentials(uri: str) -> None:
     """A list is read without S3, which would refuse every one of its images instead."""
     if refusal := refusal_of_credentials(split_uri(uri)[1].partition("/")[0]):
         raise PermissionError(refusal)
-
-
-def _kind_of_listed(uri: str) -> Kind:
-    return Kind.IMAGE if is_web(uri) else kind_of_named(uri, "images")

@@ -11,12 +11,7 @@ import pyarrow as pa
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import LABELS, NO_COLUMNS, SOURCE, TOP_K
 from pipeline.contract.spec import InputSpec
-from pipeline.sources.formats.kinds import Kind
-from pipeline.sources.formats.list_files import plain_type, read_schema
-from pipeline.sources.formats.lists import find_uri_column
-from pipeline.sources.formats.parquet import find_image_column
-from pipeline.sources.formats.tar import SIBLINGS
-from pipeline.sources.inputs import objects, usage_errors
+from pipeline.sources.inputs import find_files, usage_errors
 from pipeline.sources.inventory import CHUNK_ROWS
 
 EVERYTHING = "*"
@@ -29,8 +24,8 @@ log = logging.getLogger(__name__)
 def kept_columns(inputs: InputSpec) -> pa.Schema:
     """The columns that ``--keep`` names, with the types that they have in the input.
 
-    Looked at are, of every INPUT, the first list, the first Parquet file and the first tar among
-    its first ``CHUNK_ROWS`` objects. What later files lack is null in their rows.
+    Looked at is, of every INPUT, the first file of each format among its first ``CHUNK_ROWS``
+    objects. What later files lack is null in their rows.
 
     Raises:
         UsageError: a name is the output's own, or no INPUT has such a column, or two have it with
@@ -58,26 +53,12 @@ def _reserved(names: tuple[str, ...] | list[str]) -> str:
 
 
 def _offered(uri: str, inputs: InputSpec) -> Iterator[pa.Schema]:
-    seen: set[Kind] = set()
+    seen: set[str] = set()
     with usage_errors(uri):
-        for kind, row in islice(objects(uri, inputs), CHUNK_ROWS):
-            if kind not in seen:
-                seen.add(kind)
-                yield _columns(kind, row["uri"], inputs)
-
-
-def _columns(kind: Kind, uri: str, inputs: InputSpec) -> pa.Schema:
-    """What an object has beside its images, or their names."""
-    if kind is Kind.IMAGE:
-        return NO_COLUMNS
-    if kind is Kind.WEBDATASET:
-        return pa.schema([(name, pa.string()) for name in SIBLINGS])
-    schema = read_schema(uri)
-    if kind is Kind.LIST:
-        own = find_uri_column(schema, inputs.uri_column)
-    else:
-        own = find_image_column(schema, inputs.image_column)
-    return pa.schema([(f.name, plain_type(f.type)) for f in schema if f.name != own])
+        for format, row in islice(find_files(uri, inputs), CHUNK_ROWS):
+            if format.kind not in seen:
+                seen.add(format.kind)
+                yield format.columns(row["uri"], inputs)
 
 
 def _unified(schemas: list[pa.Schema]) -> pa.Schema:

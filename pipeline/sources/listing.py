@@ -12,6 +12,7 @@ from fsspec.utils import glob_translate
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.storage.filesystems import filesystem
+from pipeline.storage.uris import join_uri, printable, split_uri
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 
@@ -38,6 +39,19 @@ def split_glob(protocol: str, path: str) -> tuple[str, re.Pattern[str] | None]:
     except (ValueError, re.error) as error:
         raise UsageError(f"{path} is no glob pattern: {one_line(error)}") from error
     return path[: path.rfind("/", 0, wildcard.start()) + 1], pattern
+
+
+def uri_of_named(uri: str) -> str:
+    """The uri that a listing gives a file which is named."""
+    protocol, path = split_uri(uri)
+    if protocol not in ("file", "s3"):  # what others call the path is theirs to say
+        path = str(filesystem(protocol)._strip_protocol(uri))
+    return uri_of(protocol, path)
+
+
+def uri_of(protocol: str, path: str) -> str:
+    """The uri of an entry with this path."""
+    return join_uri(protocol, printable(path))
 
 
 def single(protocol: str, path: str) -> Entry | None:

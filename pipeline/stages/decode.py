@@ -25,7 +25,7 @@ from pipeline.model.network import Pixels, Preprocessing
 from pipeline.output.ledger import HashIndex, hash_strings
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
-from pipeline.sources.formats.kinds import Kind
+from pipeline.sources.formats.registry import is_shard
 from pipeline.stages.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
 
@@ -118,11 +118,10 @@ def _is_late(work: pa.Table, stop_at: float | None) -> bool:
 
 def _deferred(work: pa.Table, schema: pa.Schema) -> pa.Table:
     """Rows that say only that their image, or shard, was not begun."""
-    is_shard = pc.not_equal(work["kind"], Kind.IMAGE.value)
     columns = {
         "uri": work["uri"],
         "status": pa.array([Status.DEFERRED.value] * len(work)),
-        "_shard": pc.if_else(is_shard, work["uri"], None),
+        "_shard": pc.if_else(is_shard(work["kind"]), work["uri"], None),
     }
     return pa.table([columns.get(f.name, pa.nulls(len(work), f.type)) for f in schema], schema)
 

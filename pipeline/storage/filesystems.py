@@ -14,6 +14,7 @@ from fsspec.spec import AbstractFileSystem
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.storage.s3.access import access, is_signed_here, portable_settings
+from pipeline.storage.uris import local_path, split_uri
 
 _ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "AZURE_", "HF_", "RAY_DATA_")
 _ENVIRONMENT_NAMES = (
@@ -77,6 +78,19 @@ def filesystem(protocol: str) -> AbstractFileSystem:
     if protocol == "s3":
         found.retries = _S3FS_TRIES
     return found
+
+
+def open_binary(uri: str) -> Any:
+    """A local file or an object, open for reading; the caller closes it.
+
+    Raises:
+        UsageError: fsspec does not know the protocol, or its package is not installed.
+        OSError: the storage failed.
+    """
+    protocol, path = split_uri(uri)
+    if protocol == "file":
+        return open(local_path(path), "rb")
+    return filesystem(protocol).open(path, "rb")
 
 
 STORAGE_ERRORS = (OSError, BotoCoreError)

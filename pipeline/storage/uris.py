@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from itertools import accumulate
 
 # How backslashreplace writes the surrogate that stands for a byte of no UTF-8 name.
 _ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
@@ -38,6 +40,15 @@ def local_path(path: str) -> str:
     if "\\udc" not in path or os.path.lexists(path):
         return path
     return _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), path)
+
+
+def with_ancestors(uri: str) -> Iterator[str]:
+    """The uri, and every one that it may be a member's of: what stands before one of its "#".
+
+    >>> list(with_ancestors("a#1/x.tar#b.jpg"))
+    ['a', 'a#1/x.tar', 'a#1/x.tar#b.jpg']
+    """
+    return accumulate(uri.split("#"), "{}#{}".format)
 
 
 def is_web(uri: str) -> bool:

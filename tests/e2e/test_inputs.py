@@ -107,6 +107,27 @@ def test_local_inputs_of_every_kind(tmp_path: Path, checkpoint: Path) -> None:
     assert "row group 1 of 3" in str(found[f"{tmp_path}/t.parquet"]["error_message"])
 
 
+def test_shards_by_other_names_are_done_once(tmp_path: Path, checkpoint: Path) -> None:
+    images = write_images(tmp_path / "raw", 4)
+    write_tar(tmp_path / "shard.bin", images)
+    (tmp_path / "notes.csv").write_bytes((tmp_path / "shard.bin").read_bytes())
+    arguments: tuple[str | Path, ...] = (
+        *(tmp_path / name for name in ("shard.bin", "notes.csv")),
+        *("--input-format", "webdataset", "--output", tmp_path / "out", "--model", checkpoint),
+    )
+    first = run_job("classify", *arguments)
+    assert first.returncode == 0, first.stderr
+    assert "8 images listed = 8 ok + 0 failed + 0 skipped" in first.stdout
+    again = run_job("classify", *arguments)
+    assert again.returncode == 0, again.stderr
+    assert "nothing new: 8 images unchanged" in again.stdout
+    assert "vanished" not in again.stdout
+    found = by_uri(published_rows(tmp_path / "out"))
+    members = ("train/0.jpg", "train/1.jpg", "train/2.jpg", "train/2.jpg#2")
+    shards = ("shard.bin", "notes.csv")
+    assert set(found) == {f"{tmp_path}/{shard}#{name}" for shard in shards for name in members}
+
+
 def test_inputs_of_every_kind_in_a_bucket(
     tmp_path: Path, checkpoint: Path, s3_bucket: Bucket
 ) -> None:

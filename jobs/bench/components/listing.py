@@ -17,7 +17,8 @@ from pipeline.output.ledger import Ledger
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
 from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
-from pipeline.sources.formats.kinds import MANIFEST
+from pipeline.sources.formats.registry import shard_names
+from pipeline.sources.formats.s3_inventory import MANIFEST
 from pipeline.sources.inventory import inventory
 from pipeline.storage.store import Store
 
@@ -36,10 +37,11 @@ def bench_listing(source: str | None, objects: int) -> dict[str, float]:
         uri = source or write_report(Path(directory), objects)
         base = _memory()
         started = time.perf_counter()
-        with listing_ahead(inventory(InputSpec(uris=(uri,)))) as listing:
+        inputs = InputSpec(uris=(uri,))
+        with listing_ahead(inventory(inputs)) as listing:
             listing.settle(SETTLE_SECONDS)
             open_run = OpenRun(Store(directory))
-            plan = Plan(Ledger.from_tables([]), open_run)
+            plan = Plan(Ledger.from_tables([], shard_names(inputs)), open_run)
             sizes, seconds = [], []
             for work in waves(listing, plan, open_run):
                 sizes.append(work.num_images)

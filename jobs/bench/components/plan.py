@@ -16,10 +16,11 @@ from pipeline.contract import layout
 from pipeline.contract.manifest import Counts, DataFile, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import LISTING
+from pipeline.contract.spec import InputSpec
 from pipeline.output.history import History
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
-from pipeline.sources.formats.kinds import Kind
+from pipeline.sources.formats.registry import IMAGE, shard_names
 from pipeline.sources.inventory import CHUNK_ROWS
 from pipeline.storage.store import Store
 
@@ -39,7 +40,7 @@ def bench_plan(rows: int) -> dict[str, float]:
         _write_ledger(store, rows)
         base = _peak_memory()
         started = time.perf_counter()
-        ledger = History.load(store).ledger()
+        ledger = History.load(store).ledger(shard_names(InputSpec(uris=("made-up",))))
         loaded = time.perf_counter()
         plan = Plan(ledger, OpenRun(store))
         plan.survey(_listing(rows))
@@ -106,7 +107,7 @@ def _listing(rows: int) -> Iterator[pa.Table]:
         stop = min(start + CHUNK_ROWS, rows)
         columns = [
             _uris(start, stop),
-            pa.array([Kind.IMAGE.value] * (stop - start)),
+            pa.array([IMAGE.kind] * (stop - start)),
             _versions(start, stop, changed=True),
             pa.array(np.full(stop - start, 100_000)),
         ]

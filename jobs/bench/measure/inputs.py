@@ -12,7 +12,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import WORK
 from pipeline.contract.spec import InputSpec, RunSpec
 from pipeline.plan.diff import IMAGES_OF_A_SHARD, Work
-from pipeline.sources.formats.kinds import Kind
+from pipeline.sources.formats.registry import format_of_kind, is_shard
 from pipeline.sources.inventory import inventory
 from pipeline.storage.files import read_bytes
 
@@ -32,8 +32,8 @@ def work_of(inputs: InputSpec, images: int | None, at_least: int = 0) -> Work:
     work = rows.append_column(WORK.field("_done"), pa.nulls(len(rows), WORK.field("_done").type))
     times = max(-(-at_least // len(work)), 1)
     work = pa.concat_tables([work] * times)
-    is_image = pc.equal(work["kind"], Kind.IMAGE.value)
-    parts = work.filter(is_image), work.filter(pc.invert(is_image))
+    of_shards = is_shard(work["kind"])
+    parts = work.filter(pc.invert(of_shards)), work.filter(of_shards)
     images_work, shards = ((part,) if part.num_rows else () for part in parts)
     return Work(images_work, shards)
 
@@ -42,7 +42,7 @@ def sample(spec: RunSpec, images: int, scratch: Path) -> RunSpec:
     """The same run over the first images of its INPUT, or as many shards as hold about as many."""
     uris: list[str] = []
     for listed in inventory(spec.inputs):
-        if any(kind != Kind.IMAGE.value for kind in listed["kind"].to_pylist()):
+        if pc.any(is_shard(listed["kind"])).as_py():
             shards = tuple(listed["uri"].to_pylist()[: max(images // IMAGES_OF_A_SHARD, 1)])
             return replace(spec, inputs=replace(spec.inputs, uris=shards))
         uris += listed["uri"].to_pylist()
@@ -63,7 +63,7 @@ def copy_images(inputs: InputSpec, number: int, directory: Path) -> Path:
     index = 0
     for table in inventory(inputs):
         for uri, kind in zip(table["uri"].to_pylist(), table["kind"].to_pylist(), strict=True):
-            if kind != Kind.IMAGE.value:
+            if format_of_kind(kind).is_shard:
                 raise UsageError(f"--peers reads single files alone; {uri} is a shard or a table")
             suffix = PurePosixPath(uri).suffix.lower() or ".jpg"
             (directory / f"{index:06d}{suffix}").write_bytes(read_bytes(uri))

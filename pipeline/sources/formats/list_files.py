@@ -14,15 +14,21 @@ from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.contract.errors import UsageError, one_line
-from pipeline.storage.filesystems import filesystem
-from pipeline.storage.uris import local_path, split_uri
+from pipeline.contract.spec import URI_COLUMNS
+from pipeline.sources.formats.parquet import (
+    PARQUET_SUFFIXES,
+    is_parquet,
+    open_parquet,
+    plain_schema,
+)
+from pipeline.storage.filesystems import open_binary
 
-_TEXT_SUFFIXES = (".txt", ".csv", ".jsonl", ".ndjson")
-LIST_SUFFIXES = (*_TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in _TEXT_SUFFIXES))
-PARQUET_SUFFIXES = (".parquet", ".pq")
+_PLAIN_SUFFIXES = (".txt", ".csv", ".jsonl", ".ndjson")
+TEXT_SUFFIXES = (*_PLAIN_SUFFIXES, *(f"{suffix}.gz" for suffix in _PLAIN_SUFFIXES))
+HEAD_BYTES = 2**16
+"""What is looked at of a file whose name does not tell what it is."""
 SAMPLED_LINES = 1000
 """Lines of a JSONL file that decide the types of its columns."""
 
@@ -38,58 +44,60 @@ class Records:
 
 
 @contextmanager
-def open_records(uri: str) -> Iterator[Records]:
-    """Read a file by its extension: a text file is a column ``uri`` of its lines; CSV has a header
-    and holds strings; the types of JSONL are those of its first ``SAMPLED_LINES`` lines.
+def open_records(uri: str, uri_column: str | None = None) -> Iterator[Records]:
+    """Read a file: a text file is a column ``uri`` of its lines; CSV has a header and holds
+    strings; the types of JSONL are those of its first ``SAMPLED_LINES`` lines.
+
+    Parquet is told by its first and last bytes, the others by their names. Under any other name the
+    content decides: of gzip the first bytes, of JSONL a first line that begins with "{", of CSV a
+    first line that names ``uri_column``, or without one any of ``URI_COLUMNS``. All else is a text
+    file, unless its only column would not be the one that is asked for.
 
     Raises:
-        UsageError: the content is not what the extension says.
+        UsageError: the content is not what the name says.
         OSError: the storage failed.
     """
-    protocol, path = split_uri(uri)
-    name = path.lower()
     try:
-        with _open(protocol, path) as file:
-            if name.endswith(PARQUET_SUFFIXES):
+        with open_binary(uri) as file:
+            form, is_packed = _form_of(uri.lower(), file, uri_column)
+            if form == "parquet":
                 yield _parquet(file)
                 return
-            plain = gzip.GzipFile(fileobj=file) if name.endswith(".gz") else file
-            text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
-            kind = name.removesuffix(".gz").rpartition(".")[2]
-            yield {"csv": _csv, "txt": _lines}.get(kind, _jsonl)(text)
+            plain = gzip.GzipFile(fileobj=file) if is_packed else file
+            with io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as text:
+                yield {"csv": _csv, "txt": _lines}.get(form, _jsonl)(text)
     except _BROKEN as error:
         raise UsageError(f"{uri} cannot be read as a list: {one_line(error)}") from error
 
 
-def read_schema(uri: str) -> pa.Schema:
-    """The columns of a file; raises as ``open_records`` does."""
-    with open_records(uri) as records:
-        return records.schema
+def _form_of(name: str, file: Any, uri_column: str | None) -> tuple[str, bool]:
+    """The suffix that the file has or ought to have, and whether it is packed by gzip."""
+    if name.endswith(PARQUET_SUFFIXES) or is_parquet(file):
+        return "parquet", False
+    if name.endswith(TEXT_SUFFIXES):
+        return name.removesuffix(".gz").rpartition(".")[2], name.endswith(".gz")
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    is_packed = head.startswith(b"\x1f\x8b")
+    if is_packed:
+        head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD_BYTES)
+    return _form_of_text(head.decode("utf-8-sig", "replace"), uri_column), is_packed
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values themselves, without how they are stored."""
-    if pa.types.is_dictionary(kind):
-        return kind.value_type
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
-
-
-def _open(protocol: str, path: str) -> Any:
-    if protocol == "file":
-        return open(local_path(path), "rb")
-    return filesystem(protocol).open(path, "rb")
+def _form_of_text(head: str, uri_column: str | None) -> str:
+    line = next((line for line in head.splitlines() if line.strip()), "")
+    if line.lstrip().startswith("{"):
+        return "jsonl"
+    cells = next(csv.reader([line]), [])
+    names = (uri_column,) if uri_column else URI_COLUMNS
+    is_table = not {*names}.isdisjoint(cells) or "uri" not in names
+    return "csv" if is_table else "txt"
 
 
 def _parquet(file: Any) -> Records:
-    try:
-        parquet = pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
-    except OSError as error:
-        if error.errno is None:  # Arrow's own, of a damaged footer
-            raise ValueError(error) from error
-        raise
-    schema = pa.schema([(f.name, plain_type(f.type)) for f in parquet.schema_arrow])
+    parquet = open_parquet(file)
     batches = parquet.iter_batches(batch_size=4096)
-    return Records(schema, (row for batch in batches for row in batch.to_pylist()))
+    return Records(plain_schema(parquet), (row for batch in batches for row in batch.to_pylist()))
 
 
 def _lines(text: io.TextIOWrapper) -> Records:
@@ -116,15 +124,15 @@ def _cells(reader: Any, header: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _jsonl(text: io.TextIOWrapper) -> Records:
-    objects = _objects(text)
-    first = list(islice(objects, SAMPLED_LINES))
+    parsed = _parsed(text)
+    first = list(islice(parsed, SAMPLED_LINES))
     names = dict.fromkeys(name for row in first for name in row)
     schema = pa.schema([(name, _type_of([row.get(name) for row in first])) for name in names])
     mixed = frozenset(name for name in names if schema.field(name).type == pa.string())
-    return Records(schema, (_as_text(row, mixed) for row in chain(first, objects)))
+    return Records(schema, (_as_text(row, mixed) for row in chain(first, parsed)))
 
 
-def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

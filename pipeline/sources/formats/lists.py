@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import KEPT
-from pipeline.contract.spec import URI_COLUMNS
+from pipeline.contract.spec import URI_COLUMNS, InputSpec
 from pipeline.sources.formats.list_files import open_records
 from pipeline.sources.listing import local_entry
 from pipeline.storage.uris import join_uri, local_path, printable, split_uri
@@ -27,6 +27,18 @@ def find_uri_column(schema: pa.Schema, wanted: str | None) -> str | None:
         if name in schema.names and _is_text(schema.field(name).type):
             return name
     return None
+
+
+def list_columns(uri: str, inputs: InputSpec) -> pa.Schema:
+    """The columns beside the one that names the images.
+
+    Raises:
+        UsageError: it is no list.
+        OSError: the storage failed.
+    """
+    with open_records(uri, inputs.uri_column) as records:
+        uri_column = find_uri_column(records.schema, inputs.uri_column)
+        return pa.schema([field for field in records.schema if field.name != uri_column])
 
 
 def listed_objects(
@@ -48,7 +60,7 @@ def listed_objects(
     Raises:
         UsageError: it is no list, or has no such column.
     """
-    with open_records(uri) as records:
+    with open_records(uri, uri_column) as records:
         column = find_uri_column(records.schema, uri_column)
         if column is None:
             raise UsageError(_no_column(uri, uri_column, records.schema))

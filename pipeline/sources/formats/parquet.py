@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Set
 from dataclasses import replace
 from typing import Any
@@ -10,11 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.contract.errors import FetchError, ItemError, JobError, ShardError, one_line
-from pipeline.contract.spec import IMAGE_COLUMNS
+from pipeline.contract.errors import (
+    FetchError,
+    ItemError,
+    JobError,
+    ShardError,
+    UsageError,
+    one_line,
+)
+from pipeline.contract.spec import IMAGE_COLUMNS, InputSpec
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.storage.files import check_size
+from pipeline.storage.filesystems import open_binary
 
+PARQUET_SUFFIXES = (".parquet", ".pq")
+MAGIC = b"PAR1"
 BUFFER_BYTES = 4 * 2**20
 """Column chunks are read in pieces of this size, so that a row group of any size streams."""
 BATCH_ROWS = 8
@@ -34,6 +45,63 @@ def _is_image(kind: pa.DataType) -> bool:
         at = kind.get_field_index("bytes")
         return at >= 0 and _is_image(kind.field(at).type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def parquet_columns(uri: str, inputs: InputSpec) -> pa.Schema:
+    """The columns beside the images.
+
+    Raises:
+        UsageError: the file cannot be read as Parquet.
+        OSError: the storage failed.
+    """
+    schema = parquet_schema(uri)
+    image_column = find_image_column(schema, inputs.image_column)
+    return pa.schema([field for field in schema if field.name != image_column])
+
+
+def parquet_schema(uri: str) -> pa.Schema:
+    """The columns of a file; raises as ``parquet_columns`` does."""
+    try:
+        with open_binary(uri) as file:
+            return plain_schema(open_parquet(file))
+    except ValueError as error:
+        raise UsageError(f"{uri} cannot be read as Parquet: {one_line(error)}") from error
+
+
+def is_parquet(file: Any) -> bool:
+    """Whether a file begins and ends as Parquet does; it is at its start afterwards."""
+    found: bool = file.read(len(MAGIC)) == MAGIC
+    if found:
+        file.seek(-len(MAGIC), os.SEEK_END)
+        found = file.read() == MAGIC
+    file.seek(0)
+    return found
+
+
+def open_parquet(file: Any) -> pq.ParquetFile:
+    """A Parquet file that is read as a stream.
+
+    Raises:
+        ValueError: its footer is damaged, or it is none.
+        OSError: the storage failed.
+    """
+    try:
+        return pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
+    except OSError as error:
+        if error.errno is None:  # Arrow's own, of a damaged footer
+            raise ValueError(error) from error
+        raise
+
+
+def plain_schema(parquet: pq.ParquetFile) -> pa.Schema:
+    """The columns, with the types of the values themselves, without how they are stored."""
+    return pa.schema([(field.name, _plain_type(field.type)) for field in parquet.schema_arrow])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 def parquet_members(
@@ -79,7 +147,7 @@ def _open(file: Any) -> pq.ParquetFile:
         raise
     except Exception as error:  # of damaged footers Arrow raises whatever it trips over
         file.seek(0)
-        begins_well = file.read(4) == b"PAR1"
+        begins_well = file.read(len(MAGIC)) == MAGIC
         code = "shard_truncated" if begins_well and "footer" in str(error) else "shard_corrupt"
         raise ShardError(code, f"no Parquet file: {one_line(error)}") from error
 

@@ -21,8 +21,11 @@ import pyarrow.parquet as pq
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.sources.listing import Entry
-from pipeline.storage.filesystems import filesystem
-from pipeline.storage.uris import local_path, split_uri
+from pipeline.storage.filesystems import open_binary
+from pipeline.storage.uris import join_uri, split_uri
+
+MANIFEST = "manifest.json"
+"""What AWS calls the file that names the others."""
 
 
 def reported_objects(uri: str) -> Iterator[Entry]:
@@ -38,13 +41,13 @@ def reported_objects(uri: str) -> Iterator[Entry]:
     """
     protocol, path = split_uri(uri)
     try:
-        with _open(protocol, path) as file:
+        with open_binary(uri) as file:
             manifest = json.load(file)
         read = {"csv": _csv, "parquet": _parquet}[manifest["fileFormat"].lower()]
         names = [_plain(name) for name in manifest["fileSchema"].split(",")]
         target = manifest["destinationBucket"].removeprefix("arn:aws:s3:::")
         for described in manifest["files"]:
-            with _open(*_data_file(protocol, path, target, described["key"])) as file:
+            with open_binary(_data_file(protocol, path, target, described["key"])) as file:
                 for row in read(file, names):
                     if _is_current(row):
                         yield _entry(row)
@@ -55,18 +58,13 @@ def reported_objects(uri: str) -> Iterator[Entry]:
         ) from error
 
 
-def _open(protocol: str, path: str) -> Any:
-    if protocol == "file":
-        return open(local_path(path), "rb")
-    return filesystem(protocol).open(path, "rb")
-
-
-def _data_file(protocol: str, manifest: str, bucket: str, key: str) -> tuple[str, str]:
+def _data_file(protocol: str, manifest: str, bucket: str, key: str) -> str:
+    """The URI of a data file."""
     if protocol != "file":
-        return protocol, f"{bucket}/{key}"
+        return join_uri(protocol, f"{bucket}/{key}")
     directory, name = os.path.dirname(manifest), os.path.basename(key)
     beside = os.path.join(directory, name)
-    return protocol, beside if os.path.exists(beside) else f"{directory}/../data/{name}"
+    return beside if os.path.exists(beside) else f"{directory}/../data/{name}"
 
 
 def _plain(name: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, Protocol, Self, cast
 
+import pyarrow as pa
+
 from pipeline.contract.errors import FetchError, ItemError, JobError, ShardError, one_line
+from pipeline.contract.spec import InputSpec
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.storage.files import check_size
 from pipeline.storage.uris import printable
@@ -113,15 +116,27 @@ class _Samples:
         return sum(sample.held_bytes for sample in self._held.values())
 
 
+def tar_columns(uri: str, inputs: InputSpec) -> pa.Schema:
+    """What can be kept of any tar; what is really in it shows when it is read."""
+    return pa.schema([(name, pa.string()) for name in SIBLINGS])
+
+
 def tar_members(
-    stream: Readable, base: Item, max_bytes: int, options: ReadOptions
+    stream: Readable, base: Item, done: Set[str], max_bytes: int, options: ReadOptions
 ) -> Iterator[Item]:
-    """Image members; a name that comes again gets a number.
+    """Image members, but for those in ``done``; a name that comes again gets a number.
 
     Raises:
         ShardError: the rest of the tar cannot be read, or there was no image.
         FetchError: the storage failed.
     """
+    items = _with_siblings(stream, base, max_bytes, options)
+    return (item for item in items if item.uri not in done)
+
+
+def _with_siblings(
+    stream: Readable, base: Item, max_bytes: int, options: ReadOptions
+) -> Iterator[Item]:
     samples = _Samples(frozenset(SIBLINGS).intersection(options.kept.names))
     try:
         yield from _members(stream, base, max_bytes, options, samples)

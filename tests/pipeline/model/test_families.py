@@ -19,7 +19,7 @@ from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.families import cvt, registry
 from pipeline.model.families.cvt import CvtPreprocessing
 from pipeline.model.loaded import LoadedModel
-from pipeline.sources.formats.kinds import Kind
+from pipeline.sources.formats.registry import IMAGE
 from pipeline.stages.decode import DecodeSettings, decode_block
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
@@ -51,7 +51,7 @@ def paint(path: Path, colour: str) -> str:
 
 
 def decoded(model: LoadedModel, uris: list[str]) -> pa.Table:
-    rows = [{"uri": uri, "kind": Kind.IMAGE.value} for uri in uris]
+    rows = [{"uri": uri, "kind": IMAGE.kind} for uri in uris]
     settings = DecodeSettings(
         preprocessing=pickle.loads(pickle.dumps(model.preprocessing)),  # as a worker gets it
         environment=WorkerEnvironment({}),

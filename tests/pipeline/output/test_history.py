@@ -22,7 +22,7 @@ from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
-from tests.support.inputs.world import Row, listing_of, table_of
+from tests.support.inputs.world import SHARD_NAMES, Row, listing_of, table_of
 
 IDENTITY = Identity(fingerprint="f1", top_k=5, preprocessing={"size": 224, "crop_pct": 0.875})
 
@@ -73,7 +73,7 @@ def test_vanished_of_these_inputs(
     rows = [Row("/photos/1.jpg", "A"), Row("s3://b/x.jpg", "A"), Row("/photos/2.jpg", "A")]
     closed(local_store, "1", rows, inputs=("/lists/a.txt",))
     history = History.load(local_store)
-    sightings = Sightings(history.ledger())
+    sightings = Sightings(history.ledger(SHARD_NAMES))
     (listing,) = listing_of({"/photos/2.jpg": "A"})
     sightings.meet_images(listing)
     assert history.vanished(sightings.vanished(), inputs) == vanished
@@ -83,7 +83,7 @@ class TestLiveRuns:
     def test_none(self, store: Store) -> None:
         history = History.load(store)
         assert history.runs == ()
-        assert len(history.ledger()) == 0
+        assert len(history.ledger(SHARD_NAMES)) == 0
         history.check(IDENTITY)
 
     def test_newest_first(self, store: Store) -> None:
@@ -91,7 +91,7 @@ class TestLiveRuns:
             closed(store, f"2026010{number}", [Row(f"{number}.jpg", "A")])
         history = History.load(store)
         assert [r.run_id for r in history.runs] == ["20260103", "20260102", "20260101"]
-        assert len(history.ledger()) == 3
+        assert len(history.ledger(SHARD_NAMES)) == 3
 
     def test_full_run_supersedes_what_was_before(self, local_store: Store) -> None:
         closed(local_store, "1", [Row("a.jpg", "A")], identity=OLD)
@@ -104,7 +104,7 @@ class TestLiveRuns:
     def test_newest_row_of_a_uri_counts(self, local_store: Store) -> None:
         closed(local_store, "1", [Row("a.jpg", "A", "timeout")])
         closed(local_store, "2", [Row("a.jpg", "B")])
-        ledger = History.load(local_store).ledger()
+        ledger = History.load(local_store).ledger(SHARD_NAMES)
         assert len(ledger) == 1
         assert not ledger.images.failures.any()
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from pipeline.output.ledger import HashIndex, Ledger, hash_strings, shard_of
+from pipeline.output.ledger import HashIndex, Ledger, ShardNames, hash_strings
 from tests.support.commands import REPOSITORY
-from tests.support.inputs.world import Row, table_of
+from tests.support.inputs.world import SHARD_NAMES, Row, table_of
 
 NAMES = ["", "a", "A", "a ", "ü", "u\u0308", "日本", "a\0b", "x" * 10_000, "s3://b/k#1"]
 
@@ -80,11 +80,31 @@ def test_index_finds_what_is_there(size: int) -> None:
     ],
 )
 def test_shard_of_a_row(uri: str, shard: str | None) -> None:
-    assert shard_of(pa.chunked_array([[uri]])).to_pylist() == [shard]
+    assert SHARD_NAMES.shards_of(pa.chunked_array([[uri]])).to_pylist() == [shard]
+
+
+@pytest.mark.parametrize(
+    ("uri", "shard"),
+    [
+        ("/d/x.bin", "/d/x.bin"),
+        ("/d/x.bin#a.jpg", "/d/x.bin"),
+        ("/d/x.bin#d/a#b.jpg#2", "/d/x.bin"),
+        ("/d/x.bin#y.tar#b.jpg", "/d/x.bin"),
+        ("/d#1/x#2.dat#7", "/d#1/x#2.dat"),
+        ("/d/y.bin#a.jpg", None),
+        ("/d/x.bin.jpg", None),
+        ("/d/x.tar#a.jpg", "/d/x.tar"),
+        ("/d/x.zip#a.jpg", "/d/x.zip"),
+    ],
+)
+def test_shards_that_do_not_end_like_one(uri: str, shard: str | None) -> None:
+    names = ShardNames((".tar", ".zip"), frozenset({"/d/x.bin", "/d#1/x#2.dat"}))
+    assert names.shards_of(pa.chunked_array([[uri]])).to_pylist() == [shard]
+    assert names.shards_of(pa.chunked_array([], pa.string())).to_pylist() == []
 
 
 def test_ledger_of_nothing() -> None:
-    ledger = Ledger.from_tables([])
+    ledger = Ledger.from_tables([], SHARD_NAMES)
     assert len(ledger) == 0
     matches = ledger.images.match(pa.chunked_array([["a"]]), pa.chunked_array([["A"]]))
     assert not matches.known.any()
@@ -93,14 +113,15 @@ def test_ledger_of_nothing() -> None:
 
 
 def test_rows_without_a_version_are_compared_like_others() -> None:
-    ledger = Ledger.from_tables([table_of([Row("a", "")])])
+    ledger = Ledger.from_tables([table_of([Row("a", "")])], SHARD_NAMES)
     uris = pa.chunked_array([["a", "a"]])
     matches = ledger.images.match(uris, pa.chunked_array([[None, "B"]], pa.string()))
     assert matches.same.tolist() == [True, False]
 
 
 def test_a_comparison_changes_nothing() -> None:
-    ledger = Ledger.from_tables([table_of([Row("a", "A"), Row("s.tar#a", "A", shard="s.tar")])])
+    rows = [Row("a", "A"), Row("s.tar#a", "A", shard="s.tar")]
+    ledger = Ledger.from_tables([table_of(rows)], SHARD_NAMES)
     for objects, uri in ((ledger.images, "a"), (ledger.shards, "s.tar")):
         before = pickle.dumps(objects)
         assert objects.match(pa.chunked_array([[uri]]), pa.chunked_array([["A"]])).same.all()
@@ -122,7 +143,7 @@ def test_million_rows_keep_50_bytes_each() -> None:
         )
         for start in range(0, count, size)
     )
-    ledger = Ledger.from_tables(tables)
+    ledger = Ledger.from_tables(tables, SHARD_NAMES)
     assert len(ledger) == count
     arrays: list[npt.NDArray[Any]] = [
         ledger.shard_at, ledger.images.index.keys, ledger.images.versions, ledger.images.rows,

@@ -2,15 +2,18 @@
 
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
+from pipeline.output.ledger import Ledger, ShardNames
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.diff import Plan, Work
+from pipeline.sources.formats.registry import WEBDATASET
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
-from tests.support.inputs.world import Row, World, is_shard, listing_of, random_world
+from tests.support.inputs.world import Row, World, is_shard, listing_of, random_world, table_of
 
 SEEDS = range(40)
 
@@ -155,6 +158,21 @@ class TestShards:
         plan, _, _ = plan_of(World(listing={name: "A"}, runs=[rows]), local_store)
         assert plan.is_empty
         assert plan.counts.unchanged == 3
+
+    def test_shards_that_were_named_and_are_called_like_none(self, local_store: Store) -> None:
+        names = ShardNames((".tar",), frozenset({"/d/x.bin", "/d/y.bin"}))
+        closed = [Row(f"/d/x.bin#{n}.jpg", "A", None, "/d/x.bin") for n in range(3)]
+        begun = [Row(f"/d/y.bin#{n}.jpg", "A", None, "/d/y.bin") for n in range(2)]
+        ledger = Ledger.from_tables([table_of(closed)], names)
+        plan = Plan(ledger, World(parts=[begun]).open_run(local_store))
+        (listing,) = listing_of({"/d/x.bin": "A", "/d/y.bin": "A"})
+        shards = pa.array([WEBDATASET.kind] * 2)
+        work = plan.add(listing.set_column(listing.column_names.index("kind"), "kind", shards))
+        assert uris_of(work) == ["/d/y.bin"]
+        assert work.shards[0]["_done"].to_pylist() == [[row.uri for row in begun]]
+        plan.finish()
+        assert (plan.counts.unchanged, plan.counts.finished, plan.counts.vanished) == (3, 2, 0)
+        assert not len(plan.stale().keys)
 
     def test_shard_that_failed_on_the_way_is_tried_again_when_asked(
         self, local_store: Store

@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.output.ledger import HashIndex, Ledger, hash_strings
 from pipeline.plan.sightings import Sightings
-from tests.support.inputs.world import Row, is_shard, listing_of, table_of
+from tests.support.inputs.world import SHARD_NAMES, Row, is_shard, listing_of, table_of
 
 ROWS = [
     Row("same.jpg", "A"),
@@ -32,7 +32,7 @@ def meet(sightings: Sightings, listing: dict[str, str]) -> None:
 
 
 def test_what_was_not_met_has_vanished_or_is_stale() -> None:
-    sightings = Sightings(Ledger.from_tables([table_of(ROWS)]))
+    sightings = Sightings(Ledger.from_tables([table_of(ROWS)], SHARD_NAMES))
     assert len(sightings.vanished().keys) == len(sightings.stale().keys) == len(ROWS)
     same = dict.fromkeys(("same.jpg", "same.tar", "broken.tar", "new.jpg"), "A")
     meet(sightings, same | dict.fromkeys(("changed.jpg", "changed.tar"), "B"))
@@ -46,7 +46,7 @@ def test_what_was_not_met_has_vanished_or_is_stale() -> None:
 
 
 def test_two_listings_of_one_ledger_know_nothing_of_each_other() -> None:
-    ledger = Ledger.from_tables([table_of(ROWS)])
+    ledger = Ledger.from_tables([table_of(ROWS)], SHARD_NAMES)
     first, second = Sightings(ledger), Sightings(ledger)
     meet(first, {"same.jpg": "A"})
     assert len(second.vanished().keys) == len(ROWS)
@@ -54,6 +54,6 @@ def test_two_listings_of_one_ledger_know_nothing_of_each_other() -> None:
 
 
 def test_nothing_vanishes_from_an_empty_ledger() -> None:
-    sightings = Sightings(Ledger.from_tables([]))
+    sightings = Sightings(Ledger.from_tables([], SHARD_NAMES))
     meet(sightings, {"a.jpg": "A", "a.tar": "A"})
     assert len(sightings.vanished().keys) == len(sightings.stale().keys) == 0

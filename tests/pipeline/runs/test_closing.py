@@ -11,7 +11,6 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.manifest import Counts, Drift, Manifest
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.output.history import History
-from pipeline.output.ledger import Ledger
 from pipeline.output.merge import merge
 from pipeline.output.open_run import Deferred, OpenRecord, OpenRun, PartFooter
 from pipeline.output.publish import is_closed
@@ -19,7 +18,7 @@ from pipeline.plan.diff import Plan
 from pipeline.runs.closing import Account, balance, close_run
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
-from tests.support.inputs.world import listing_of
+from tests.support.inputs.world import World, listing_of
 from tests.support.outputs.open_runs import METADATA, commit, names, open_run, result_rows
 
 
@@ -29,7 +28,7 @@ class TestBalance:
         objects = dict.fromkeys(names(10), "A") | {
             name.replace("_", "."): v for name, v in listing.items()
         }
-        plan = Plan(Ledger.from_tables([]), empty)
+        plan = Plan(World().ledger(), empty)
         plan.survey(listing_of(objects))
         expected = plan.expected_rows(run.closed_shards(), Deferred())
         return balance(run, merge(run, METADATA, 4), expected, plan.counts.unchanged)

@@ -9,11 +9,15 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.contract.schema import LISTING, SOURCE
+from pipeline.contract.spec import InputSpec
 from pipeline.output.ledger import Ledger
 from pipeline.output.open_run import OpenRecord, OpenRun, PartFooter
-from pipeline.sources.formats.kinds import Kind
+from pipeline.sources.formats.registry import IMAGE, WEBDATASET, shard_names
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
+
+SHARD_NAMES = shard_names(InputSpec(uris=("any",)))
+"""The usual ones."""
 
 CODES = ("timeout", "corrupt", "truncated")
 
@@ -62,7 +66,7 @@ def is_shard(uri: str) -> bool:
 
 
 def kind(uri: str) -> str:
-    return Kind.WEBDATASET.value if is_shard(uri) else Kind.IMAGE.value
+    return (WEBDATASET if is_shard(uri) else IMAGE).kind
 
 
 @dataclass
@@ -76,7 +80,7 @@ class World:
     """Shards whose last row is in the parts, and how many rows they have in all."""
 
     def ledger(self) -> Ledger:
-        return Ledger.from_tables(table_of(rows) for rows in reversed(self.runs))
+        return Ledger.from_tables((table_of(rows) for rows in reversed(self.runs)), SHARD_NAMES)
 
     def open_run(self, store: Store) -> OpenRun:
         """The parts as an earlier attempt left them, taken up again."""

@@ -16,13 +16,13 @@ import pipeline.storage.read_ahead
 import pipeline.storage.retry
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec
-from pipeline.output.ledger import shard_of
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.kept_columns import kept_columns
 from tests.support.inputs.fetching import MIB, code, work
 from tests.support.inputs.listing import rows
 from tests.support.inputs.tars import failures
+from tests.support.inputs.world import SHARD_NAMES
 from tests.support.servers.seaweedfs import Bucket
 
 IMAGES = [bytes([n]) * (n * 311 % 2000 + 1) for n in range(25)]
@@ -47,9 +47,8 @@ def read(
     row = {"uri": uri, "kind": "parquet", "_done": list(done)}
     items = list(fetch_items(work(row), max_bytes, options))
     assert all((item.shard, item.source_version) == (uri, "v") for item in items)
-    assert shard_of(pa.chunked_array([[i.uri for i in items]], pa.string())).to_pylist() == [
-        uri
-    ] * len(items)
+    uris = pa.chunked_array([[item.uri for item in items]], pa.string())
+    assert SHARD_NAMES.shards_of(uris).to_pylist() == [uri] * len(items)
     assert [item.shard_rows for item in items[:-1]] == [None] * (len(items) - 1)
     if items:
         assert items[-1].shard_rows == len(items) + len(list(done))

@@ -1,0 +1,173 @@
+"""What a file is, and how it is read: one entry for each format of input files.
+
+Whoever wants to know asks here: the listing, the reading of shards, ``--keep``, the ledger. A new
+format is a module beside this one that reads it, and an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contract.schema import NO_COLUMNS
+from pipeline.contract.spec import InputFormat, InputSpec, suffixes
+from pipeline.output.ledger import ShardNames
+from pipeline.sources.formats.item import Item, ReadOptions
+from pipeline.sources.formats.list_files import TEXT_SUFFIXES
+from pipeline.sources.formats.lists import list_columns, listed_objects
+from pipeline.sources.formats.parquet import PARQUET_SUFFIXES, parquet_columns, parquet_members
+from pipeline.sources.formats.s3_inventory import MANIFEST, reported_objects
+from pipeline.sources.formats.tar import TAR_SUFFIXES, tar_columns, tar_members
+from pipeline.sources.listing import Entry, uri_of_named
+from pipeline.storage.files import FileStream
+from pipeline.storage.uris import is_web
+
+Members = Callable[[FileStream, Item, Set[str], int, ReadOptions], Iterator[Item]]
+"""``(file, base, done, max_bytes, options)``: the images of a shard as items made of ``base``, but
+for those whose uris are done. An item's uri is the shard's, "#" and a name of its own.
+
+Raises:
+    ShardError: the shard, or the rest of it, cannot be read; or there was no image.
+    FetchError: the storage failed.
+"""
+
+
+def _no_members(*_: Any) -> Iterator[Item]:
+    return iter(())
+
+
+def _no_columns(uri: str, inputs: InputSpec) -> pa.Schema:
+    return NO_COLUMNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format of input files."""
+
+    kind: str
+    """In the column ``kind`` of a LISTING."""
+    word: InputFormat
+    """What ``--input-format`` calls it."""
+    suffixes: tuple[str, ...] = ()
+    """What the names end in, in lower case; of images ``--extensions`` says it."""
+    is_sought: bool = True
+    """Whether directories, prefixes, globs and reports are searched for it unasked; lists and
+    reports describe their neighbours there."""
+    members: Members = _no_members
+    """Reads a shard; nothing else has any."""
+    is_streamed: bool = False
+    """Whether a shard is read from its start to its end; in others, positions are sought."""
+    columns: Callable[[str, InputSpec], pa.Schema] = _no_columns
+    """What a file has beside its images, or their names, and ``--keep`` can name."""
+    listed: Callable[[str, str | None, tuple[str, ...]], Iterator[dict[str, Any]]] | None = None
+    """``(uri, uri_column, keep)``: LISTING rows, but for their kind, of what a list names."""
+    reported: Callable[[str], Iterator[Entry]] | None = None
+    """What a report says there is; a search goes through it as through a directory."""
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether a file holds many images, which have a row each."""
+        return self.members is not _no_members
+
+
+IMAGE = Format(kind="image", word="images")
+WEBDATASET = Format(
+    kind="webdataset",
+    word="webdataset",
+    suffixes=TAR_SUFFIXES,
+    members=tar_members,
+    is_streamed=True,
+    columns=tar_columns,
+)
+PARQUET = Format(
+    kind="parquet",
+    word="parquet",
+    suffixes=PARQUET_SUFFIXES,
+    members=parquet_members,
+    columns=parquet_columns,
+)
+LIST = Format(
+    kind="list",
+    word="list",
+    suffixes=(*TEXT_SUFFIXES, *PARQUET_SUFFIXES),
+    is_sought=False,
+    columns=list_columns,
+    listed=listed_objects,
+)
+INVENTORY = Format(
+    kind="inventory",
+    word="inventory",
+    suffixes=(f"/{MANIFEST}",),
+    is_sought=False,
+    reported=reported_objects,
+)
+
+FORMATS = (IMAGE, WEBDATASET, PARQUET, LIST, INVENTORY)
+"""Where names end like those of several formats, the first one has them: a Parquet file is a list
+only if it is asked for as one, or holds no images."""
+
+_BY_KIND = {format.kind: format for format in FORMATS}
+_BY_WORD = {format.word: format for format in FORMATS}
+_SHARDS = tuple(format for format in FORMATS if format.is_shard)
+_SHARD_KINDS = pa.array([format.kind for format in _SHARDS])
+
+
+def format_of_kind(kind: str) -> Format:
+    """The format that a LISTING calls so."""
+    return _BY_KIND[kind]
+
+
+def is_shard(kinds: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which rows of a LISTING are shards, by its column ``kind``; all others are images."""
+    return pc.is_in(kinds, _SHARD_KINDS)
+
+
+def format_of_named(path: str, asked: InputFormat) -> Format:
+    """What an INPUT is that names a file: what it is asked for as, or what its name says, or an
+    image."""
+    return _BY_WORD[asked] if asked != "auto" else _first(FORMATS, path) or IMAGE
+
+
+def format_of_listed(uri: str) -> Format:
+    """What a list names: a shard, if it is called like one, or an image."""
+    return IMAGE if is_web(uri) else _first(_SHARDS, uri) or IMAGE
+
+
+def _first(formats: tuple[Format, ...], path: str) -> Format | None:
+    lowered = f"/{path.lower()}"
+    return next((format for format in formats if lowered.endswith(format.suffixes)), None)
+
+
+class Search:
+    """What of a directory, prefix, glob or report is taken, and as what: by its name."""
+
+    def __init__(self, inputs: InputSpec) -> None:
+        as_usual = inputs.format == "auto" or _BY_WORD[inputs.format].reported is not None
+        self._wanted = [
+            (format.suffixes or suffixes(inputs.extensions), format)
+            for format in FORMATS
+            if (format.is_sought if as_usual else format.word == inputs.format)
+        ]
+
+    def format_of(self, path: str) -> Format | None:
+        """What the object is, None if it is left alone."""
+        lowered = path.lower()
+        return next((format for ends, format in self._wanted if lowered.endswith(ends)), None)
+
+    @property
+    def suffixes(self) -> list[str]:
+        """What the names end in that are taken."""
+        return [suffix for ends, _ in self._wanted for suffix in ends]
+
+
+def shard_names(inputs: InputSpec) -> ShardNames:
+    """How the ledger of a run knows the members of shards: by the usual endings, or by the INPUT
+    that was asked for as a shard."""
+    usual = tuple(suffix for format in _SHARDS for suffix in format.suffixes)
+    asked = inputs.format != "auto" and _BY_WORD[inputs.format].is_shard
+    named = map(uri_of_named, inputs.uris if asked else ())
+    return ShardNames(usual, frozenset(uri for uri in named if not uri.lower().endswith(usual)))
