@@ -86,11 +86,11 @@ def render(
 
 
 def _tiles(manifest: Manifest) -> str:
-    counts = manifest.counts.to_dict()
-    values = [(name, f"{counts[name]:,}") for name in ("listed", "ok", "failed", "skipped")]
+    counts = manifest.counts
+    values = [(name, f"{number:,}") for name, number in counts.to_dict().items()]
     values.append(("images per second", f"{manifest.timings.images_per_second:.1f}"))
     tiles = (
-        f'<div class="tile{" bad" if name == "failed" and counts["failed"] else ""}">'
+        f'<div class="tile{" bad" if name == "failed" and counts.failed else ""}">'
         f"<b>{value}</b>{name}</div>"
         for name, value in values
     )

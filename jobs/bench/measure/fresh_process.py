@@ -24,6 +24,7 @@ from jobs.bench.measure.processes import Memory, Sampler
 from jobs.bench.measure.rates import steady_rate
 from pipeline.contract.config import spec_from_config
 from pipeline.contract.errors import RunError, one_line
+from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import RunSpec
 from pipeline.runs.run import run
 from pipeline.stages import progress
@@ -60,7 +61,7 @@ class Measured:
 
     @property
     def images(self) -> int:
-        return self.counts["ok"] + self.counts["failed"]
+        return Counts.from_dict(self.counts).computed
 
     @property
     def processing_seconds(self) -> float:
