@@ -12,9 +12,10 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
+
+from cvt.preprocessing.levels import fitted
 
 _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC = 262
@@ -62,20 +63,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale to 0..255 the first of the ranges of `_tops` that holds all values.
-
-    If none does, lowest..highest is scaled. Values that are not finite count as the lowest.
-    """
+    """Scale one of the ranges of `_tops`, or all that there is, as `fitted` does."""
     values = np.asarray(image)
-    finite = values[np.isfinite(values)] if image.mode == "F" else values
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    tops = [top for top in _tops(image) if low >= 0 and high <= top]
-    if tops:
-        low, high = 0.0, tops[0]
-    scale = _high_byte if tops and image.mode != "F" else _stretched
-    grey = np.empty(values.shape, np.uint8)
-    for row in range(0, len(values), 256):  # in strips: the arithmetic is 8 bytes wide
-        grey[row : row + 256] = scale(values[row : row + 256], low, high)
+    grey = fitted(values, _tops(image))
     if _white_is_zero(image):
         grey = 255 - grey
     key = image.info.get("transparency")
@@ -101,12 +91,3 @@ def _tag(image: Image.Image, number: int) -> Any:
     """Value of a TIFF tag, the first one if it has several; None for images from elsewhere."""
     value = image.tag_v2.get(number) if isinstance(image, TiffImageFile) else None
     return value[0] if isinstance(value, tuple) else value
-
-
-def _high_byte(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
-    return values.astype(np.int64) * 256 // (int(high) + 1)
-
-
-def _stretched(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
-    finite = np.where(np.isfinite(values), values, low).astype(np.float64)
-    return np.asarray(np.rint((finite - low) * (255 / ((high - low) or 1.0))))

@@ -103,17 +103,22 @@ def _header(data: bytes) -> _Header:
 
 
 def _check_scans(data: bytes, start: int, pixels: int, max_pixels: int) -> None:
-    most = min(max(_SCANS, _SCANS * max_pixels // max(pixels, 1)), _MAX_SCANS)
-    if _look_like_scans(data, start, most) > most and _scans(data, start, most) > most:
+    most = most_scans(pixels, max_pixels)
+    if looks_like_scans(data, start, len(data), most) > most and _scans(data, start, most) > most:
         raise UnsupportedFormatError(
             f"JPEG: more than {most} scans of {pixels} pixels each are not decoded"
         )
 
 
-def _look_like_scans(data: bytes, start: int, most: int) -> int:
+def most_scans(pixels: int, max_pixels: int) -> int:
+    """How many scans an image may have where ``max_pixels`` pixels are the limit."""
+    return min(max(_SCANS, _SCANS * max_pixels // max(pixels, 1)), _MAX_SCANS)
+
+
+def looks_like_scans(data: bytes, start: int, end: int, most: int) -> int:
     """Count, a little beyond ``most``, what may begin a scan of this or of a later image: fast."""
     found = 0
-    while found <= most and (start := data.find(b"\xff\xda", start) + 1):
+    while found <= most and (start := data.find(b"\xff\xda", start, end) + 1):
         found += 1
     return found
 

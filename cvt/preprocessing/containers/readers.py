@@ -6,10 +6,12 @@ from PIL import Image
 
 from cvt.preprocessing.containers.jpeg import open_jpeg
 from cvt.preprocessing.containers.png import open_png
+from cvt.preprocessing.containers.tiff.reader import open_tiff
 
 READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
     "JPEG": open_jpeg,
     "PNG": open_png,
+    "TIFF": open_tiff,
 }
 """By Pillow's name of the format: (data, max_pixels) to an image with its header read.
 

@@ -1,0 +1,1 @@
+"""TIFF files: what they hold is settled before anything is decoded, and every sample is read."""
