@@ -11,7 +11,7 @@ from tests.support.commands import REPOSITORY
 from tests.support.pages.markdown import PAGES, anchors, code_spans, links
 
 _PATH = re.compile(r"[\w-]+(/[\w-]+)*(/|\.py|\.md|\.yaml|\.toml)")
-_MODULE = re.compile(r"(?:python -m )?((?:cvt|pipeline|jobs|tests)(?:\.\w+)+)")
+_MODULE = re.compile(r"(?:python -m )?((?:cvt|pipeline|jobs|tests)(?:\.(?!py\b)\w+)+)")
 _PLACES = ("", "pipeline/", "cvt/", "jobs/demo/", "jobs/demo/bucket/", "jobs/deploy/")
 """From where the pages name files."""
 LAST_PARTS = {

@@ -77,6 +77,10 @@ def _check_main(module: str, function: str, arguments: Sequence[str]) -> None:
             getattr(main, function)()
         except _ParsedError:
             return
+        except SystemExit as stop:  # --help
+            if stop.code == 0:
+                return
+            raise
     raise RefusedError(f"{module} has parsed nothing")
 
 
