@@ -46,7 +46,9 @@ class InputSpec:
         ).metadata
     )
     format: InputFormat = setting(
-        "auto", "what an INPUT is, where its name does not tell", flag="--input-format"
+        "auto",
+        "what a named file is, whatever its name; of directories and globs, which files are taken",
+        flag="--input-format",
     )
     extensions: tuple[str, ...] = setting(
         IMAGE_EXTENSIONS,
