@@ -186,7 +186,7 @@ class Plan:
     def _images(self, table: pa.Table) -> Work:
         staged = self._staged.meet_images(table)
         past = self._past.meet_images(table)
-        todo = self._sort(past, staged, done=staged.same)
+        todo = self._take_stock(past, staged, done=staged.same)
         self.num_images += int(todo.sum())
         late, work = _split(_work(table, {}), todo, staged)
         self._late += Work(images=late)
@@ -198,7 +198,7 @@ class Plan:
         # The last row of a shard may have been committed before earlier ones.
         whole = np.array([self._closed_shards.get(uri, -1) for uri in table["uri"].to_pylist()])
         done = staged.same & (staged.rows == whole)
-        todo = self._sort(past, staged, done)
+        todo = self._take_stock(past, staged, done)
         self.counts.shards += int(todo.sum())
         begun = table["uri"].filter(pa.array(staged.same & todo)).to_pylist()
         members = self._open_run.members_done(set(begun))
@@ -208,7 +208,7 @@ class Plan:
         self._late += Work(shards=late)
         return Work(shards=work)
 
-    def _sort(self, past: Matches, staged: Matches, done: Mask) -> Mask:
+    def _take_stock(self, past: Matches, staged: Matches, done: Mask) -> Mask:
         """Count what the listed objects are; true where there is work."""
         retried = past.failures[:, self._retry].any(axis=1)
         kept = past.same & ~retried & ~staged.same
@@ -228,8 +228,8 @@ def _split(
 ) -> tuple[tuple[pa.Table, ...], tuple[pa.Table, ...]]:
     """What is to do later, since rows of another version are in its way, and what at once."""
     stale = staged.known & ~staged.same
-    parts = (table.filter(pa.array(todo & mask)) for mask in (stale, ~stale))
-    late, work = ((part,) if part.num_rows else () for part in parts)
+    split = (table.filter(pa.array(todo & mask)) for mask in (stale, ~stale))
+    late, work = ((some,) if some.num_rows else () for some in split)
     return late, work
 
 

@@ -18,7 +18,7 @@ from pipeline.plan.diff import Plan, Work
 from pipeline.sources.inventory import CHUNK_ROWS
 from pipeline.storage.read_ahead import Ahead
 
-SETTLE_SECONDS = 5.0
+HEAD_START_SECONDS = 5.0
 """How long the listing may take before the run begins without its end."""
 SMALLEST_WAVE = 10_000
 """Images; a wave starts its own actors, which has to be worth it."""
@@ -46,7 +46,7 @@ def waves(listing: Ahead[pa.Table], plan: Plan, open_run: OpenRun) -> Iterator[W
     tables = iter(listing)
     while (table := _next(tables, computed)) is not None:
         work += plan.add(table)
-        is_due = work.weight >= SMALLEST_WAVE and not listing.has_more
+        is_due = work.weight >= SMALLEST_WAVE and not listing.is_ready
         if is_due or work.weight >= LARGEST_WAVE:
             log.info("plan so far: %s; the listing goes on", plan)
             yield work

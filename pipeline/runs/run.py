@@ -25,7 +25,7 @@ from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish
 from pipeline.plan.diff import Plan
 from pipeline.plan.forecast import Forecast
-from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
+from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.execution import PlannedRun, identity_of
 from pipeline.runs.result import RunResult
@@ -58,7 +58,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         kept = kept_columns(spec.inputs)
     with listing_ahead(_inventory(spec, store, kept)) as listing:
         with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
-            listing.settle(SETTLE_SECONDS)
+            listing.wait_for_end(HEAD_START_SECONDS)
         with Lease(store) as lease, _run_errors():
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):

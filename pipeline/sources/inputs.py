@@ -12,7 +12,7 @@ from pipeline.contract.spec import IMAGE_COLUMNS, URI_COLUMNS, InputSpec
 from pipeline.sources.formats.lists import find_uri_column
 from pipeline.sources.formats.parquet import find_image_column, parquet_schema
 from pipeline.sources.formats.registry import LIST, PARQUET, Format, Search, format_of_named
-from pipeline.sources.listing import Entry, single, split_glob, uri_of, walk
+from pipeline.sources.listing import Entry, named_entry, split_glob, uri_of, walk
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.uris import is_web, split_uri
 
@@ -33,7 +33,7 @@ def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
             "write them into a .txt file, one a line"
         )
     protocol, path = split_uri(uri)
-    entry = single(protocol, path)
+    entry = named_entry(protocol, path)
     if entry is None:
         yield from _settle_parquet(_searched(protocol, path, inputs), inputs)
         return

@@ -54,7 +54,7 @@ def uri_of(protocol: str, path: str) -> str:
     return join_uri(protocol, printable(path))
 
 
-def single(protocol: str, path: str) -> Entry | None:
+def named_entry(protocol: str, path: str) -> Entry | None:
     """The object that the path names, None when it names a directory or a prefix."""
     if path.endswith("/"):
         return None
@@ -132,9 +132,9 @@ def _walk_s3(root: str) -> Iterator[Entry]:
     request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
     while True:
         page = filesystem("s3").call_s3("list_objects_v2", **request)
-        for item in page.get("Contents", ()):
-            if not item["Key"].endswith("/"):  # zero-byte markers of directories
-                yield _s3_entry(bucket, item["Key"], item["Size"], item["ETag"])
+        for found in page.get("Contents", ()):
+            if not found["Key"].endswith("/"):  # zero-byte markers of directories
+                yield _s3_entry(bucket, found["Key"], found["Size"], found["ETag"])
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]

@@ -17,21 +17,21 @@ _READERS = 16
 T = TypeVar("T")
 
 Hold = Callable[[int], None]
-"""Called with the bytes that an item will hold in all, before they are read; waits until they
+"""Called with the bytes that an element will hold in all, before they are read; waits until they
 fit."""
 
 
 class Ahead(Generic[T]):
-    """Iterates over ``source`` in a thread that stays at most ``limit`` items ahead.
+    """Iterates over ``source`` in a thread that stays at most ``limit`` elements ahead.
 
-    An error of the source is raised to the consumer after the items that came before it. Use it as
-    a context: the thread runs from enter, and takes nothing any more after exit.
+    An error of the source is raised to the consumer after the elements that came before it. Use it
+    as a context: the thread runs from enter, and takes nothing any more after exit.
     """
 
     def __init__(self, source: Iterable[T], limit: int) -> None:
         self._source = source
         self._limit = limit
-        self._items: deque[T] = deque()
+        self._waiting: deque[T] = deque()
         self._error: BaseException | None = None
         self._ended = False
         self._abandoned = False
@@ -47,7 +47,7 @@ class Ahead(Generic[T]):
             self._abandoned = True
             self._changed.notify_all()
 
-    def settle(self, seconds: float) -> None:
+    def wait_for_end(self, seconds: float) -> None:
         """Wait for the end of the source, but no longer than this, nor when the limit is reached;
         raise the error if that is how it ended."""
         with self._changed:
@@ -56,31 +56,31 @@ class Ahead(Generic[T]):
                 raise self._error
 
     @property
-    def has_more(self) -> bool:
-        """Whether the next item, or the end, is there without waiting."""
+    def is_ready(self) -> bool:
+        """Whether the next element, or the end, is there without waiting."""
         with self._changed:
-            return bool(self._items) or self._ended
+            return bool(self._waiting) or self._ended
 
     def __iter__(self) -> Iterator[T]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._ended)
-                if not self._items:
+                self._changed.wait_for(lambda: self._waiting or self._ended)
+                if not self._waiting:
                     break
-                item = self._items.popleft()
+                element = self._waiting.popleft()
                 self._changed.notify_all()
-            yield item
+            yield element
         if self._error is not None:
             raise self._error
 
     @property
     def _is_full(self) -> bool:
-        return len(self._items) >= self._limit
+        return len(self._waiting) >= self._limit
 
     def _read(self) -> None:
         try:
-            for item in self._source:
-                if not self._put(item):
+            for element in self._source:
+                if not self._put(element):
                     return
         except BaseException as error:  # noqa: BLE001  # it is the consumer's to handle
             self._error = error
@@ -88,13 +88,13 @@ class Ahead(Generic[T]):
             self._ended = True
             self._changed.notify_all()
 
-    def _put(self, item: T) -> bool:
-        """Append an item as soon as there is room; false when nobody wants it any more."""
+    def _put(self, element: T) -> bool:
+        """Append an element as soon as there is room; false when nobody wants it any more."""
         with self._changed:
             self._changed.wait_for(lambda: self._abandoned or not self._is_full)
             if self._abandoned:
                 return False
-            self._items.append(item)
+            self._waiting.append(element)
             self._changed.notify_all()
             return True
 
@@ -104,10 +104,10 @@ class WindowClosedError(Exception):
 
 
 class Window:
-    """The bytes that numbered items hold; they are handed out in the order of their numbers.
+    """The bytes that numbered elements hold; they are handed out in the order of their numbers.
 
-    The item whose turn it is never waits, or nothing would move: at most ``limit`` bytes and one
-    item are held, whatever the sizes are and however late they become known.
+    The element whose turn it is never waits, or nothing would move: at most ``limit`` bytes and one
+    element are held, whatever the sizes are and however late they become known.
     """
 
     def __init__(self, limit: int) -> None:
@@ -119,7 +119,7 @@ class Window:
         self._changed = threading.Condition()
 
     def hold(self, number: int, size: int) -> None:
-        """Wait until the item may hold ``size`` bytes in all.
+        """Wait until the element may hold ``size`` bytes in all.
 
         Raises:
             WindowClosedError: nobody wants it any more.
@@ -133,7 +133,7 @@ class Window:
             self._total += more
 
     def release(self, number: int) -> None:
-        """The consumer is done with an item, and it is the next one's turn."""
+        """The consumer is done with an element, and it is the next one's turn."""
         with self._changed:
             self._total -= self._held.pop(number, 0)
             self._turn = number + 1
@@ -151,7 +151,7 @@ class Window:
 
 
 def read_all_ahead(reads: Sequence[Callable[[Hold], T]]) -> Iterator[T]:
-    """The items of all reads, in their order, read by threads within the window."""
+    """The elements of all reads, in their order, read by threads within the window."""
     window = Window(WINDOW_BYTES)
     futures: deque[Future[T]] = deque()
     with ThreadPoolExecutor(min(THREADS, len(reads) or 1)) as threads:
@@ -170,21 +170,21 @@ def _read(read: Callable[[Hold], T], window: Window, number: int) -> T:
     return read(lambda size: window.hold(number, size))
 
 
-def iterate_ahead(items: Iterator[T], size_of: Callable[[T], int]) -> Iterator[T]:
-    """The same items, taken from their source by a thread that runs ahead within the window.
+def iterate_ahead(elements: Iterator[T], size_of: Callable[[T], int]) -> Iterator[T]:
+    """The same elements, taken from their source by a thread that runs ahead within the window.
 
-    ``size_of`` an item are the bytes that it holds.
+    ``size_of`` an element are the bytes that it holds.
     """
     window = Window(WINDOW_BYTES)
     ready: SimpleQueue[T | BaseException | None] = SimpleQueue()
     with ThreadPoolExecutor(1) as thread:
         try:
-            thread.submit(_produce, items, size_of, window, ready)
+            thread.submit(_produce, elements, size_of, window, ready)
             number = 0
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            while (element := ready.get()) is not None:
+                if isinstance(element, BaseException):
+                    raise element
+                yield element
                 window.release(number)
                 number += 1
         finally:
@@ -192,15 +192,15 @@ def iterate_ahead(items: Iterator[T], size_of: Callable[[T], int]) -> Iterator[T
 
 
 def _produce(
-    items: Iterator[T],
+    elements: Iterator[T],
     size_of: Callable[[T], int],
     window: Window,
     ready: SimpleQueue[T | BaseException | None],
 ) -> None:
     try:
-        for number, item in enumerate(items):
-            window.hold(number, size_of(item))
-            ready.put(item)
+        for number, element in enumerate(elements):
+            window.hold(number, size_of(element))
+            ready.put(element)
         ready.put(None)
     except BaseException as error:  # noqa: BLE001  # it is the consumer's to handle
         ready.put(error)

@@ -16,9 +16,9 @@ from pipeline.contract.spec import InputSpec
 from pipeline.output.ledger import Ledger
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
-from pipeline.plan.waves import SETTLE_SECONDS, listing_ahead, waves
+from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.sources.formats.registry import shard_names
-from pipeline.sources.formats.s3_inventory import MANIFEST
+from pipeline.sources.formats.s3_inventory import S3_MANIFEST
 from pipeline.sources.inventory import inventory
 from pipeline.storage.store import Store
 
@@ -39,14 +39,14 @@ def bench_listing(source: str | None, objects: int) -> dict[str, float]:
         started = time.perf_counter()
         inputs = InputSpec(uris=(uri,))
         with listing_ahead(inventory(inputs)) as listing:
-            listing.settle(SETTLE_SECONDS)
+            listing.wait_for_end(HEAD_START_SECONDS)
             open_run = OpenRun(Store(directory))
             plan = Plan(Ledger.from_tables([], shard_names(inputs)), open_run)
             sizes, seconds = [], []
             for work in waves(listing, plan, open_run):
                 sizes.append(work.num_images)
                 seconds.append(time.perf_counter() - started)
-                listing.settle(_FOR_EVER)
+                listing.wait_for_end(_FOR_EVER)
     return {
         "objects": plan.num_images,
         "objects_per_second": round(plan.num_images / seconds[-1]),
@@ -69,7 +69,7 @@ def write_report(directory: Path, objects: int) -> str:
                 _rows(start, min(start + ROWS_PER_FILE, objects))
             )
         files.append({"key": f"inventory/data/{name}"})
-    manifest = directory / "2026-11-22T01-00Z" / MANIFEST
+    manifest = directory / "2026-11-22T01-00Z" / S3_MANIFEST
     manifest.parent.mkdir()
     manifest.write_text(
         json.dumps(

@@ -90,8 +90,8 @@ def _form_of_text(head: str, uri_column: str | None) -> str:
         return "jsonl"
     cells = next(csv.reader([line]), [])
     names = (uri_column,) if uri_column else URI_COLUMNS
-    is_table = not {*names}.isdisjoint(cells) or "uri" not in names
-    return "csv" if is_table else "txt"
+    has_header = not {*names}.isdisjoint(cells) or "uri" not in names
+    return "csv" if has_header else "txt"
 
 
 def _parquet(file: Any) -> Records:
@@ -145,10 +145,10 @@ def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 def _type_of(values: list[Any]) -> pa.DataType:
     """What Arrow makes of the values; strings of JSON where they are of several kinds."""
     try:
-        kind = pa.array(values).type
+        inferred = pa.array(values).type
     except pa.ArrowException:
         return pa.string()
-    return pa.string() if pa.types.is_null(kind) else kind
+    return pa.string() if pa.types.is_null(inferred) else inferred
 
 
 def _as_text(row: dict[str, Any], columns: frozenset[str]) -> dict[str, Any]:

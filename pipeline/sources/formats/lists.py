@@ -76,9 +76,9 @@ def listed_objects(
         log.warning("%d rows of %s name nothing", empty, uri)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text(stored: pa.DataType) -> bool:
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(test(kind) for test in tests)
+    return any(test(stored) for test in tests)
 
 
 def _no_column(uri: str, wanted: str | None, schema: pa.Schema) -> str:

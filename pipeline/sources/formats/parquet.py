@@ -40,11 +40,11 @@ def find_image_column(schema: pa.Schema, wanted: str | None) -> str | None:
     return None
 
 
-def _is_image(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        at = kind.get_field_index("bytes")
-        return at >= 0 and _is_image(kind.field(at).type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+def _is_image(stored: pa.DataType) -> bool:
+    if pa.types.is_struct(stored):
+        at = stored.get_field_index("bytes")
+        return at >= 0 and _is_image(stored.field(at).type)
+    return bool(pa.types.is_binary(stored) or pa.types.is_large_binary(stored))
 
 
 def parquet_columns(uri: str, inputs: InputSpec) -> pa.Schema:
@@ -98,10 +98,10 @@ def plain_schema(parquet: pq.ParquetFile) -> pa.Schema:
     return pa.schema([(field.name, _plain_type(field.type)) for field in parquet.schema_arrow])
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return kind.value_type
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+def _plain_type(stored: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(stored):
+        return stored.value_type
+    return stored.storage_type if isinstance(stored, pa.BaseExtensionType) else stored
 
 
 def parquet_members(
@@ -188,8 +188,8 @@ class _GroupReader:
             raise ShardError("shard_corrupt", text) from error
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        kind = self.parquet.schema_arrow.field(self.column).type
-        image = f"{self.column}.bytes" if pa.types.is_struct(kind) else self.column
+        stored = self.parquet.schema_arrow.field(self.column).type
+        image = f"{self.column}.bytes" if pa.types.is_struct(stored) else self.column
         batches: Iterator[pa.RecordBatch] = self.parquet.iter_batches(
             BATCH_ROWS,
             row_groups=[self.group],

@@ -20,7 +20,7 @@ from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.formats.list_files import TEXT_SUFFIXES
 from pipeline.sources.formats.lists import list_columns, listed_objects
 from pipeline.sources.formats.parquet import PARQUET_SUFFIXES, parquet_columns, parquet_members
-from pipeline.sources.formats.s3_inventory import MANIFEST, reported_objects
+from pipeline.sources.formats.s3_inventory import S3_MANIFEST, reported_objects
 from pipeline.sources.formats.tar import TAR_SUFFIXES, tar_columns, tar_members
 from pipeline.sources.listing import Entry, uri_of_named
 from pipeline.storage.files import FileStream
@@ -98,15 +98,15 @@ LIST = Format(
     columns=list_columns,
     listed=listed_objects,
 )
-INVENTORY = Format(
+S3_INVENTORY = Format(
     kind="inventory",
     word="inventory",
-    suffixes=(f"/{MANIFEST}",),
+    suffixes=(f"/{S3_MANIFEST}",),
     is_sought=False,
     reported=reported_objects,
 )
 
-FORMATS = (IMAGE, WEBDATASET, PARQUET, LIST, INVENTORY)
+FORMATS = (IMAGE, WEBDATASET, PARQUET, LIST, S3_INVENTORY)
 """Where names end like those of several formats, the first one has them: a Parquet file is a list
 only if it is asked for as one, or holds no images."""
 

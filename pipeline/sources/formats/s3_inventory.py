@@ -24,7 +24,7 @@ from pipeline.sources.listing import Entry
 from pipeline.storage.filesystems import open_binary
 from pipeline.storage.uris import join_uri, split_uri
 
-MANIFEST = "manifest.json"
+S3_MANIFEST = "manifest.json"
 """What AWS calls the file that names the others."""
 
 

@@ -81,7 +81,7 @@ def fresh_plan(store: Store, world: World | None = None) -> tuple[Plan, OpenRun]
 def test_work_is_handed_out_while_the_listing_goes_on(bucket: Bucket, local_store: Store) -> None:
     bucket.open(2)
     with Ahead(bucket, 10) as listing:
-        listing.settle(0.5)
+        listing.wait_for_end(0.5)
         plan, open_run = fresh_plan(local_store)
         found = waves(listing, plan, open_run)
         assert uris(next(found)) == names(14)
@@ -95,7 +95,7 @@ def test_work_is_handed_out_while_the_listing_goes_on(bucket: Bucket, local_stor
 def test_a_listing_that_has_ended_is_one_wave(bucket: Bucket, local_store: Store) -> None:
     bucket.open(5)
     with Ahead(bucket, 10) as listing:
-        listing.settle(LONG)
+        listing.wait_for_end(LONG)
         plan, open_run = fresh_plan(local_store)
         assert [uris(work) for work in waves(listing, plan, open_run)] == [names(28)]
 
@@ -106,7 +106,7 @@ def test_a_wave_is_bounded(
     monkeypatch.setattr(module, "LARGEST_WAVE", 14)
     bucket.open(5)
     with Ahead(bucket, 10) as listing:
-        listing.settle(LONG)
+        listing.wait_for_end(LONG)
         plan, open_run = fresh_plan(local_store)
         sizes = [work.num_images for work in waves(listing, plan, open_run)]
     assert sizes == [14, 14, 0]
@@ -116,7 +116,7 @@ def test_what_has_stale_rows_waits_for_the_last_wave(bucket: Bucket, local_store
     world = World(parts=[[Row("00.jpg", "B"), Row("01.jpg", "A"), Row("gone.jpg", "A")]])
     bucket.open(2)
     with Ahead(bucket, 10) as listing:
-        listing.settle(0.5)
+        listing.wait_for_end(0.5)
         plan, open_run = fresh_plan(local_store, world)
         found = waves(listing, plan, open_run)
         assert uris(next(found)) == names(14)[2:]
@@ -132,7 +132,7 @@ def test_what_cannot_be_listed_is_wrong_usage_only_before_the_first_wave(
     bucket.error = UsageError("access denied")
     bucket.open(2)
     with Ahead(bucket, 10) as listing:
-        listing.settle(0.5)
+        listing.wait_for_end(0.5)
         plan, open_run = fresh_plan(local_store)
         found = waves(listing, plan, open_run)
         next(found)
@@ -170,7 +170,7 @@ def test_run_in_waves(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.Monk
 
     table = next(inventory(spec.inputs))
     monkeypatch.setattr(pipeline.runs.run, "inventory", listed)
-    monkeypatch.setattr(pipeline.runs.run, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(pipeline.runs.run, "HEAD_START_SECONDS", 0.5)
     monkeypatch.setattr(PlannedRun, "_stream", stream)
 
     remote = Bucket([table.slice(0, 8)], error=OSError("storage is away"))

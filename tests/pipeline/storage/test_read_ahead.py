@@ -37,7 +37,7 @@ def test_it_reads_ahead_up_to_the_limit() -> None:
             yield number
 
     with Ahead(source(), limit=3) as ahead:
-        ahead.settle(LONG)
+        ahead.wait_for_end(LONG)
         time.sleep(0.2)
         assert taken == [0, 1, 2, 3]  # three wait, and one is held by the thread
         assert list(ahead) == list(range(10))
@@ -52,15 +52,15 @@ def test_settling_waits_for_the_end_and_no_longer_than_asked() -> None:
         yield 2
 
     with Ahead(source(), limit=10) as ahead:
-        ahead.settle(0.05)
+        ahead.wait_for_end(0.05)
         items = iter(ahead)
         assert next(items) == 1
-        had_more = ahead.has_more
+        had_more = ahead.is_ready
         go_on.set()
-        ahead.settle(LONG)
-        assert (had_more, ahead.has_more) == (False, True)
+        ahead.wait_for_end(LONG)
+        assert (had_more, ahead.is_ready) == (False, True)
         assert list(items) == [2]
-        assert ahead.has_more  # which is the end
+        assert ahead.is_ready  # which is the end
 
 
 def test_an_error_comes_after_the_items_before_it() -> None:
@@ -70,7 +70,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
     with Ahead(source(), limit=10) as ahead:
         with pytest.raises(ValueError, match="broken"):
-            ahead.settle(LONG)
+            ahead.wait_for_end(LONG)
         items = iter(ahead)
         assert next(items) == 1
         with pytest.raises(ValueError, match="broken"):
@@ -86,7 +86,7 @@ def test_nothing_is_taken_after_the_consumer_has_left() -> None:
             yield number
 
     with Ahead(source(), limit=2) as ahead:
-        ahead.settle(LONG)
+        ahead.wait_for_end(LONG)
     ahead._thread.join(LONG)
     assert not ahead._thread.is_alive()
     assert len(taken) <= 4

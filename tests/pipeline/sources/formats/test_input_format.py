@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
 
 import fsspec
 import pyarrow as pa
@@ -16,7 +15,7 @@ import pytest
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputFormat, InputSpec
 from pipeline.sources.fetch import fetch_items
-from pipeline.sources.formats.registry import FORMATS, shard_names
+from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
 from tests.support.inputs.fetching import MIB, work
@@ -158,20 +157,6 @@ def test_parquet_that_is_damaged_is_a_shard_that_fails(tmp_path: Path) -> None:
     assert item.error.code == "shard_corrupt"
     with pytest.raises(UsageError, match=r"data\.dat cannot be read as Parquet"):
         kept_columns(InputSpec(uris=(path,), format="parquet", keep=("*",)))
-
-
-class TestRegistry:
-    def test_every_format_has_a_word_of_its_own(self) -> None:
-        words = [format.word for format in FORMATS]
-        assert sorted(("auto", *words)) == sorted(get_args(InputFormat))
-        assert len({format.kind for format in FORMATS}) == len(FORMATS)
-
-    def test_suffixes_are_lower_case_and_those_of_shards_are_their_own(self) -> None:
-        every = [suffix for format in FORMATS for suffix in format.suffixes]
-        assert all(suffix == suffix.lower() and suffix[0] in "./" for suffix in every)
-        shards = [suffix for format in FORMATS if format.is_shard for suffix in format.suffixes]
-        assert len(set(shards)) == len(shards)
-        assert all(format.suffixes for format in FORMATS if format.is_shard)
 
 
 @pytest.fixture
