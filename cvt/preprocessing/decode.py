@@ -125,6 +125,8 @@ def _create(name: str, data: bytes, max_pixels: int) -> Image.Image:
 
 def _failure(data: bytes, error: Exception, name: str, *, is_open: bool) -> ImageDecodeError:
     """Put the reason why Pillow gave up into the terms of this module."""
+    if isinstance(error, CorruptImageError) and ends_early(data):
+        return TruncatedImageError(str(error))
     if isinstance(error, ImageDecodeError):
         return error
     text = f"{name}: " + (" ".join(str(error).split())[:200] or type(error).__name__)

@@ -61,6 +61,8 @@ def ends_early(data: bytes) -> bool:
         return b"\xff\xd9" not in data[-1024:]
     if data.startswith(b"\x89PNG"):
         return b"IEND" not in data[-1024:]
+    if data.startswith(b"\xff\x4f\xff\x51"):
+        return not data.rstrip(b"\x00").endswith(b"\xff\xd9")
     if data.startswith(b"GIF8"):
         return not data.rstrip(b"\x00").endswith(b";")
     if data.startswith(b"qoif"):

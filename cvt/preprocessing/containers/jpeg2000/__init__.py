@@ -1,0 +1,1 @@
+"""JPEG 2000 files: components of any width, and what the JP2 container says about them."""
