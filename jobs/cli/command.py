@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -26,15 +26,17 @@ def main(
     job: Callable[[argparse.Namespace], ExitCode],
     parser: argparse.ArgumentParser,
     flagged: Iterable[Setting] = SETTINGS.values(),
+    words: Sequence[str] | None = None,
 ) -> int:
     """Run a job; whatever ends it early becomes one line on stderr and an exit code.
 
     Args:
         flagged: settings that messages call by their flag; others by their place in a file.
+        words: of the command line, if not those that this process was started with.
     """
     # The interpreter's last collection would visit all objects of torch and Ray for a second.
     atexit.register(gc.freeze)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     spoken = {setting.place: setting.spoken for setting in flagged}
 
     def spell(place: str) -> str:

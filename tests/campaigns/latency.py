@@ -13,7 +13,8 @@ from pathlib import Path
 
 from jobs.bench.campaigns.compare import Side, compare
 from jobs.bench.measure.tables import table
-from jobs.bench.synthetic.models import PRESET_NAMES, write_model
+from jobs.bench.synthetic.models import write_model
+from jobs.bench.synthetic.presets import PRESET_NAMES
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults

@@ -35,7 +35,7 @@ def called(job: str, *arguments: str | Path) -> tuple[int, set[str]]:
     return imported(f"runpy.run_module('jobs.{job}', run_name='__main__')", *arguments)
 
 
-@pytest.mark.parametrize("job", ["classify", "embed", "nightly", "relabel"])
+@pytest.mark.parametrize("job", ["classify", "embed", "nightly", "relabel", "bench"])
 def test_help(job: str) -> None:
     code, packages = called(job, "--help")
     assert code == 0
@@ -52,6 +52,8 @@ def test_help(job: str) -> None:
         ("embed", (*RUN, "--thresholds", "0.5")),
         ("nightly", ("nowhere.yaml",)),
         ("relabel", ("old", "--output", "new")),
+        ("bench", ("in",)),
+        ("bench", ("growth", "--preset", "large")),
     ],
 )
 def test_wrong_usage(job: str, arguments: tuple[str, ...]) -> None:

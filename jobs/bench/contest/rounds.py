@@ -13,6 +13,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +23,7 @@ from jobs.bench.contest.peers.entry import Entry
 from jobs.bench.measure import machine
 from jobs.bench.measure.fresh_process import call, measure_apart
 from pipeline.contract.errors import RunError
-from pipeline.contract.spec import Dtype, RunSpec
+from pipeline.contract.spec import Dtype, RunSpec, Runtime
 
 PEERS = {
     "Ray Data example": "ray_data",
@@ -88,6 +89,16 @@ class Results:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"goals": goals(self.standings)}
+
+
+def our_contestants(spec: RunSpec) -> dict[str, RunSpec]:
+    """Our pipeline with every runtime that is installed; torch first."""
+    runtimes: list[Runtime] = ["torch"]
+    if find_spec("openvino") is not None:
+        runtimes.append("openvino")
+    return {
+        f"ours, {name}": replace(spec, model=replace(spec.model, runtime=name)) for name in runtimes
+    }
 
 
 Contestant = Callable[[Path], Lap]

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
-from cvt.config import PRESETS
 
 SMALL = CvtConfig(
     embed_dim=(16, 32, 64),
@@ -17,7 +16,6 @@ SMALL = CvtConfig(
 )
 """So quick that everything but the model shows: some 60,000 parameters."""
 SMALL_SIZE = 32
-PRESET_NAMES = (*PRESETS, "small")
 
 
 def write_model(directory: Path, preset: str) -> Path:

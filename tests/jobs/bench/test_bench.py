@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -184,12 +183,3 @@ def test_wrong_inputs_end_before_anything_is_measured(
 ) -> None:
     assert run_bench(monkeypatch, tmp_path / "nothing", "--preset", "small") == 2
     assert "nothing" in capsys.readouterr().err
-
-
-def test_contestants_differ_in_their_runtime_alone(tmp_path: Path) -> None:
-    from jobs.bench.arguments import our_contestants, run_spec, whole_parser
-
-    arguments = whole_parser("", ()).parse_args(["INPUT", "--model", "SOURCE"])
-    spec = run_spec(arguments, tmp_path)
-    ours = our_contestants(spec)
-    assert {replace(s, model=replace(s.model, runtime="torch")) for s in ours.values()} == {spec}

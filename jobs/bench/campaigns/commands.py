@@ -1,0 +1,104 @@
+"""Subcommands that measure several whole runs."""
+
+from __future__ import annotations
+
+import argparse
+
+from jobs.bench.arguments import add_model, add_run, run_spec
+from jobs.bench.subcommand import Subcommand, add_json, add_rounds, save, scratch_directory
+from pipeline.contract.errors import ExitCode, UsageError
+
+
+def _add_growth(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="*", metavar="INPUT",
+        help="one run over this instead of made-up images, a bucket say")  # fmt: skip
+    parser.add_argument("--images", type=int, nargs="+", metavar="N",
+        default=[1000, 10_000, 100_000], help="sizes (default: %(default)s)")  # fmt: skip
+    add_model(parser, default_preset="small")
+    add_json(parser)
+
+
+def _growth(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.campaigns import growth
+    from jobs.bench.campaigns.growth_table import growth_table
+
+    with scratch_directory() as scratch:
+        spec = run_spec(a, scratch)
+        if a.inputs:
+            steps = [growth.step(spec, str(scratch / "out"))]
+        else:
+            steps = growth.grow(spec, a.images, scratch)
+    print(growth_table(steps))
+    save(a, growth.to_dict(steps))
+    return ExitCode.OK
+
+
+def _add_nodes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="as for jobs.classify")
+    parser.add_argument("--nodes", type=int, default=2, metavar="N",
+        help="how many (default: %(default)s)")  # fmt: skip
+    add_run(parser, images=500)
+    add_json(parser)
+
+
+def _nodes(a: argparse.Namespace) -> ExitCode:
+    if a.nodes < 1:
+        raise UsageError(f"--nodes is {a.nodes}; it must be 1 or more")
+    from jobs.bench.campaigns.nodes import run_on_nodes
+    from jobs.bench.measure.inputs import sample
+    from jobs.bench.measure.tables import table
+
+    with scratch_directory() as scratch:
+        spec = sample(run_spec(a, scratch), a.images, scratch)
+        split = run_on_nodes(spec, a.nodes)
+    print(table(("node", "images decoded", "images inferred"), split.rows()))
+    print(f"{split.measured.images} images, {split.cpus_per_node} CPUs per node")
+    save(a, split.measured.summary())
+    return ExitCode.OK
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs=2, metavar="INPUT", help="each as for jobs.classify")
+    add_run(parser, images=500)
+    add_rounds(parser, 1)
+    add_json(parser)
+
+
+def _compare(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.campaigns.compare import compare
+    from jobs.bench.measure.tables import table
+
+    with scratch_directory() as scratch:
+        sides = compare(run_spec(a, scratch), a.inputs, a.images, a.rounds, scratch)
+    first, second = sides
+    shares = {
+        "decode": first.decode / second.decode,
+        "end_to_end": first.end_to_end / second.end_to_end,
+    }
+    rows: list[tuple[str, ...]] = [
+        (side.uri, f"{side.decode:.1f}", f"{side.end_to_end:.1f}") for side in sides
+    ]
+    rows.append(("the first of the second", *[f"{share:.1%}" for share in shares.values()]))
+    print(table(("INPUT", "decode, images/s", "end to end, images/s"), rows))
+    save(a, {"sides": [vars(side) for side in sides], "shares": shares})
+    return ExitCode.OK
+
+
+GROWTH = Subcommand(
+    name="growth",
+    help="speed and memory of runs of growing size",
+    add_arguments=_add_growth,
+    measure=_growth,
+)
+NODES = Subcommand(
+    name="nodes",
+    help="one run over nodes simulated on this machine",
+    add_arguments=_add_nodes,
+    measure=_nodes,
+)
+COMPARE = Subcommand(
+    name="compare",
+    help="speed on one INPUT as a share of that on another",
+    add_arguments=_add_compare,
+    measure=_compare,
+)

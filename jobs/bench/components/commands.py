@@ -1,0 +1,69 @@
+"""Subcommands that measure one part alone, without Ray."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from jobs.bench.subcommand import Subcommand, add_rounds
+from pipeline.contract.errors import ExitCode
+
+
+def _add_decode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="directories, globs, files")
+    parser.add_argument("--size", type=int, default=224, metavar="S",
+        help="of the model's input (default: %(default)s)")  # fmt: skip
+    add_rounds(parser, 5)
+
+
+def _decode(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.components.decoding import bench_decode
+
+    for mode, numbers in bench_decode(a.inputs, a.size, a.rounds).items():
+        print(json.dumps({"mode": mode} | numbers))
+    return ExitCode.OK
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=1_000_000, metavar="N",
+        help="of the ledger, and of the listing (default: %(default)s)")  # fmt: skip
+
+
+def _plan(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.components.plan import bench_plan
+
+    print(json.dumps(bench_plan(a.rows)))
+    return ExitCode.OK
+
+
+def _add_listing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", nargs="?", metavar="INPUT", help="as for jobs.classify")
+    parser.add_argument("--objects", type=int, default=1_000_000, metavar="N",
+        help="of the S3 Inventory report made up without INPUT (default: %(default)s)")  # fmt: skip
+
+
+def _listing(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.components.listing import bench_listing
+
+    print(json.dumps(bench_listing(a.input, a.objects)))
+    return ExitCode.OK
+
+
+DECODE = Subcommand(
+    name="decode",
+    help="decode local images in every mode, on one thread",
+    add_arguments=_add_decode,
+    measure=_decode,
+)
+PLAN = Subcommand(
+    name="plan",
+    help="compare a listing with a ledger of as many rows",
+    add_arguments=_add_plan,
+    measure=_plan,
+)
+LISTING = Subcommand(
+    name="listing",
+    help="list an INPUT, or a made-up inventory, as a run does",
+    add_arguments=_add_listing,
+    measure=_listing,
+)
