@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.commands import run_job
+from tests.support.commands import CallJob
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
 from tests.support.servers.seaweedfs import Bucket
 from tests.support.servers.web_server import Answer, serve
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def write_tar(path: Path, images: list[Path]) -> None:
@@ -52,7 +52,7 @@ def by_uri(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_local_inputs_of_every_kind(tmp_path: Path, checkpoint: Path) -> None:
+def test_local_inputs_of_every_kind(tmp_path: Path, checkpoint: Path, call_job: CallJob) -> None:
     images = write_images(tmp_path / "raw", 14)
     (tmp_path / "dir").mkdir()
     for image in images[:2]:
@@ -76,10 +76,10 @@ def test_local_inputs_of_every_kind(tmp_path: Path, checkpoint: Path) -> None:
             *("--output", tmp_path / "out", "--model", checkpoint, "--extensions", "jpg,jfif"),
             *("--keep", "cls,weight,note", "--allow-private-urls", "--max-failure-rate", "0.5"),
         )
-        first = run_job("classify", *arguments)
+        first = call_job("classify", *arguments)
         assert first.returncode == 0, first.stderr
         assert "14 images listed = 12 ok + 2 failed + 0 skipped" in first.stdout
-        again = run_job("classify", *arguments)
+        again = call_job("classify", *arguments)
         assert again.returncode == 0, again.stderr
         assert "nothing new: 14 images unchanged" in again.stdout
         assert web.count("/w.jpg") == 2
@@ -129,7 +129,7 @@ def test_shards_by_other_names_are_done_once(tmp_path: Path, checkpoint: Path) -
 
 
 def test_inputs_of_every_kind_in_a_bucket(
-    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket
+    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket, call_job: CallJob
 ) -> None:
     images = write_images(tmp_path / "raw", 10)
     write_tar(tmp_path / "s.tar", images[:3])
@@ -157,7 +157,7 @@ def test_inputs_of_every_kind_in_a_bucket(
     }
     s3_bucket.put("inv/2026/manifest.json", json.dumps(manifest).encode())
     inputs = ("shards", "lists/*.txt", "inv/2026/manifest.json")
-    done = run_job(
+    done = call_job(
         "embed",
         *(f"{s3_bucket.uri}/{name}" for name in inputs),
         *("--output", tmp_path / "out", "--model", checkpoint, "--keep", "cls"),

@@ -13,12 +13,10 @@ import pyarrow.dataset as ds
 import pytest
 import s3fs
 
-from tests.support.commands import REPOSITORY, run_job
+from tests.support.commands import REPOSITORY, call_main
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
 from tests.support.servers.seaweedfs import Bucket
-
-pytestmark = pytest.mark.ray
 
 PAGE = (REPOSITORY / "docs" / "output.md").read_text()
 SQL = [
@@ -49,7 +47,7 @@ assert pandas.read_parquet("out/data")["embedding"].dropna().map(len).eq(32).all
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+def directory(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, ray_local: None) -> Path:
     """Where the reader of that page stands: out/ after two nights, and products.csv."""
     root = tmp_path_factory.mktemp("reader")
     cat, *images = write_images(root / "in", 8)
@@ -57,8 +55,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Pat
     (root / "in/bad.jpg").write_bytes(b"no image at all")
     arguments = (root / "in", "--output", root / "out", "--model", checkpoint, "--with-labels")
     for number in (1, 2):
-        done = run_job("embed", *arguments, "--sink", "lance", "--max-failure-rate", "0.2")
-        assert done.returncode == 0, done.stderr
+        assert call_main("embed", *arguments, "--sink", "lance", "--max-failure-rate", "0.2") == 0
         if number == 1:  # the second night finds one image changed, as another's double
             images[0].write_bytes((root / "in/cat.jpg").read_bytes())
     with (root / "products.csv").open("w") as file:

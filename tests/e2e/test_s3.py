@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.commands import run_job
+from tests.support.commands import CallJob, call_main, run_job
 from tests.support.inputs.images import write_images
 from tests.support.inputs.tars import tar_bytes
 from tests.support.outputs.found import published_rows
@@ -27,7 +27,9 @@ pytestmark = pytest.mark.ray
 ODD_NAMES = ["a b.jpg", "50%.jpg", "x#y.jpg", "ümlaut/grün.jpg", "deep/er/still.jpg"]
 
 
-def test_bucket_in_bucket_out(tmp_path: Path, checkpoint: Path, s3_bucket: Bucket) -> None:
+def test_bucket_in_bucket_out(
+    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket, call_job: CallJob
+) -> None:
     images = write_images(tmp_path / "in", 12)
     for name, path in zip(ODD_NAMES, images, strict=False):
         s3_bucket.put(f"photos/{name}", path.read_bytes())
@@ -59,7 +61,7 @@ def test_bucket_in_bucket_out(tmp_path: Path, checkpoint: Path, s3_bucket: Bucke
     assert embedded is not None
     assert embedded.fetchall() == [(12,)]
 
-    again = run_job("classify", *arguments, "--with-embeddings")
+    again = call_job("classify", *arguments, "--with-embeddings")
     assert again.returncode == 0
     assert "nothing new: 13 images unchanged" in again.stdout
 
@@ -76,6 +78,7 @@ FAULTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("ray_local")
 def test_every_image_ends_right_on_a_store_that_fails(
     tmp_path: Path,
     checkpoint: Path,
@@ -94,8 +97,8 @@ def test_every_image_ends_right_on_a_store_that_fails(
     parquet = s3_bucket.put("in/y.parquet", table.getvalue())
     options = ("--model", checkpoint, "--with-embeddings", "--max-failure-rate", "0.1")
 
-    done = run_job("classify", f"{s3_bucket.uri}/in", "--output", tmp_path / "clean", *options)
-    assert done.returncode == 0, done.stderr
+    arguments: tuple[str | Path, ...] = (f"{s3_bucket.uri}/in", "--output", tmp_path / "clean")
+    assert call_main("classify", *arguments, *options) == 0
     clean = {str(row["uri"]): row for row in published_rows(tmp_path / "clean")}
     assert len(clean) == 380
 
@@ -183,15 +186,17 @@ def test_a_useless_input_is_found_before_the_first_image(
     s3_bucket: Bucket,
     fault_proxy: FaultProxy,
     monkeypatch: pytest.MonkeyPatch,
+    call_job: CallJob,
+    caplog: pytest.LogCaptureFixture,
     spoil: Callable[[Bucket, pytest.MonkeyPatch], tuple[str, str]],
 ) -> None:
     s3_bucket.put("a.jpg", b"1")
     uri, message = spoil(s3_bucket, monkeypatch)
-    done = run_job("embed", f"{uri}/x", "--output", tmp_path / "out", "--model", checkpoint)
+    done = call_job("embed", f"{uri}/x", "--output", tmp_path / "out", "--model", checkpoint)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    assert "hunter2" not in done.stderr
+    assert "hunter2" not in done.stderr + caplog.text
     assert fault_proxy.count("GET", path=".*jpg") == 0
     assert not (tmp_path / "out").exists()
 
@@ -202,11 +207,12 @@ def test_a_useless_output_is_found_before_the_first_image(
     checkpoint: Path,
     s3_bucket: Bucket,
     monkeypatch: pytest.MonkeyPatch,
+    call_job: CallJob,
     spoil: Callable[[Bucket, pytest.MonkeyPatch], tuple[str, str]],
 ) -> None:
     write_images(tmp_path / "in", 1)
     uri, _ = spoil(s3_bucket, monkeypatch)
-    done = run_job("embed", tmp_path / "in", "--output", f"{uri}/out", "--model", checkpoint)
+    done = call_job("embed", tmp_path / "in", "--output", f"{uri}/out", "--model", checkpoint)
     assert done.returncode == 2, done.stderr
     assert f"{uri}/out" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
