@@ -107,7 +107,9 @@ def test_local_inputs_of_every_kind(tmp_path: Path, checkpoint: Path, call_job: 
     assert "row group 1 of 3" in str(found[f"{tmp_path}/t.parquet"]["error_message"])
 
 
-def test_shards_by_other_names_are_done_once(tmp_path: Path, checkpoint: Path) -> None:
+def test_shards_by_other_names_are_done_once(
+    tmp_path: Path, checkpoint: Path, call_job: CallJob
+) -> None:
     images = write_images(tmp_path / "raw", 4)
     write_tar(tmp_path / "shard.bin", images)
     (tmp_path / "notes.csv").write_bytes((tmp_path / "shard.bin").read_bytes())
@@ -115,10 +117,10 @@ def test_shards_by_other_names_are_done_once(tmp_path: Path, checkpoint: Path) -
         *(tmp_path / name for name in ("shard.bin", "notes.csv")),
         *("--input-format", "webdataset", "--output", tmp_path / "out", "--model", checkpoint),
     )
-    first = run_job("classify", *arguments)
+    first = call_job("classify", *arguments)
     assert first.returncode == 0, first.stderr
     assert "8 images listed = 8 ok + 0 failed + 0 skipped" in first.stdout
-    again = run_job("classify", *arguments)
+    again = call_job("classify", *arguments)
     assert again.returncode == 0, again.stderr
     assert "nothing new: 8 images unchanged" in again.stdout
     assert "vanished" not in again.stdout

@@ -1,9 +1,6 @@
 """Images on the web: a real server on loopback, and addresses that must not be reached."""
 
-import shutil
 import socket
-import ssl
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,7 +14,7 @@ import pipeline.storage.http
 import pipeline.storage.retry
 from pipeline.contract.errors import FetchError
 from pipeline.sources.fetch import fetch_items
-from pipeline.sources.formats.item import Item, ReadOptions
+from pipeline.sources.formats.item import ReadOptions
 from pipeline.storage.http import is_public, read_url
 from pipeline.storage.retry import LONGEST_RETRY_AFTER_SECONDS, TRIES
 from tests.support.inputs.fetching import MIB, code, work
@@ -240,54 +237,6 @@ def test_a_list_of_urls_ends_in_items(web: Web, tmp_path: Path) -> None:
     assert [code(item) for item in items] == [None, None, "not_found"]
     assert {code(item) for item in fetch_items(table, MIB)} == {"url_refused"}
     assert len({host for host, _ in web.asked}) == 1
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes the certificates")
-class TestCertificate:
-    """Of https servers, which nobody but SSL_CERT_FILE vouches for."""
-
-    def certificate(self, path: Path, names: str) -> ssl.SSLContext:
-        """A self-signed certificate, and what serves under it."""
-        command = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1"
-        arguments = ["-subj", "/CN=test", "-addext", f"subjectAltName={names}", "-out", str(path)]
-        key = path.with_suffix(".key")
-        subprocess.run(
-            [*command.split(), *arguments, "-keyout", str(key)], check=True, capture_output=True
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path, key)
-        return context
-
-    def row(self, url: str) -> Item:
-        pipeline.storage.http._pool.cache_clear()  # a process reads the variable once
-        options = ReadOptions(allow_private_urls=True)
-        (item,) = fetch_items(work({"uri": url}), MIB, options)
-        pipeline.storage.http._pool.cache_clear()
-        return item
-
-    def test_decides(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        right = self.certificate(tmp_path / "right.pem", "DNS:localhost")
-        self.certificate(tmp_path / "other.pem", "DNS:localhost")
-        with serve(right) as web:
-            web.answers["/x"] = [Answer(body=b"x")]
-            url = web.url("/x", "localhost")
-            unknown = self.row(url)
-            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
-            other = self.row(url)
-            for item in (unknown, other):
-                assert code(item) == "url_refused"
-                assert "localhost is not to be trusted (self-signed certificate)" in str(item.error)
-            assert not web.asked
-            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "right.pem"))
-            assert self.row(url).data == b"x"
-
-    def test_is_for_one_host(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-        with serve(self.certificate(tmp_path / "cert.pem", "DNS:elsewhere.example")) as web:
-            item = self.row(web.url("/x", "localhost"))
-            assert code(item) == "url_refused"
-            assert "Hostname mismatch" in str(item.error)
-            assert not web.asked
 
 
 @pytest.mark.parametrize("length", [-1, None], ids=["announced", "not announced"])
