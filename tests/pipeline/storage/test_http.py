@@ -110,8 +110,7 @@ class TestRetries:
     def test_nobody_there(self, web: Web) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            url = f"http://127.0.0.1:{taken.getsockname()[1]}/x"
-            assert refusal(url) == "storage_error"
+            assert refusal(f"http://127.0.0.1:{taken.getsockname()[1]}/x") == "storage_error"
 
 
 class TestBounds:
