@@ -5,15 +5,16 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet --quiet
 CHECKED := cvt pipeline jobs tests
+PYTHON_VERSION := 3.12
 
 # Modules are compiled on first use, not by pip; kept from that, every process of Ray would do it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow docs lint format clean
+.PHONY: help demo check test test-slow docs offline-bundle lint format clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 demo: $(VENV)/demo ## install, then classify the bundled images into a Parquet table
 	@$(RUN) jobs.demo
@@ -30,6 +31,10 @@ test-slow: $(VENV)/test ## the campaigns that take minutes: many kills, outages,
 docs: $(VENV)/test ## make a site of README and docs/ in build/docs
 	@$(RUN) sphinx -q -W --keep-going -c docs . build/docs
 	@echo "build/docs/index.html"
+
+offline-bundle: $(VENV)/demo ## pack what a machine without a network lacks (PYTHON_VERSION=3.12, PRESENT=FILE)
+	@$(RUN) jobs.deploy.offline_bundle --python-version $(PYTHON_VERSION) --constraint constraints.txt \
+		$(if $(PRESENT),--present $(PRESENT)) --output build/offline-bundle-$(PYTHON_VERSION).tar.xz
 
 lint: $(VENV)/test ## check style and types
 	@$(RUN) ruff check $(CHECKED)

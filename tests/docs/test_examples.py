@@ -110,6 +110,7 @@ def test_commands_in_the_text_are_accepted(page: str) -> None:
         ("python -m jobs.bench.nowhere", "No module named"),
         ("python -m jobs.bench plan --rows many", "invalid int value"),
         ("make tset", "no target tset"),
+        ("make offline-bundle PYTON_VERSION=3.12", "no variable PYTON_VERSION"),
         ('pip install ".[hub]"', "constraints.txt"),
         ('pip install -c constraints.txt ".[cluster,hubb]"', "no extra hubb"),
         ("ray start --haed", "--haed"),

@@ -87,7 +87,10 @@ def _check_main(module: str, function: str, arguments: Sequence[str]) -> None:
 def _check_make(arguments: Sequence[str]) -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     for target in arguments:
-        if not re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE):
+        variable, is_variable, _ = target.partition("=")
+        if is_variable and f"$({variable})" not in makefile:
+            raise RefusedError(f"the Makefile reads no variable {variable}")
+        if not is_variable and not re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE):
             raise RefusedError(f"there is no target {target}")
 
 

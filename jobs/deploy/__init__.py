@@ -1,0 +1,1 @@
+"""Files that start the jobs elsewhere, and what takes them to machines without a network."""
