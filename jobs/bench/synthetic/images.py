@@ -15,12 +15,21 @@ _CONTRAST = 55.0
 
 
 def write_images(
-    directory: Path, number: int, *, size: tuple[int, int] = (WIDTH, HEIGHT), quality: int = QUALITY
+    directory: Path,
+    number: int,
+    *,
+    first: int = 0,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    quality: int = QUALITY,
 ) -> list[Path]:
-    """JPEG files 000000.jpg, ... of about 110 kB each at the default size."""
+    """JPEG files 000000.jpg, ... of about 110 kB each at the default size.
+
+    ``first`` is the number of the first one: of a series that several processes write.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{index:06d}.jpg" for index in range(number)]
-    for index, path in enumerate(paths):
+    indices = range(first, first + number)
+    paths = [directory / f"{index:06d}.jpg" for index in indices]
+    for index, path in zip(indices, paths, strict=True):
         Image.fromarray(photograph(index, *size)).save(path, quality=quality)
     return paths
 
