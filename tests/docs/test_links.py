@@ -1,6 +1,8 @@
 """The pages hang together: every link and every path that they name leads somewhere."""
 
+import ast
 import re
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -68,6 +70,23 @@ def test_every_path_and_module_that_is_named_exists(page: str) -> None:
             assert exists(span), span
         if module := _MODULE.fullmatch(span):
             assert find_spec(module[1]) is not None, span
+
+
+def definitions() -> Iterator[str]:
+    """Every name that the code defines: functions, classes, variables and fields, modules."""
+    for path in REPOSITORY.glob("[cpjt]*/**/*.py"):
+        yield from (path.stem, path.parent.name)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield node.name
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield node.id
+
+
+def test_every_name_of_the_recipes_is_one_of_the_code() -> None:
+    names = {span for span in code_spans("CONTRIBUTING.md") if re.fullmatch(r"[A-Za-z]\w+", span)}
+    assert names
+    assert not names - set(definitions())
 
 
 def test_the_architecture_names_every_room() -> None:
