@@ -1,8 +1,7 @@
 """The inference graph in int8: OpenVINO's, quantised after training by NNCF.
 
 How far that drifts depends on the weights and on the calibration images: look at your own before
-you rely on it (`python -m jobs.bench.components.network --model SOURCE --only int8`, for a first
-look).
+you rely on it (`python -m jobs.bench network --model SOURCE --only int8`, for a first look).
 
 Measured against float32, the demo's trained model on 5,000 test images of Fashion-MNIST, calibrated
 with 300 training images: the same class for 99.94 %, accuracy 91.70 % instead of 91.68 %, cosine of

@@ -13,14 +13,15 @@ from pathlib import Path
 
 from jobs.bench.campaigns.commands import COMPARE, GROWTH, NODES
 from jobs.bench.ceilings.command import RUN
-from jobs.bench.components.commands import DECODE, LISTING, PLAN
+from jobs.bench.components.commands import DECODE, LISTING, NETWORK, PLAN
 from jobs.bench.gpu.command import GPU
 from jobs.bench.synthetic.command import IMAGES
 from jobs.cli import command, flags
 from pipeline.contract.errors import ExitCode
 
 SUBCOMMANDS = {
-    one.name: one for one in (RUN, GPU, COMPARE, GROWTH, NODES, DECODE, PLAN, LISTING, IMAGES)
+    one.name: one
+    for one in (RUN, GPU, COMPARE, GROWTH, NODES, NETWORK, DECODE, PLAN, LISTING, IMAGES)
 }
 RULE = (
     "A first word that is the name of a subcommand is the subcommand; any other line is one of "

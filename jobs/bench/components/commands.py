@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from jobs.bench.subcommand import Subcommand, add_rounds
+from jobs.bench.subcommand import Subcommand, add_json, add_rounds
+from jobs.bench.synthetic.presets import PUBLISHED
 from pipeline.contract.errors import ExitCode
 
 
@@ -49,6 +50,30 @@ def _listing(a: argparse.Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--preset", choices=PUBLISHED, default=PUBLISHED[0],
+        help="a published shape with random weights (default: %(default)s)")  # fmt: skip
+    model.add_argument("--model", metavar="SOURCE", help="a checkpoint instead")
+    parser.add_argument("--size", type=int, metavar="S",
+        help="pixels a side (default: the model's own, or 224)")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=8, metavar="N",
+        help="images in a call (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=1, metavar="N",
+        help="per way (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--only", metavar="REGEX", default="", help="ways by name, and the first")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile of transformers")
+    add_rounds(parser, 5)
+    add_json(parser)
+
+
+def _network(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.components.network import bench_network
+
+    bench_network(a)
+    return ExitCode.OK
+
+
 DECODE = Subcommand(
     name="decode",
     help="decode local images in every mode, on one thread",
@@ -66,4 +91,10 @@ LISTING = Subcommand(
     help="list an INPUT, or a made-up inventory, as a run does",
     add_arguments=_add_listing,
     measure=_listing,
+)
+NETWORK = Subcommand(
+    name="network",
+    help="every way to run a CvT on this CPU, with its speed and its drift",
+    add_arguments=_add_network,
+    measure=_network,
 )

@@ -1,6 +1,6 @@
 """Speed and drift of every way to run a CvT, side by side in one run.
 
-    OMP_NUM_THREADS=1 python -m jobs.bench.components.network [--model SOURCE] [--only REGEX]
+    OMP_NUM_THREADS=1 python -m jobs.bench network [--model SOURCE] [--only REGEX]
 
 Ways whose packages are not installed are left out. They take turns, so that a busy machine disturbs
 all alike, and each is compared with the first within the round. Time is the process's CPU time,
@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -28,7 +27,7 @@ import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cvt.config import PRESETS, CvtConfig
+from cvt.config import CvtConfig
 from cvt.inference.network import InferenceCvt, fold_batch_norm
 from cvt.model import CvtForImageClassification
 from cvt.outputs import CvtOutput
@@ -211,26 +210,8 @@ def to_json(
     return json.dumps(report, indent=2)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="cvt-13")
-    parser.add_argument("--model", metavar="SOURCE", help="a checkpoint instead of a preset")
-    parser.add_argument("--size", type=int, help="pixels a side (default: the model's own, or 224)")
-    parser.add_argument("--batch", type=int, default=8, help="images in a call (default: 8)")
-    parser.add_argument("--rounds", type=int, default=5, help="times each way runs (default: 5)")
-    parser.add_argument("--threads", type=int, default=1, help="per way (default: 1)")
-    parser.add_argument("--only", metavar="REGEX", default="", help="ways by name, and the first")
-    parser.add_argument("--compile", action="store_true", help="with torch.compile of transformers")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here as well")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table."""
-    options = make_parser().parse_args(arguments)
+def bench_network(options: argparse.Namespace) -> None:
+    """Print the table; ``options`` are those of the subcommand."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     if options.model:
@@ -248,7 +229,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"matrix products alone: {bounds}")
     if options.json:
         options.json.write_text(to_json(measurements, most, options))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,5 +2,6 @@
 
 from typing import Final
 
-PRESET_NAMES: Final = ("cvt-13", "cvt-21", "cvt-w24", "small")
+PUBLISHED: Final = ("cvt-13", "cvt-21", "cvt-w24")
+PRESET_NAMES: Final = (*PUBLISHED, "small")
 """The published shapes, and one that is so quick that everything but the model shows."""

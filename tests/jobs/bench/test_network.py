@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.bench.components.network import main
+from jobs.bench.__main__ import build_parser
+from jobs.bench.components.network import bench_network
 
 EAGER = ["transformers, float32", "transformers, bfloat16"]
 GRAPH = ["transformers, onnxruntime, float32"]
@@ -23,8 +24,9 @@ CHOSEN = (
 
 
 def run(model: Path, *options: str) -> None:
-    threads = torch.get_num_threads()  # what main sets would outlive it
-    main(["--model", str(model), "--threads", str(threads), *options])
+    threads = torch.get_num_threads()  # what it sets would outlive it
+    words = ["network", "--model", str(model), "--threads", str(threads), *options]
+    bench_network(build_parser().parse_args(words))
 
 
 def test_the_chosen_ways_are_timed_and_compared(
