@@ -13,10 +13,9 @@ from typing import get_args
 import numpy as np
 import torch
 
-from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
 from jobs.bench.gpu.card import ON_GPU
 from jobs.bench.synthetic.images import photograph
-from jobs.bench.synthetic.models import SMALL, SMALL_SIZE
+from jobs.bench.synthetic.models import SMALL_SIZE, write_uneven_model
 from pipeline.contract.spec import Dtype, InputSpec, ModelSpec, OutputSpec, Pooling, RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.model.network import Pixels, Reference
@@ -58,11 +57,12 @@ class Check:
 
 def checks() -> Iterator[Check]:
     """Every dtype and pooling as a CUDA graph, two of them compiled, and larger images."""
+    preset = "cvt-13" if ON_GPU else "small"
     small, large = (224, 384) if ON_GPU else (SMALL_SIZE, 2 * SMALL_SIZE)
     dtypes: tuple[Dtype, ...] = ("float32", "bfloat16", "float16") if ON_GPU else ("float32",)
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
         for size in (small, large):
-            source = _write_model(Path(folder, str(size)), size)
+            source = write_uneven_model(Path(folder, str(size)), preset, size)
             poolings: tuple[Pooling, ...] = get_args(Pooling) if size == small else ("cls_norm",)
             pixels = np.stack([photograph(n, size, size) for n in range(IMAGES)])
             for pooling in poolings:
@@ -102,19 +102,3 @@ def _load(source: Path, dtype: Dtype, pooling: Pooling) -> LoadedModel:
             output=OutputSpec(uri="unused", embeddings=True, pooling=pooling),
         )
     )
-
-
-def _write_model(folder: Path, size: int) -> Path:
-    """CvT-13 with weights of which every part leaves its mark: freshly made, BatchNorm and
-    LayerNorm are the identity, and a network that forgot them would agree."""
-    torch.manual_seed(0)
-    config = CvtConfig.from_preset("cvt-13") if ON_GPU else SMALL
-    model = CvtForImageClassification(config).eval()
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if name.endswith(("bias", "running_mean")):
-            tensor.data.normal_(0, 0.1)
-        elif "norm" in name or name.endswith(("bn.weight", "running_var")):
-            tensor.data.uniform_(0.5, 1.5)
-    model.save_pretrained(folder)
-    CvtImageProcessor(size=size).save_pretrained(folder)
-    return folder

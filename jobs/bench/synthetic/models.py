@@ -20,15 +20,33 @@ SMALL_SIZE = 32
 
 def write_model(directory: Path, preset: str) -> Path:
     """A Hugging Face directory of random weights, the same on every machine with this torch."""
-    small = preset == "small"
-    config = SMALL if small else CvtConfig.from_preset(preset)
-    processor = CvtImageProcessor(size=SMALL_SIZE) if small else CvtImageProcessor()
-    torch.manual_seed(0)
-    model = CvtForImageClassification(config).eval()
+    processor = CvtImageProcessor(size=SMALL_SIZE) if preset == "small" else CvtImageProcessor()
+    model = _fresh(preset)
     _spread_labels(model, processor.size)
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
     return directory
+
+
+def write_uneven_model(directory: Path, preset: str, size: int) -> Path:
+    """The same for images of another size, with weights of which every part leaves its mark:
+    freshly made, BatchNorm and LayerNorm are the identity, and a network that forgot them would
+    agree."""
+    model = _fresh(preset)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name.endswith(("bias", "running_mean")):
+            tensor.data.normal_(0, 0.1)
+        elif "norm" in name or name.endswith(("bn.weight", "running_var")):
+            tensor.data.uniform_(0.5, 1.5)
+    model.save_pretrained(directory)
+    CvtImageProcessor(size=size).save_pretrained(directory)
+    return directory
+
+
+def _fresh(preset: str) -> CvtForImageClassification:
+    torch.manual_seed(0)
+    config = SMALL if preset == "small" else CvtConfig.from_preset(preset)
+    return CvtForImageClassification(config).eval()
 
 
 def copy_model(source: str, directory: Path) -> Path:
