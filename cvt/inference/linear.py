@@ -1,6 +1,8 @@
 """Linear maps with their neighbours fused: activation before, or residual after, the next step."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Final, Self, cast
 
 import torch
@@ -8,6 +10,33 @@ import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
 
 ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {"gelu": F.gelu, "swish": F.silu}
+
+# As Linux names them, of Intel and AMD, and last of ARM.
+_FLAGS: Final[Mapping[torch.dtype, frozenset[str]]] = {
+    torch.bfloat16: frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
+    torch.float16: frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
+}
+
+
+def cpu_has(dtype: torch.dtype) -> bool:
+    """Whether this CPU multiplies in torch.bfloat16 or torch.float16 itself.
+
+    What it has not is emulated, several times slower than float32. Where no /proc/cpuinfo tells,
+    it has neither.
+    """
+    return not _FLAGS[dtype].isdisjoint(cpu_flags())
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """What /proc/cpuinfo says that the first processor can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    said = (line.partition(":") for line in lines)
+    flags = (words for name, _, words in said if name.strip() in ("flags", "Features"))
+    return frozenset(next(flags, "").split())
 
 
 class FusedLinear(nn.Module):

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from cvt.inference.fixed_shape import FixedShape, pad_batch
 from cvt.inference.int8 import quantized
+from cvt.inference.linear import cpu_has
 from cvt.inference.openvino_graph import OpenVinoGraph, import_openvino, to_openvino
 from cvt.outputs import CvtOutput
 
-_PRECISIONS: Final = {torch.float32: "f32", torch.bfloat16: "bf16", torch.int8: "bf16"}
+_DTYPES: Final = (torch.float32, torch.bfloat16, torch.int8)
 
 
 class OpenVinoCvt(FixedShape):
@@ -30,7 +31,7 @@ class OpenVinoCvt(FixedShape):
         Args:
             network: Such as an `InferenceCvt`.
             dtype: torch.float32, torch.bfloat16, or torch.int8 (see `int8.py`), where what is not
-                quantised computes in bfloat16.
+                quantised computes in bfloat16 on a CPU that has it, else in float32.
             calibration: For int8 alone, normalised images (N, 3, H, W) like those to come; all
                 calls have their H and W.
 
@@ -41,9 +42,9 @@ class OpenVinoCvt(FixedShape):
         super().__init__()
         if find_spec("openvino") is None:
             raise ImportError("the runtime openvino needs: pip install 'cvt-batch[openvino]'")
-        if dtype not in _PRECISIONS:
+        if dtype not in _DTYPES:
             raise ValueError(f"OpenVINO computes in float32, bfloat16 or int8, not {dtype}")
-        self.precision = _PRECISIONS[dtype]
+        self.dtype = dtype
         self.compiled: Any = None
         self.converted = quantized(network, calibration) if dtype == torch.int8 else None
         self.network = network if self.converted is None else None
@@ -60,13 +61,17 @@ class OpenVinoCvt(FixedShape):
             self.graph(shape),
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": self.precision,
+                "INFERENCE_PRECISION_HINT": "bf16" if self._in_bfloat16() else "f32",
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 "NUM_STREAMS": 1,
                 # With it on, two processes would share one core and leave the other idle.
                 "ENABLE_CPU_PINNING": False,
             },
         )
+
+    def _in_bfloat16(self) -> bool:
+        """Beside int8 only where the CPU has it: emulated, it is nine times slower than float32."""
+        return cpu_has(torch.bfloat16) if self.dtype == torch.int8 else self.dtype == torch.bfloat16
 
     def graph(self, shape: tuple[int, ...]) -> Any:
         """An `openvino.Model` for one shape (B, 3, H, W).
