@@ -46,7 +46,7 @@ def _measure(a: argparse.Namespace) -> ExitCode:
 
 def _peers(a: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     from jobs.bench.contest.report import NOTES, peers_table
-    from jobs.bench.contest.rounds import contest, our_contestants
+    from jobs.bench.contest.rounds import contest, contest_device, our_contestants
     from jobs.bench.measure.inputs import copy_images
     from jobs.bench.synthetic.models import copy_model
 
@@ -54,7 +54,9 @@ def _peers(a: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     images = copy_images(spec.inputs, a.images, scratch / "photos")
     model = copy_model(spec.model.source, scratch / "weights")
     dtypes: tuple[Dtype, ...] = (a.dtype,) if a.dtype else ("float32", "bfloat16")
-    results = contest(our_contestants(spec), images, model, dtypes, a.rounds)
+    device = contest_device(spec)
+    ours = our_contestants(spec, device)
+    results = contest(ours, images, model, dtypes, a.rounds, device)
     print(f"\n{peers_table(results)}\n\n{NOTES}")
     return results.to_dict()
 

@@ -7,7 +7,8 @@ from jobs.bench.measure.tables import table
 
 NOTES = """\
 images/s: from workers that hold their model to written Parquet; with start: the whole process.
-Ray's example and Daft may read images before their models are loaded; that time is not counted.
+Daft, and Ray's example without a GPU, may read images before their models are loaded; that time is
+not counted.
 Without torchvision, transformers preprocesses with Pillow, as here unless the versions name it."""
 
 
@@ -34,6 +35,6 @@ def peers_table(results: Results) -> str:
     lines += [
         f"{goal['dtype']}: {goal['ratio']:.2f}x {goal['against']}, goal {goal['goal']:g}x: "
         f"{'reached' if goal['reached'] else 'missed'}"
-        for goal in goals(results.standings)
+        for goal in goals(results.standings, results.device)
     ]
     return "\n".join(lines)

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from jobs.bench.__main__ import main
 from jobs.bench.campaigns import growth
 from jobs.bench.contest import rounds as contest
-from jobs.bench.contest.peers.entry import Entry
+from jobs.bench.contest.peers.entry import Device, Entry
 from jobs.bench.measure.fresh_process import Measured
 from jobs.bench.measure.processes import Memory, Sampler, family
 from jobs.bench.synthetic.images import HEIGHT, WIDTH, write_images
 from jobs.bench.synthetic.models import write_model
 
 IMAGES = 20
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +68,21 @@ def test_stages_and_the_whole(
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize("name", contest.PEERS)
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_CUDA])]
+)
+@pytest.mark.parametrize("name", contest.GPU_PEERS)
 def test_a_peer_gives_the_labels_of_transformers(
-    name: str, photographs: Path, tmp_path: Path
+    name: str, device: Device, photographs: Path, tmp_path: Path
 ) -> None:
     """Our own preprocessing and network stand in for transformers, to which they are equal."""
     if name == "Daft" and find_spec("daft") is None:
         pytest.skip("daft is not installed")
     model = write_model(tmp_path / "model", "small")
-    entry = Entry(str(photographs), str(model), "", "float32", 2, 8)
+    entry = Entry(str(photographs), str(model), "", "float32", 2, 8, device)
     work = tmp_path / "work"
     work.mkdir()
-    lap = contest.run_peer(name, contest.PEERS[name], entry, work)
+    lap = contest.run_peer(name, contest.GPU_PEERS[name], entry, work)
     assert lap.images == IMAGES
     assert 0 < lap.processing_seconds < lap.wall_seconds
     assert lap.cpu_seconds > 0

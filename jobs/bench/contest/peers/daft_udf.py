@@ -1,7 +1,8 @@
 """Daft: download and decode as expressions, transformers' CvT as a class UDF over batches.
 
 After the image classification benchmark of Daft's repository, with as many instances as cores, each
-of one thread; Daft runs them side by side in threads or processes, as it sees fit.
+of one thread, or with one that has the GPU. Daft runs them side by side in threads or processes, as
+it sees fit.
 """
 
 from __future__ import annotations
@@ -22,17 +23,23 @@ class Classifier:
     """An instance of the model."""
 
     def __init__(self, entry: Entry) -> None:
-        torch.set_num_threads(1)
+        if not entry.on_gpu:
+            torch.set_num_threads(1)
         self.dtype = entry.torch_dtype
         self.processor = AutoImageProcessor.from_pretrained(entry.model)
         model = AutoModelForImageClassification.from_pretrained(entry.model, dtype=self.dtype)
-        self.model = model.eval()
+        self.model = model.eval().to(entry.device)
+        if entry.on_gpu:
+            self._predict(entry.blank_images())
         entry.mark_ready()
 
     @torch.inference_mode()
     def classify(self, images: daft.Series) -> list[dict[str, Any]]:
-        pixels = self.processor(images.to_pylist(), return_tensors="pt")["pixel_values"]
-        logits = self.model(pixels.to(self.dtype)).logits
+        return self._predict(images.to_pylist())
+
+    def _predict(self, images: list[Any]) -> list[dict[str, Any]]:
+        pixels = self.processor(images, return_tensors="pt")["pixel_values"]
+        logits = self.model(pixels.to(self.model.device, self.dtype)).logits
         best = logits.float().softmax(dim=-1).max(dim=-1)
         names = [self.model.config.id2label[index] for index in best.indices.tolist()]
         pairs = zip(names, best.values.tolist(), strict=True)
@@ -44,7 +51,8 @@ def main() -> None:
     entry = Entry.from_command_line()
     batched = daft.method.batch(return_dtype=_PREDICTION, batch_size=entry.batch_size)
     Classifier.classify = batched(Classifier.classify)  # type: ignore[method-assign]
-    workers = daft.cls(max_concurrency=entry.cores)
+    place = {"gpus": 1, "max_concurrency": 1} if entry.on_gpu else {"max_concurrency": entry.cores}
+    workers = daft.cls(**place)
     classifier = workers(Classifier)(entry)
     files = daft.from_glob_path(f"{entry.images}/*")
     images = files.with_column("image", daft.col("path").download().decode_image(mode="RGB"))

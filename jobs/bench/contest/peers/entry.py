@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
+from PIL import Image
+
+Device = Literal["cpu", "cuda"]
+"""Where the network runs: on all cores, or on one card beside them."""
+
+START_SECONDS = 300
+"""In which a worker on a GPU has to be ready."""
 
 _READY, _ENDED, _OUTPUT = "ready-", "ended", "output"
 
@@ -25,21 +34,35 @@ class Entry:
     dtype: str
     cores: int
     batch_size: int
+    device: Device = "cpu"
 
     @classmethod
     def from_command_line(cls) -> Entry:
+        """What this process was told; it ends where the device is not there."""
         parser = argparse.ArgumentParser()
         for name in ("images", "model", "work"):
             parser.add_argument(name)
         parser.add_argument("--dtype", default="float32")
         parser.add_argument("--cores", type=int, default=1)
         parser.add_argument("--batch-size", type=int, default=8)
-        return cls(**vars(parser.parse_args()))
+        parser.add_argument("--device", choices=get_args(Device), default="cpu")
+        entry = cls(**vars(parser.parse_args()))
+        if entry.on_gpu and not torch.cuda.is_available():
+            sys.exit("--device cuda, but torch finds no CUDA device")
+        return entry
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device == "cuda"
 
     @property
     def torch_dtype(self) -> torch.dtype:
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
+
+    def blank_images(self) -> list[Image.Image]:
+        """A batch to warm up with."""
+        return [Image.new("RGB", (500, 375))] * self.batch_size
 
     @property
     def output(self) -> str:

@@ -1,7 +1,8 @@
 """transformers' image-classification pipeline over a list of files, in batches.
 
-Its default loads and preprocesses in the main process, in turn with the model; one worker beside it
-does so at the same time, which is faster and what its documentation offers.
+Its default loads and preprocesses in the main process, in turn with the model; workers beside it do
+so at the same time, which is faster and what its documentation offers: one where it shares the
+cores with the model, one for each other core where the model is on a GPU.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from jobs.bench.contest.peers.entry import Entry
 def main() -> None:
     """Classify a directory of images."""
     entry = Entry.from_command_line()
-    torch.set_num_threads(entry.cores)
+    torch.set_num_threads(1 if entry.on_gpu else entry.cores)
     classifier = pipeline(
-        "image-classification", model=entry.model, device="cpu", dtype=entry.torch_dtype
+        "image-classification", model=entry.model, device=entry.device, dtype=entry.torch_dtype
     )
     paths = sorted(str(path) for path in Path(entry.images).iterdir())
+    workers = 1
+    if entry.on_gpu:
+        workers = max(entry.cores - 1, 1)
+        classifier(entry.blank_images(), top_k=1, batch_size=entry.batch_size)
     entry.mark_ready()
-    outputs = classifier(paths, top_k=1, batch_size=entry.batch_size, num_workers=1)
+    outputs = classifier(paths, top_k=1, batch_size=entry.batch_size, num_workers=workers)
     table = pa.table(
         {
             "uri": paths,

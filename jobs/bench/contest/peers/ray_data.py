@@ -1,8 +1,9 @@
 """Ray Data's batch inference example: read_images, then a class that holds transformers' pipeline.
 
 After "Image Classification Batch Inference with Hugging Face Vision Transformer" in Ray's
-documentation. It is written for GPUs; here are as many actors as cores, each of one thread, and
-they leave half of their CPUs to the tasks that read, or Ray would have no room for these.
+documentation. It is written for GPUs: an actor for each, here one. Without, there are as many
+actors as cores, each of one thread, and they leave half of their CPUs to the tasks that read, or
+Ray would have no room for these.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from jobs.bench.contest.peers.entry import Entry
+from jobs.bench.contest.peers.entry import START_SECONDS, Entry
 
 
 class ImageClassifier:
     """A replica of the model in an actor."""
 
     def __init__(self, entry: Entry) -> None:
-        torch.set_num_threads(1)
+        if not entry.on_gpu:
+            torch.set_num_threads(1)
         self.entry = entry
         self.classifier = pipeline(
-            "image-classification", model=entry.model, device="cpu", dtype=entry.torch_dtype
+            "image-classification", model=entry.model, device=entry.device, dtype=entry.torch_dtype
         )
+        if entry.on_gpu:
+            self.classifier(entry.blank_images(), top_k=1, batch_size=entry.batch_size)
         entry.mark_ready()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -41,13 +45,17 @@ class ImageClassifier:
 def main() -> None:
     """Classify a directory of images."""
     entry = Entry.from_command_line()
-    ray.init(address="local", num_cpus=entry.cores, include_dashboard=False)
+    gpus = 1 if entry.on_gpu else None
+    ray.init(address="local", num_cpus=entry.cores, num_gpus=gpus, include_dashboard=False)
+    if entry.on_gpu:  # or all images could be read before the clock starts
+        ray.data.DataContext.get_current().wait_for_min_actors_s = START_SECONDS
     images = ray.data.read_images(entry.images, mode="RGB", include_paths=True)
     predictions = images.map_batches(
         ImageClassifier,
         fn_constructor_args=(entry,),
-        compute=ray.data.ActorPoolStrategy(size=entry.cores),
-        num_cpus=0.5,
+        compute=ray.data.ActorPoolStrategy(size=1 if entry.on_gpu else entry.cores),
+        num_cpus=None if entry.on_gpu else 0.5,
+        num_gpus=gpus,
         batch_size=entry.batch_size,
     )
     predictions.write_parquet(entry.output)
