@@ -56,13 +56,13 @@ def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions, hold: Hold
 
 def _item(row: dict[str, Any], **values: Any) -> Item:
     """What a WORK row says of an image, or of those in a shard."""
-    item = Item(
-        uri=row["uri"],
-        source_version=row["source_version"],
-        size_bytes=row["size_bytes"],
-        kept=row.get(KEPT),
-    )
-    return replace(item, **values)
+    said = {
+        "uri": row["uri"],
+        "source_version": row["source_version"],
+        "size_bytes": row["size_bytes"],
+        "kept": row.get(KEPT),
+    }
+    return Item(**said | values)
 
 
 def _mark_last(items: Iterator[Item], already: int) -> Iterator[Item]:

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -80,34 +81,62 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
         return
     known = ray.get(settings.known_contents) if settings.known_contents else None
     items = fetch_items(work, settings.max_bytes, settings.read)
-    rows = (_decode_item(item, settings, known) for item in items)
     while True:
         started = time.perf_counter()
-        chunk = list(islice(rows, settings.block_size))
-        if not chunk:
+        block = _Block(settings.block_size, settings.preprocessing.size)
+        for item in islice(items, settings.block_size):
+            block.add(*_decode_item(item, settings, known))
+        if not block.rows:
             return
-        settings.reporter.report(decoded=len(chunk), decode_seconds=time.perf_counter() - started)
-        yield _table(chunk, schema)
+        settings.reporter.report(
+            decoded=len(block.rows), decode_seconds=time.perf_counter() - started
+        )
+        yield block.table(schema)
 
 
-def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """The rows, their pixels in one piece of memory: a row at a time these would be copied twice,
-    each time into memory fresh from the operating system."""
-    images = [row.pop(PIXELS.name, None) for row in rows]
-    at = schema.get_field_index(PIXELS.name)
-    return pa.Table.from_pylist(rows, schema=schema.remove(at)).add_column(
-        at, schema.field(at), _joined(images)
-    )
+class _Block:
+    """Rows of a table to be, their pixels in one piece of memory: each image is copied there as it
+    is decoded, and from there by Ray to the object store."""
 
+    def __init__(self, capacity: int, size: int) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._bytes = capacity * size * size * 3
+        self._has_pixels: list[bool] = []
+        self._ends = [0]
+        """Where the pixels of each row end, behind where those of the first begin."""
 
-def _joined(images: list[Pixels | None]) -> pa.LargeBinaryArray:
-    sizes = [0 if image is None else image.size for image in images]
-    offsets = np.append(0, np.cumsum(sizes)).astype(np.int64)
-    present = [image.reshape(-1) for image in images if image is not None]
-    data = np.concatenate(present) if present else np.empty(0, np.uint8)
-    is_valid = pa.array([image is not None for image in images], pa.bool_())
-    buffers = [is_valid.buffers()[1], pa.py_buffer(offsets), pa.py_buffer(data)]
-    return pa.LargeBinaryArray.from_buffers(PIXELS.type, len(images), buffers)
+    @cached_property
+    def _memory(self) -> pa.Buffer:
+        # Arrow's allocator gives again what it was given back. Fresh memory has to be cleared by
+        # the operating system first, which takes as long as the copy.
+        return pa.allocate_buffer(self._bytes)
+
+    def add(self, row: dict[str, Any], pixels: Pixels | None) -> None:
+        """Append a row, and its pixels (S, S, 3) if it has some."""
+        end = self._ends[-1]
+        if pixels is not None:
+            place = np.frombuffer(self._memory, np.uint8, pixels.size, end)
+            place.reshape(pixels.shape)[:] = pixels
+            end += pixels.size
+        self.rows.append(row)
+        self._has_pixels.append(pixels is not None)
+        self._ends.append(end)
+
+    def table(self, schema: pa.Schema) -> pa.Table:
+        """All rows; what was not filled of the memory is not part of it."""
+        at = schema.get_field_index(PIXELS.name)
+        rows = pa.Table.from_pylist(self.rows, schema=schema.remove(at))
+        end = self._ends[-1]
+        pixels = pa.LargeBinaryArray.from_buffers(
+            PIXELS.type,
+            len(self.rows),
+            [
+                pa.array(self._has_pixels, pa.bool_()).buffers()[1],
+                pa.py_buffer(np.array(self._ends, np.int64)),
+                self._memory.slice(0, end) if end else pa.py_buffer(b""),
+            ],
+        )
+        return rows.add_column(at, schema.field(at), pixels)
 
 
 def _is_late(work: pa.Table, stop_at: float | None) -> bool:
@@ -126,7 +155,10 @@ def _deferred(work: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table([columns.get(f.name, pa.nulls(len(work), f.type)) for f in schema], schema)
 
 
-def _decode_item(item: Item, settings: DecodeSettings, known: HashIndex | None) -> dict[str, Any]:
+def _decode_item(
+    item: Item, settings: DecodeSettings, known: HashIndex | None
+) -> tuple[dict[str, Any], Pixels | None]:
+    """The row of an image, and its pixels (S, S, 3) if the network is to see them."""
     row: dict[str, Any] = {
         "uri": item.uri,
         "status": Status.FAILED.value,
@@ -137,21 +169,21 @@ def _decode_item(item: Item, settings: DecodeSettings, known: HashIndex | None) 
         KEPT: item.kept,
     }
     if item.error is not None:
-        return row | {"error_code": item.error.code, "error_message": one_line(item.error)}
+        return row | {"error_code": item.error.code, "error_message": one_line(item.error)}, None
     data = item.data or b""
     row["sha256"] = hashlib.sha256(data).hexdigest()
     if known is not None and known.find(hash_strings(pa.chunked_array([[row["sha256"]]])))[0][0]:
-        return row | {"status": Status.COPIED.value}
+        return row | {"status": Status.COPIED.value}, None
     try:
         image = settings.preprocessing.decode(
             data, mode=settings.mode, max_pixels=settings.max_pixels
         )
     except DecodeError as error:
-        return row | {"error_code": error.code, "error_message": one_line(error)}
+        return row | {"error_code": error.code, "error_message": one_line(error)}, None
     row |= {"status": Status.OK.value, "width": image.width, "height": image.height}
     if _is_sampled(item.uri, settings.thumbnail_rate):
         row["_thumbnail"] = _thumbnail(image.pixels)
-    return row | {PIXELS.name: image.pixels}
+    return row, image.pixels
 
 
 def _is_sampled(uri: str, rate: float) -> bool:

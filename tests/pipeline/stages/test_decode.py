@@ -136,6 +136,30 @@ def test_block_sizes(tmp_path: Path, images: int, block_size: int, lengths: list
     assert [len(table) for table in tables] == lengths
 
 
+def test_pixels_stay_with_their_rows_in_blocks_of_good_and_bad_images(tmp_path: Path) -> None:
+    images = [noise(seed=n) for n in range(11)]
+    bad = {0, 3, 4, 8, 9, 10}  # all of the last block
+    contents = [b"bad" if n in bad else encode(image, "PNG") for n, image in enumerate(images)]
+    tables = list(decode_block(work(*files(tmp_path, contents)), settings(block_size=4)))
+    found = [data for table in tables for data in table["_pixels"].to_pylist()]
+    reference = CvtImageProcessor(size=SIZE)
+    assert found == [
+        None if n in bad else reference.pixels(image).tobytes() for n, image in enumerate(images)
+    ]
+    assert [table["_pixels"].null_count for table in tables] == [2, 1, 3]
+
+
+def test_pixels_are_one_piece_of_memory_as_large_as_they_are(tmp_path: Path) -> None:
+    """Or each would be copied once more on its way to the object store."""
+    good, bad = encode(noise(), "PNG"), b"bad"
+    rows = files(tmp_path, [good, good, bad, good, bad, bad])
+    for table, number in zip(
+        decode_block(work(*rows), settings(block_size=4)), (3, 0), strict=True
+    ):
+        (chunk,) = table["_pixels"].chunks
+        assert chunk.buffers()[2].size == number * SIZE * SIZE * 3
+
+
 def test_no_work_no_tables() -> None:
     assert list(decode_block(work(), settings())) == []
 

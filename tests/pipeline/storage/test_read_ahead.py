@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,14 @@ import pipeline.storage.retry
 from pipeline.contract.errors import UsageError
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item
-from pipeline.storage.read_ahead import THREADS, WINDOW_BYTES, Ahead, Hold, iterate_ahead
+from pipeline.storage.read_ahead import (
+    THREADS,
+    WINDOW_BYTES,
+    Ahead,
+    Hold,
+    iterate_ahead,
+    read_all_ahead,
+)
 from tests.support.inputs.fetching import MIB, work
 
 LONG = 60.0
@@ -164,6 +172,18 @@ class TestWindow:
         next(items)
         items.close()  # type: ignore[attr-defined]
         assert storage.begun <= 3
+
+
+def test_a_read_that_breaks_tells_its_consumer_in_its_turn() -> None:
+    def read(number: int, hold: Hold) -> int:
+        if number == 3:
+            raise ValueError("broken")
+        return number
+
+    numbers = read_all_ahead([partial(read, number) for number in range(10)])
+    assert list(itertools.islice(numbers, 3)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="broken"):
+        next(numbers)
 
 
 def test_shard_is_read_ahead_in_bounds() -> None:
