@@ -27,6 +27,7 @@ from cvt.errors import (
     TruncatedImageError,
     UnsupportedFormatError,
 )
+from cvt.preprocessing.containers.image import check_size
 from cvt.preprocessing.containers.readers import READERS
 from cvt.preprocessing.rgb import upright_rgb
 from cvt.preprocessing.signatures import ends_early, unsupported_format
@@ -45,7 +46,10 @@ _LATER = _GUESSED | _REFUSED
 _VAGUE = frozenset({"AVIF", "ICO", "JPEG2000", "QOI", "TIFF", "WEBP"})
 
 _TRUNCATED = ("truncated", "not enough", "incomplete", "premature", "only got", "requires a buffer")
-_UNSUPPORTED = ("support", "cannot handle", "unimplemented", "unknown pixel", "unknown data org")
+_UNSUPPORTED = (
+    *("support", "cannot handle", "unimplemented"),
+    *("unknown pixel", "unknown data org", "unknown pcx mode"),
+)
 
 
 def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
@@ -74,11 +78,9 @@ def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     with _quiet_pillow():
         image = _open(data, max_pixels)
         name = image.format or "the file"
-        if image.width * image.height > max_pixels:
-            raise TooManyPixelsError(
-                f"{name}: {image.width} x {image.height} is {image.width * image.height} pixels, "
-                f"more than the limit of {max_pixels}"
-            )
+        if min(image.size) < 1:
+            raise CorruptImageError(f"{name}: an image of {image.width} x {image.height} pixels")
+        check_size(name, image.size, max_pixels)
         try:
             yield image
         except Exception as error:

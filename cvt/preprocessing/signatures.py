@@ -1,5 +1,6 @@
 """First bytes of image files: what a file claims to be, and whether its end is missing."""
 
+import re
 import struct
 
 _UNSUPPORTED_PREFIXES = (
@@ -24,6 +25,22 @@ _UNSUPPORTED_PREFIXES = (
     (b"AT&TFORM", "DjVu"),
     (b"FUJIFILMCCD-RAW", "Fujifilm raw"),
     (b"IIRO", "Olympus raw"),
+    (b"IIRS", "Olympus raw"),
+    (b"MMOR", "Olympus raw"),
+    (b"II\x1a\x00\x00\x00HEAPCCDR", "Canon raw (CRW)"),
+    (b"FOVb", "Sigma raw (X3F)"),
+    (b"\x00MRM", "Minolta raw (MRW)"),
+    (b"P7\n", "PAM"),
+    (b"PF\n", "PFM in colour"),
+    (b"\x80\x2a\x5f\xd7", "Cineon"),
+    (b"id=ImageMagick", "MIFF"),
+    (b"LBLSIZE=", "VICAR"),
+    (b"farbfeld", "farbfeld"),
+    (b"\xab\x01\x01", "VIFF"),
+    (b"\xabKTX ", "KTX"),
+    (b"\x8aMNG\r\n\x1a\n", "MNG"),
+    (b"\x8bJNG\r\n\x1a\n", "JNG"),
+    (b"\x97JB2\r\n\x1a\n", "JBIG2"),
     (b"IIU\x00", "Panasonic raw"),
     (b"\x89HDF", "HDF5"),
     (b"GRIB", "GRIB"),
@@ -33,7 +50,11 @@ _UNSUPPORTED_PREFIXES = (
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
 
-_JPEG = b"\xff\xd8\xff"
+# A drawing, and not a page that has one: before it, only what XML allows before the root.
+_SVG = re.compile(
+    rb"(?>\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\s+svg\b[^[>]*(?:\[.*?\])?\s*>)*+<(?:\w+:)?svg[\s/>]",
+    re.DOTALL,
+)
 
 
 def unsupported_format(data: bytes) -> str | None:
@@ -43,16 +64,16 @@ def unsupported_format(data: bytes) -> str | None:
             return name
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         return "HEIC/HEIF"
+    if data[4:12] == b"ftypcrx ":
+        return "Canon raw (CR3)"
+    if data[:4] + data[8:12] in (b"FORMILBM", b"FORMPBM ", b"RIFFACON"):
+        return data[8:12].decode().strip()
     if data[40:44] == b" EMF":
         return "EMF"
     if data[128:132] == b"DICM":
         return "DICOM"
-    return "SVG" if _is_svg(data) else None
-
-
-def _is_svg(data: bytes) -> bool:
-    head = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
-    return head.startswith(b"<svg") or (head.startswith((b"<?xml", b"<!")) and b"<svg" in head)
+    head = data[:8192].removeprefix(b"\xef\xbb\xbf")
+    return "SVG" if _SVG.match(head) else None
 
 
 def ends_early(data: bytes) -> bool:

@@ -30,6 +30,7 @@ class _Header(NamedTuple):
     """Where the first scan begins; the length of the file if it has none."""
     is_layered: bool
     """Whether one scan alone is not the whole image."""
+    height: int | None = None
 
 
 def open_jpeg(data: bytes, max_pixels: int) -> Image.Image:
@@ -38,6 +39,8 @@ def open_jpeg(data: bytes, max_pixels: int) -> Image.Image:
     Raises UnsupportedFormatError for more scans than an image of ``max_pixels`` may have.
     """
     header = _header(data)
+    if header.height == 0 and b"\xff\xdc" in data:
+        raise UnsupportedFormatError("JPEG: a height that follows the pixels (DNL) is not decoded")
     image = _open(data, header)
     if header.is_layered:
         _check_scans(data, header.scans_from, image.width * image.height, max_pixels)
@@ -82,7 +85,7 @@ def _tells_colours(marker: int, body: bytes) -> bool:
 
 def _header(data: bytes) -> _Header:
     segments: list[tuple[int, int, int]] = []
-    is_progressive, components, position = False, 0, 2
+    is_progressive, components, height, position = False, 0, None, 2
     while position + 4 <= len(data):
         if data[position] != 0xFF or data[position + 1] in (0x00, 0xFF):
             position += 1
@@ -94,9 +97,10 @@ def _header(data: bytes) -> _Header:
         end = position + 2 + (data[position + 2] << 8 | data[position + 3])
         if marker == _SOS:
             of_scan = data[position + 4] if position + 4 < len(data) else components
-            return _Header(segments, position, is_progressive or of_scan < components)
+            return _Header(segments, position, is_progressive or of_scan < components, height)
         if marker in _FRAMES and position + 9 < len(data):
             is_progressive, components = marker in _PROGRESSIVE, data[position + 9]
+            height = data[position + 5] << 8 | data[position + 6]
         segments.append((marker, position, end))
         position = end
     return _Header(segments, len(data), is_layered=False)

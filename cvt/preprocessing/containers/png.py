@@ -15,9 +15,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from cvt.errors import UnsupportedFormatError
-from cvt.preprocessing.containers.repaired import Repaired
+from cvt.preprocessing.containers.image import Repaired
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 # Text that may hold the EXIF orientation.
 _RAW_EXIF = b"Raw profile type exif\0"
@@ -53,7 +53,7 @@ def _essential(data: bytes) -> bytes:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of every chunk, its length and checksum included; the last may be cut."""
-    position = len(_SIGNATURE)
+    position = len(SIGNATURE)
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         if not kind.isalpha():

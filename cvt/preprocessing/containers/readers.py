@@ -4,16 +4,38 @@ from collections.abc import Callable, Mapping
 
 from PIL import Image
 
+from cvt.preprocessing.containers.frames import open_gif, open_webp
+from cvt.preprocessing.containers.icons import open_icns, open_ico
 from cvt.preprocessing.containers.jpeg import open_jpeg
 from cvt.preprocessing.containers.jpeg2000.reader import open_jpeg2000
 from cvt.preprocessing.containers.png import open_png
+from cvt.preprocessing.containers.rasters.bmp import open_bmp
+from cvt.preprocessing.containers.rasters.fits import open_fits
+from cvt.preprocessing.containers.rasters.psd import open_psd
+from cvt.preprocessing.containers.rasters.sgi import open_sgi
+from cvt.preprocessing.containers.rasters.sun import open_sun
+from cvt.preprocessing.containers.rasters.tga import open_tga
+from cvt.preprocessing.containers.rasters.xpm import open_xbm, open_xpm
 from cvt.preprocessing.containers.tiff.reader import open_tiff
 
 READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
+    "BMP": open_bmp,
+    "CUR": open_ico,
+    "FITS": open_fits,
+    "GIF": open_gif,
+    "ICNS": open_icns,
+    "ICO": open_ico,
     "JPEG": open_jpeg,
     "JPEG2000": open_jpeg2000,
     "PNG": open_png,
+    "PSD": open_psd,
+    "SGI": open_sgi,
+    "SUN": open_sun,
+    "TGA": open_tga,
     "TIFF": open_tiff,
+    "WEBP": open_webp,
+    "XBM": open_xbm,
+    "XPM": open_xpm,
 }
 """By Pillow's name of the format: (data, max_pixels) to an image with its header read.
 

@@ -13,11 +13,11 @@ from PIL import Image
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from cvt.errors import UnsupportedFormatError
+from cvt.preprocessing.containers.image import Repaired
 from cvt.preprocessing.containers.jpeg2000 import boxes
 from cvt.preprocessing.containers.jpeg2000.boxes import Header
 from cvt.preprocessing.containers.jpeg2000.codestream import Codestream
-from cvt.preprocessing.containers.repaired import Repaired
-from cvt.preprocessing.levels import of_bits
+from cvt.preprocessing.rgb import of_bits
 
 _Plane = npt.NDArray[np.uint8]
 _MOST_BITS = 16

@@ -6,7 +6,7 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cvt.errors import UnsupportedFormatError
-from cvt.preprocessing.containers.repaired import Repaired
+from cvt.preprocessing.containers.image import Repaired
 from cvt.preprocessing.containers.tiff.directory import Directory
 from cvt.preprocessing.containers.tiff.layout import (
     BLACK_IS_ZERO,

@@ -26,7 +26,7 @@ from cvt.preprocessing.containers.tiff.layout import (
     Layout,
 )
 from cvt.preprocessing.containers.tiff.pieces import Pieces
-from cvt.preprocessing.levels import fitted, of_bits
+from cvt.preprocessing.rgb import fitted, of_bits
 
 _Samples = npt.NDArray[Any]
 _Levels = npt.NDArray[np.uint8]

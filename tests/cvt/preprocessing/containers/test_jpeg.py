@@ -103,3 +103,8 @@ def test_errors_keep_their_codes() -> None:
     twelve_bits = bytearray(PLAIN)
     twelve_bits[PLAIN.index(b"\xff\xc0") + 4] = 12
     assert code_of(bytes(twelve_bits)) == "unsupported_format"
+    late = bytearray(PLAIN[:-2] + segment(0xDC, b"\0\x30") + PLAIN[-2:])
+    at = late.index(b"\xff\xc0") + 5
+    late[at : at + 2] = b"\0\0"
+    assert code_of(bytes(late)) == "unsupported_format"
+    assert code_of(bytes(late).replace(b"\xff\xdc", b"\xff\xfe")) == "corrupt"

@@ -1,9 +1,11 @@
-"""An image whose pixels Pillow decodes, and something of ours then mends."""
+"""What the readers have in common: the limit, and pixels that are made when they are asked for."""
 
 from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
+
+from cvt.errors import TooManyPixelsError
 
 
 class Repaired(Image.Image):
@@ -37,3 +39,21 @@ class Repaired(Image.Image):
         """Of the source, whose decoding may change it."""
         self.load()
         return super().getexif()
+
+
+def check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
+    """Raise TooManyPixelsError for a larger image; name: of its format."""
+    width, height = size
+    if width * height > max_pixels:
+        raise TooManyPixelsError(
+            f"{name}: {width} x {height} is {width * height} pixels, more than the limit of "
+            f"{max_pixels}"
+        )
+
+
+def header(name: str, size: tuple[int, int]) -> Image.Image:
+    """An image of a format (Pillow's name) and a size (width, height), without pixels."""
+    image = Image.Image()
+    image.format = name
+    image._mode, image._size = "RGB", size
+    return image

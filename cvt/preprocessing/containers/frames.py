@@ -1,0 +1,48 @@
+"""Animations: a first frame that does not fill its canvas, as a viewer shows it.
+
+What the frame leaves free is transparent, whatever background colour the file names.
+"""
+
+import io
+
+from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from cvt.preprocessing.containers.image import Repaired, check_size
+
+_Box = tuple[int, int, int, int]
+
+
+def open_gif(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header of a GIF file."""
+    image = GifImageFile(io.BytesIO(data), "")
+    box = image.tile[0].extents
+    if box is None or box == (0, 0, *image.size):
+        return image
+    return Repaired(image, lambda frame: _on_canvas(frame, box))
+
+
+def _on_canvas(frame: Image.Image, box: _Box) -> Image.Image:
+    canvas = Image.new("RGBA", frame.size, (0, 0, 0, 0))
+    canvas.paste(frame.convert("RGBA").crop(box), box[:2])
+    return canvas
+
+
+def open_webp(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header of a WebP file. Raises TooManyPixelsError for too large a canvas."""
+    if data[12:16] != b"VP8X":
+        return WebPImageFile(io.BytesIO(data), "")
+    size = _number(data[24:27]) + 1, _number(data[27:30]) + 1
+    check_size("WEBP", size, max_pixels)
+    image = WebPImageFile(io.BytesIO(data), "")
+    start = data.find(b"ANMF", 30)
+    if start > 0 and image.mode == "RGB":
+        frame = data[start + 8 : start + 24]
+        if (_number(frame[6:9]) + 1, _number(frame[9:12]) + 1) != size:
+            image._mode = image.rawmode = "RGBA"
+    return image
+
+
+def _number(three: bytes) -> int:
+    return int.from_bytes(three, "little")

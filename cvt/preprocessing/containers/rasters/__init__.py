@@ -1,0 +1,1 @@
+"""Simple formats, where Pillow takes one variant for another."""
