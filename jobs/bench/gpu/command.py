@@ -4,6 +4,7 @@
     network    the network alone, step by step from transformers' to ours
     whole      ceilings of the stages, a run from start to end, how busy card and cores are
     faults     an actor killed in the middle, memory that others hold
+    peers      the same photographs and weights through Ray's examples, PyTorch and transformers
 
 Each part can run alone, and is done in a process of its own: what one leaves on the card, or dies
 of, is no other's. Without a GPU everything runs on the CPU, at tiny sizes.
@@ -25,7 +26,7 @@ from jobs.bench.gpu import report
 from jobs.bench.subcommand import Subcommand, add_json, save, scratch_directory
 from pipeline.contract.errors import ExitCode, one_line
 
-PARTS = ("parity", "network", "whole", "faults")
+PARTS = ("parity", "network", "whole", "faults", "peers")
 Found = dict[str, Any]
 
 
@@ -110,11 +111,26 @@ def _faults(scratch: Path) -> Iterable[Found]:
         yield asdict(survived) | {"passed": survived.passed}
 
 
+def _peers(scratch: Path) -> Iterable[Found]:
+    from jobs.bench.contest.report import peers_table
+    from jobs.bench.contest.rounds import contest, contest_device, our_contestants
+    from jobs.bench.gpu.whole import PEERS_NAMES, run_spec, write_photographs
+
+    below = scratch / "peers"
+    photographs = write_photographs(below, names=PEERS_NAMES)
+    spec = run_spec(photographs, below)
+    device = contest_device(spec)
+    model, dtypes = Path(spec.model.source), (spec.model.dtype,)
+    results = contest(our_contestants(spec, device), photographs, model, dtypes, 1, device)
+    yield results.to_dict() | {"table": peers_table(results)}
+
+
 _PARTS: dict[str, Callable[[Path], Iterable[Found]]] = {
     "parity": _parity,
     "network": _network,
     "whole": _whole,
     "faults": _faults,
+    "peers": _peers,
 }
 
 GPU = Subcommand(

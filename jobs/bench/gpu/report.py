@@ -115,6 +115,10 @@ def _faults(rows: list[Found]) -> str:
     return "\n".join([table(head, cells), *said])
 
 
+def _peers(rows: list[Found]) -> str:
+    return str(rows[0]["table"])
+
+
 def _verdict(row: Found) -> str:
     return "passed" if row["passed"] else "FAILED"
 
@@ -123,4 +127,10 @@ def _reached(is_reached: bool) -> str:
     return "reached" if is_reached else "missed"
 
 
-_TABLES = {"parity": _parity, "network": _network, "whole": _whole, "faults": _faults}
+_TABLES = {
+    "parity": _parity,
+    "network": _network,
+    "whole": _whole,
+    "faults": _faults,
+    "peers": _peers,
+}

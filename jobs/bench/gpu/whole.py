@@ -25,6 +25,7 @@ from pipeline.contract.spec import (
 
 DISTINCT, NAMES = (2_000, 60_000) if ON_GPU else (24, 48)
 """Photographs, and the names under which they are linked: making more would take the time."""
+PEERS_NAMES = 6_000 if ON_GPU else 24
 MODEL = "cvt-13" if ON_GPU else "small"
 GOAL = 0.85
 """Share of the smaller ceiling."""

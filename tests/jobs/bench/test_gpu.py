@@ -63,3 +63,16 @@ def test_the_whole_and_its_faults(
 )
 def test_what_fails_the_command(part: dict[str, Any], failed: bool) -> None:
     assert report.has_failed({"whole": {"rows": [], "error": None}, "parity": part}) == failed
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_peers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "gpu.json"
+    assert run(monkeypatch, "--only", "peers", "--json", str(figures)) == ExitCode.OK
+    standings = json.loads(figures.read_text())["peers"]["rows"][0]["standings"]
+    assert {"torch DataLoader", "transformers pipeline"} <= {one["name"] for one in standings}
+    assert all(one["agreement"] == 1 for one in standings)
+    assert "ours / it" in capsys.readouterr().out
