@@ -1,4 +1,4 @@
-"""The house stays in order: which way imports point.
+"""The house stays in order: which way imports point, how large rooms and files may become.
 
 The rooms of `pipeline` are listed from the top floor down; CONTRIBUTING says what belongs where.
 """
@@ -15,12 +15,17 @@ FLOORS = ("jobs", "pipeline", "cvt")
 ROOMS = (
     "runs", "stages", "model", "plan", "monitoring", "sources", "output", "storage", "contract",
 )  # fmt: skip
+MOST_LINES = 300
+MOST_PER_LEVEL = 9
+EXPORTING = {"pipeline.contract.spec"}
+"""One tree of dataclasses, which are used together, and light."""
 
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in FLOORS
     for path in sorted((ROOT / package).rglob("*.py"))
 }
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -102,6 +107,26 @@ def _names(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
+@pytest.mark.parametrize("path", [*FILES.values(), *TESTS], ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize(
+    "directory",
+    sorted({path.parent for path in [*FILES.values(), *TESTS]}),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_level_can_be_seen_at_a_glance(directory: Path) -> None:
+    rooms = [child for child in directory.iterdir() if (child / "__init__.py").exists()]
+    files = [
+        path
+        for path in directory.glob("*.py")
+        if path.name[:2] != "__" and path.name != "conftest.py"
+    ]
+    assert len(rooms) + len(files) <= MOST_PER_LEVEL
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if FILES[name].name == "__init__.py"])
 def test_a_room_says_what_it_is_for_and_what_it_offers(name: str) -> None:
     tree = ast.parse(FILES[name].read_text())
@@ -111,6 +136,13 @@ def test_a_room_says_what_it_is_for_and_what_it_offers(name: str) -> None:
     brought = [a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)
                for a in n.names]  # fmt: skip
     assert sorted(brought) == sorted(listed[0] if listed else [])
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if FILES[name].name == "__init__.py"])
+def test_a_worker_loads_what_it_uses_and_not_a_whole_room(name: str) -> None:
+    """Rooms of the pipeline export nothing: all of it is half a second of CPU in every process."""
+    if floor(name) == FLOORS.index("pipeline") and name not in EXPORTING:
+        assert not IMPORTS[name]
 
 
 def _is_all(node: ast.Assign) -> bool:
