@@ -11,6 +11,7 @@ from cvt.preprocessing.containers.jpeg2000.reader import open_jpeg2000
 from cvt.preprocessing.containers.png import open_png
 from cvt.preprocessing.containers.rasters.bmp import open_bmp
 from cvt.preprocessing.containers.rasters.fits import open_fits
+from cvt.preprocessing.containers.rasters.ppm import open_ppm
 from cvt.preprocessing.containers.rasters.psd import open_psd
 from cvt.preprocessing.containers.rasters.sgi import open_sgi
 from cvt.preprocessing.containers.rasters.sun import open_sun
@@ -28,6 +29,7 @@ READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
     "JPEG": open_jpeg,
     "JPEG2000": open_jpeg2000,
     "PNG": open_png,
+    "PPM": open_ppm,
     "PSD": open_psd,
     "SGI": open_sgi,
     "SUN": open_sun,

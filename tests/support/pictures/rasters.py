@@ -1,6 +1,8 @@
 """Files of simple formats: a header, then the pixels."""
 
+import gzip
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,14 +72,27 @@ def psd(
 def fits(values: Samples | npt.NDArray[np.floating], **cards: float) -> bytes:
     """A picture (H, W), whose last row is the top one; cards: of the header, such as BZERO."""
     bits = values.dtype.itemsize * (-8 if values.dtype.kind == "f" else 8)
-    told = {"SIMPLE": "T", "BITPIX": bits, "NAXIS": 2, "NAXIS1": values.shape[1]}
-    told |= {"NAXIS2": values.shape[0]} | cards
-    lines = [f"{key:<8}= {value:>20}".ljust(80) for key, value in told.items()]
-    head = "".join([*lines, "END".ljust(80)]).encode()
+    axes = {"NAXIS": 2, "NAXIS1": values.shape[1], "NAXIS2": values.shape[0]}
     body = values[::-1].astype(values.dtype.newbyteorder(">")).tobytes()
-    return head.ljust(-(-len(head) // 2880) * 2880) + body.ljust(
-        -(-len(body) // 2880) * 2880, b"\0"
-    )
+    return _cards({"SIMPLE": "T", "BITPIX": bits, **axes, **cards}) + _padded(body, b"\0")
+
+
+def fits_compressed(values: Samples | npt.NDArray[np.floating], bits: int) -> bytes:
+    """A picture (H, W) of four bytes each in a compressed table, declared to have ``bits``."""
+    first = _cards({"SIMPLE": "T", "BITPIX": 8, "NAXIS": 0})
+    table = {"XTENSION": "'BINTABLE'", "BITPIX": 8, "NAXIS": 2, "NAXIS1": 1, "NAXIS2": 1}
+    image = {"ZIMAGE": "T", "ZCMPTYPE": "'GZIP_1  '", "ZBITPIX": bits, "ZNAXIS": 2}
+    size = {"ZNAXIS1": values.shape[1], "ZNAXIS2": values.shape[0]}
+    return first + _cards(table | image | size) + b"\0" + gzip.compress(values[::-1].tobytes())
+
+
+def _cards(told: dict[str, Any]) -> bytes:
+    lines = [f"{key:<8}= {value:>20}".ljust(80) for key, value in told.items()]
+    return _padded("".join([*lines, "END".ljust(80)]).encode(), b" ")
+
+
+def _padded(data: bytes, filler: bytes) -> bytes:
+    return data.ljust(-(-len(data) // 2880) * 2880, filler)
 
 
 def xpm(colours: dict[str, str], rows: list[str]) -> bytes:

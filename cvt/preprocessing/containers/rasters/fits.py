@@ -1,14 +1,20 @@
 """FITS files: signed numbers, to which the header gives a zero point and a scale."""
 
+import gzip
 import io
+import zlib
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from PIL.FitsImagePlugin import FitsImageFile
 
-from cvt.preprocessing.containers.image import Repaired
+from cvt.errors import TruncatedImageError
+from cvt.preprocessing.containers.image import Repaired, header
 from cvt.preprocessing.rgb import fitted, of_bits
 
+_Values = npt.NDArray[Any]
 _CARD = 80
 _INT_TOPS = {np.int16: (255, 32767), np.int32: (255, 65535)}
 _FLOAT_TOPS = (1, 255)
@@ -17,8 +23,14 @@ _FLOAT_TOPS = (1, 255)
 def open_fits(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header of a FITS file."""
     image = FitsImageFile(io.BytesIO(data), "")
-    zero, scale = _calibration(data[: image.tile[0].offset])
-    return Repaired(image, lambda decoded: _calibrated(decoded, zero, scale))
+    codec, _, start, args = image.tile[0]
+    zero, scale = _calibration(data[:start])
+    if codec == "raw" or not isinstance(args, tuple):
+        return Repaired(image, lambda decoded: _calibrated(np.asarray(decoded), zero, scale))
+    shown, bits = header("FITS", image.size), int(args[0])
+    return Repaired(
+        shown, lambda _: _calibrated(_inflated(data[start:], image.size, bits), zero, scale)
+    )
 
 
 def _calibration(headers: bytes) -> tuple[float, float]:
@@ -33,14 +45,27 @@ def _calibration(headers: bytes) -> tuple[float, float]:
     return told[b"BZERO"], told[b"BSCALE"]
 
 
-def _calibrated(image: Image.Image, zero: float, scale: float) -> Image.Image:
-    values = np.asarray(image)
-    if image.mode == "I;16":  # which Pillow takes for unsigned
+def _inflated(body: bytes, size: tuple[int, int], bits: int) -> _Values:
+    """The numbers of a compressed image, which take four bytes each, whatever bits they have."""
+    width, height = size
+    try:
+        with gzip.open(io.BytesIO(body)) as file:
+            content = file.read(4 * width * height)
+    except (EOFError, zlib.error) as error:
+        raise TruncatedImageError(f"FITS: {error}") from error
+    if len(content) < 4 * width * height:
+        raise TruncatedImageError("FITS: rows are missing")
+    values = np.frombuffer(content, ">f4" if bits < 0 else ">i4").reshape(height, width)[::-1]
+    return values.astype({8: np.uint8, 16: np.int16}.get(bits, values.dtype.newbyteorder("=")))
+
+
+def _calibrated(values: _Values, zero: float, scale: float) -> Image.Image:
+    if values.dtype == np.uint16:  # which Pillow takes for unsigned
         values = values.view(np.int16)
-    bits = 8 * values.itemsize
-    if image.mode == "L" and (zero, scale) == (0, 1):
-        return image
-    if image.mode != "F" and (zero, scale) == (
+    bits, is_float = 8 * values.itemsize, values.dtype.kind == "f"
+    if values.dtype == np.uint8 and (zero, scale) == (0, 1):
+        return Image.fromarray(values)
+    if not is_float and (zero, scale) == (
         1 << bits - 1,
         1,
     ):  # unsigned numbers, stored as signed
@@ -48,6 +73,6 @@ def _calibrated(image: Image.Image, zero: float, scale: float) -> Image.Image:
         return Image.fromarray(
             of_bits(unsigned, 16) if bits == 16 else fitted(unsigned, (255, 65535, (1 << 32) - 1))
         )
-    if (zero, scale) == (0, 1) and image.mode != "F":
+    if (zero, scale) == (0, 1) and not is_float:
         return Image.fromarray(fitted(values, _INT_TOPS[values.dtype.type]))
     return Image.fromarray(fitted(values * scale + zero, _FLOAT_TOPS))

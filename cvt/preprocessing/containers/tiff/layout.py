@@ -23,6 +23,7 @@ _VOID = 4
 _MAX_IGNORED = 3
 
 _ALWAYS_FINE = 1 << 20
+_MANY_PIECES, _PIXELS_OF_PIECE = 1 << 18, 256
 _BYTES_PER_PIXEL = 8
 
 
@@ -107,9 +108,14 @@ class Layout:
         return self.grid[0] * self.grid[1] * (self.samples if self.is_planar else 1)
 
     def check_work(self, max_pixels: int) -> None:
-        """Raise TooManyPixelsError for more work than an image of ``max_pixels`` may cause."""
+        """Raise TooManyPixelsError for more work than an image of ``max_pixels`` may cause.
+
+        Raises UnsupportedFormatError for very many strips or tiles of a few pixels each.
+        """
         if min(self.tile) < 1:
             raise CorruptImageError("TIFF: the size of the tiles is missing")
+        if self.pieces > max(_MANY_PIECES, self.width * self.height // _PIXELS_OF_PIECE):
+            raise UnsupportedFormatError(f"TIFF: {self.pieces} strips or tiles are not decoded")
         padded = self.grid[0] * self.tile[0] * self.grid[1] * self.tile[1]
         padded = padded if self.is_tiled else self.width * self.height
         if padded > max(2 * max_pixels, _ALWAYS_FINE):

@@ -9,7 +9,7 @@ import pytest
 
 from cvt.preprocessing.processor import DecodeMode
 from tests.support.pictures.outcome import MODES, code_of, mean_colour, pixels
-from tests.support.pictures.rasters import bmp, fits, psd, sgi, sun, tga, xpm
+from tests.support.pictures.rasters import bmp, fits, fits_compressed, psd, sgi, sun, tga, xpm
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (4, 8, 3))
 SIZE = (8, 4)
@@ -186,6 +186,47 @@ def test_fits_with_a_scale() -> None:
     floats = np.array([[0, 0.5, 1]], np.float32)
     assert pixels(fits(floats))[0, :, 0].tolist() == [0, 128, 255]
     assert pixels(fits(floats, BSCALE=2.0, BZERO=-1.0))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("bits", [8, 16, -32])
+def test_fits_that_is_compressed(bits: int) -> None:
+    top = {8: 200, 16: 255, -32: 1}[bits]
+    noise = np.random.default_rng(0).uniform(0, top, (20, 30))
+    noise[0, :2] = 0, top
+    values = noise.astype(">f4" if bits < 0 else ">i4")
+    expected = np.rint(values.astype(float) * (200 if bits == 8 else 255) / top)
+    assert np.abs(pixels(fits_compressed(values, bits))[..., 0] - expected).max() <= 1
+    assert code_of(fits_compressed(values, bits)[:-40]) == "truncated"
+
+
+@pytest.mark.parametrize("white", [1, 7, 100, 255, 256, 1000, 1023, 4095, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+def test_ppm_of_any_white(white: int, plain: bool) -> None:
+    values = np.array([[[0, white // 3, white]], [[white, white // 2, 0]]])
+    shown = values / white * 255
+    kind = ">u2" if white > 255 else "u1"
+    for magic, samples, expected in (
+        (b"6", values, shown),
+        (b"5", values[..., 1:2], shown[..., 1:2]),
+    ):
+        if plain:
+            body, magic = (
+                " ".join(map(str, samples.ravel())).encode(),
+                {b"6": b"3", b"5": b"2"}[magic],
+            )
+        else:
+            body = samples.astype(kind).tobytes()
+        head = b"P" + magic + b"\n# made by hand\n1 2\n" + b"%d\n" % white
+        assert np.abs(pixels(head + body) - expected).max() <= 1
+        if not plain:
+            assert code_of(head + body[:-1]) == "truncated"
+
+
+def test_ppm_of_16_bits_is_read_at_once() -> None:
+    """Pillow alone takes 8 seconds for it."""
+    started = time.process_time()
+    assert code_of(b"P6 2000 2000 65535\n" + bytes(24_000_000)) == "ok"
+    assert time.process_time() - started < 4
 
 
 def test_xpm_colours_of_every_spelling() -> None:

@@ -164,6 +164,13 @@ def test_sizes_may_be_left_out() -> None:
     assert np.array_equal(pixels(tiff.encode(RAMP * 257))[..., 0], RAMP[..., 0])
 
 
+def test_strips_without_number_are_refused() -> None:
+    count = 300_000
+    more = {273: (4, [8] * count), 279: (4, [1] * count)}
+    narrow = Tiff(rows=1, more=more).wrap([b"\7"], (count, 1, 1))
+    assert code_of(narrow) == "unsupported_format"
+
+
 def test_scans_of_jpeg_in_strips_are_bounded() -> None:
     tiff = Tiff(more={259: (3, [7])})
     for scans, code in ((10, "ok"), (3000, "unsupported_format")):
