@@ -37,8 +37,8 @@ def default_labels(count: int) -> tuple[str, ...]:
 class CvtConfig:
     """A CvT's architecture, one tuple entry per stage. The defaults are CvT-13 with 1000 classes.
 
-    Field names are those of transformers' CvtConfig, except `activation` ("hidden_act" in
-    config.json, which transformers ignores for CvT) and `labels` ("id2label").
+    Field names are those of transformers' CvtConfig, except ``activation`` ("hidden_act" in
+    config.json, which transformers ignores for CvT) and ``labels`` ("id2label").
 
     Raises:
         ConfigError: when the values describe no CvT.
@@ -211,7 +211,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Class names out of id2label; without it transformers assumes `num_labels`, or two."""
+    """Class names out of id2label; without it transformers assumes ``num_labels``, or two."""
     names = values.get("id2label")
     if names is None:
         return default_labels(int(values.get("num_labels") or 2))

@@ -1,4 +1,4 @@
-"""Errors that a user of `cvt` can meet. Every message is one line: the cause, then the next step.
+"""Errors that a user of ``cvt`` can meet. Every message is one line: the cause, then the next step.
 
 ValueError
 ├── ConfigError        a config.json or a CvtConfig that describes no CvT
@@ -17,7 +17,7 @@ class CheckpointError(ValueError):
 
 
 class ImageDecodeError(ValueError):
-    """An image file that could not be decoded; the message is one line, `code` says which kind."""
+    """An image file that could not be decoded; ``code`` names the kind of fault."""
 
     code: ClassVar[str]
 

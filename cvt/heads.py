@@ -66,7 +66,7 @@ def labels_above(
 ) -> list[list[str]]:
     """For each row of scores (B, N), the names of the classes that reach their threshold.
 
-    Best first. `thresholds` is one number for all classes or N of them; ValueError otherwise.
+    Best first. ``thresholds`` is one number for all classes or N of them; ValueError otherwise.
     """
     limits = torch.as_tensor(thresholds, dtype=scores.dtype, device=scores.device)
     if limits.ndim > 1 or limits.numel() not in (1, len(labels)):

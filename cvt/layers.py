@@ -115,7 +115,7 @@ class TokenEmbedding(nn.Module):
 class Projection(nn.Module):
     """Convolutional projection of q, k or v (paper, section 3.2).
 
-    The map goes through `spatial`; the class token goes around it; the linear map, the pointwise
+    The map goes through ``spatial``; the class token goes around it; the linear map, the pointwise
     half of the separable convolution, applies to both.
     """
 
@@ -221,7 +221,7 @@ class Block(nn.Module):
 
 
 class StageOutput(NamedTuple):
-    """What a stage computes; `blocks` and `attentions` only hold what was asked for."""
+    """What a stage computes; ``blocks`` and ``attentions`` only hold what was asked for."""
 
     maps: Tensor  # (B, C, H, W)
     cls: Tensor | None  # (B, 1, C)
@@ -230,7 +230,7 @@ class StageOutput(NamedTuple):
 
 
 class Stage(nn.Module):
-    """Token embedding, then `depth` blocks. A class token lives in its own stage only."""
+    """Token embedding, then ``depth`` blocks. A class token lives in its own stage only."""
 
     def __init__(self, config: CvtConfig, s: int) -> None:
         super().__init__()

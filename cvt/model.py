@@ -70,7 +70,7 @@ class CvtModel(Pretrained):
 
     @property
     def feature_names(self) -> list[str]:
-        """Every name that `features` knows, in the order of computation."""
+        """Every name that ``features`` knows, in the order of computation."""
         return [
             name
             for s, depth in enumerate(self.config.depth)
@@ -83,7 +83,7 @@ class CvtModel(Pretrained):
         return check_images(pixel_values, self.config.num_channels).to(dtype)
 
     def freeze(self, stages: int | None = None) -> None:
-        """Exclude the first `stages` stages (default: all) from training, BatchNorm included."""
+        """Exclude the first ``stages`` stages (default: all) from training, BatchNorm included."""
         for stage in list(self.stages)[:stages]:
             cast(Stage, stage).frozen = True
             stage.requires_grad_(False).eval()
@@ -114,7 +114,7 @@ class CvtForImageClassification(Pretrained):
     ) -> CvtOutput:
         """Classify normalised images (B, 3, H, W).
 
-        `labels` are class indices (B,) int64, multi-hot (B, N) float, or targets (B,) or (B, N)
+        ``labels`` are class indices (B,) int64, multi-hot (B, N) float, or targets (B,) or (B, N)
         float, by the config's problem_type.
         """
         out = self.backbone(pixel_values, output_hidden_states, output_attentions)
@@ -143,7 +143,7 @@ class CvtForImageClassification(Pretrained):
             "cls_norm"  the head's input, LayerNorm(class token): what training shaped, and the
                         choice for retrieval, clustering and linear probes.
             "cls"       the class token before its norm, for a head that brings its own.
-            "mean"      the mean over the map of `stage`, a name known to `backbone.features`
+            "mean"      the mean over the map of ``stage``, a name known to ``backbone.features``
                         (default: the last stage but one): texture and layout rather than class.
                         The last stage's own map is a poor choice: behind its last block nothing
                         but the class token ever met a loss.
@@ -172,7 +172,7 @@ class CvtForImageClassification(Pretrained):
         runtime: str = "torch",
         calibration: Tensor | None = None,
     ) -> nn.Module:
-        """A fast copy with the same call, for logits and embeddings; see `inference.optimize`."""
+        """A fast copy with the same call, for logits and embeddings; see ``inference.optimize``."""
         return optimize(
             self,
             dtype,

@@ -58,7 +58,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[SeaweedFS]:
-    """A real S3 server; `s3_bucket` is what most tests want of it."""
+    """A real S3 server; ``s3_bucket`` is what most tests want of it."""
     with SeaweedFS() as server:
         yield server
 
@@ -74,7 +74,7 @@ def s3_bucket(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 @pytest.fixture
 def fault_proxy(s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """A proxy through which s3:// leads to `s3_bucket`; harmless until its `faults` are set."""
+    """A proxy through which s3:// leads to ``s3_bucket``; harmless until its ``faults`` are set."""
     with FaultProxy(s3_bucket.server.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy

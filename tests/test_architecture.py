@@ -1,6 +1,6 @@
 """The house stays in order: which way imports point, how large rooms and files may become.
 
-The rooms of `pipeline` are listed from the top floor down; CONTRIBUTING says what belongs where.
+The rooms of ``pipeline`` are listed from the top floor down; CONTRIBUTING says what belongs where.
 """
 
 import ast
@@ -49,7 +49,7 @@ def floor(module: str) -> int:
 
 
 def room(module: str) -> str | None:
-    """The room of a module of `pipeline`; None for others."""
+    """The room of a module of ``pipeline``; None for others."""
     package, _, rest = module.partition(".")
     return rest.split(".")[0] if package == "pipeline" and rest else None
 

@@ -28,7 +28,7 @@ FILE_NAMES: Final = (
 
 
 def read_weights(fetch: Fetch, name: str | None) -> State | None:
-    """Read the file `name`, or the first of FILE_NAMES that is there; None if there is none.
+    """Read the file ``name``, or the first of FILE_NAMES that is there; None if there is none.
 
     Raises:
         CheckpointError: when a file is missing, broken, or holds more than tensors.

@@ -95,7 +95,7 @@ class Pretrained(nn.Module):
 
     @classmethod
     def from_state(cls, config: CvtConfig, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
-        """A model in eval mode around the arrays of `state_arrays`, without copying them.
+        """A model in eval mode around the arrays of ``state_arrays``, without copying them.
 
         The arrays may be read-only, as those from Ray's object store are: the result is for
         inference, not for training.
@@ -109,7 +109,7 @@ class Pretrained(nn.Module):
         return model.requires_grad_(False).eval()
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The float32 weights as arrays that share their memory, for `from_state`."""
+        """The float32 weights as arrays that share their memory, for ``from_state``."""
         return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
 
 
@@ -186,7 +186,7 @@ def recognise(anatomy: Anatomy, source: str) -> CvtConfig:
     """The published model with these widths and depths.
 
     Raises:
-        CheckpointError: naming `source`, when there is none.
+        CheckpointError: naming ``source``, when there is none.
     """
     for preset in map(CvtConfig.from_preset, PRESETS):
         if (preset.embed_dim, preset.depth) == (anatomy.embed_dim, anatomy.depth):
@@ -198,7 +198,7 @@ def recognise(anatomy: Anatomy, source: str) -> CvtConfig:
 
 
 def _with_labels(config: CvtConfig, state: State, count: int) -> tuple[CvtConfig, State]:
-    """The configuration for `count` classes, and the weights without a head of another size."""
+    """The configuration for ``count`` classes, and the weights without a head of another size."""
     if count != config.num_labels:
         config = dataclasses.replace(config, labels=default_labels(count))
     if Anatomy.of(state).num_labels != count:

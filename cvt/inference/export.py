@@ -1,7 +1,7 @@
 """The classifier as a graph for other runtimes: torch.export and ONNX.
 
-The graph is that of `cvt.inference.network`: BatchNorm is folded away, and the last block computes
-the class token alone. The batch, the height and the width stay free.
+The graph is that of ``cvt.inference.network``: BatchNorm is folded away, and the last block
+computes the class token alone. The batch, the height and the width stay free.
 """
 
 import os
@@ -47,7 +47,7 @@ def trace(
     """Trace a network with ordinary weights, for the example's shape unless dynamic ones are given.
 
     The network returns a CvtOutput.
-    Errors are those of `export_program`.
+    Errors are those of ``export_program``.
     """
     with quiet_export():
         return torch.export.export(
@@ -62,7 +62,7 @@ def export_onnx(
 ) -> None:
     """Write one ONNX file whose input is "pixel_values" and whose outputs have their own names.
 
-    Arguments and errors are those of `export_program`; ImportError without the onnx extra.
+    Arguments and errors are those of ``export_program``; ImportError without the onnx extra.
     """
     free = {"pixel_values": {0: "batch", 2: "height", 3: "width"}}
     write_onnx(InferenceCvt(model), path, outputs, _example(model), free)
@@ -75,9 +75,9 @@ def write_onnx(
     pixel_values: Tensor,
     dynamic_shapes: dict[str, Any] | None = None,
 ) -> None:
-    """Write any network that returns a CvtOutput, with the arguments of `trace`.
+    """Write any network that returns a CvtOutput, with the arguments of ``trace``.
 
-    Errors are those of `export_onnx`.
+    Errors are those of ``export_onnx``.
     """
     if find_spec("onnxscript") is None:
         raise ImportError("writing ONNX needs onnx and onnxscript: pip install 'cvt-batch[onnx]'")

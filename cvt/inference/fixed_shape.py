@@ -46,7 +46,7 @@ class FixedShape(nn.Module, ABC):
 
 
 def pad_batch(images: Tensor, batch: int) -> Tensor:
-    """Images (B, ...) and as many zeros behind them as make `batch` of them."""
+    """Images (B, ...) and as many zeros behind them as make ``batch`` of them."""
     missing = batch - len(images)
     if not missing:
         return images

@@ -50,7 +50,7 @@ class FusedLinear(nn.Module):
 
     @classmethod
     def of(cls, linear: nn.Linear, *, scale: float = 1.0, activation: str | None = None) -> Self:
-        """A copy of a linear layer; its result before the activation is `scale` times as large."""
+        """A copy of a linear layer, with its result scaled by ``scale`` before the activation."""
         bias = None if linear.bias is None else linear.bias * scale
         return cls(linear.weight * scale, bias, activation)
 

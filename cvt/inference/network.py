@@ -1,4 +1,4 @@
-"""The same network in the form that runs fast. `model.py` stays the readable reference.
+"""The same network in the form that runs fast. ``model.py`` stays the readable reference.
 
 Against the reference: BatchNorm is folded into the depthwise convolution before it, the attention
 scale into the query's linear map; activation and residual are fused with the linear maps, whose
@@ -37,14 +37,14 @@ _CACHED_SCORES = 1 << 19
 
 
 class Backbone(Protocol):
-    """Stages, one behind the other, as `cvt.CvtModel` has them."""
+    """Stages, one behind the other, as ``cvt.CvtModel`` has them."""
 
     @property
     def stages(self) -> nn.ModuleList: ...
 
 
 class Classifier(Protocol):
-    """What can be made fast: the parts of `cvt.CvtForImageClassification`, which builds on this."""
+    """What can be made fast: the parts of ``cvt.CvtForImageClassification`` used here."""
 
     @property
     def config(self) -> CvtConfig: ...
@@ -57,11 +57,11 @@ class Classifier(Protocol):
 
 
 class InferenceCvt(nn.Module):
-    """A classifier for inference alone: the same call, and `logits` and `embedding` in float32.
+    """A classifier for inference alone: the same call, and ``logits`` and ``embedding`` in float32.
 
-    `embedding` is the head's input unless another `pooling` is chosen (see the model's `embed`).
-    Labels and the loss, hidden states, attention weights, training and saving are left out: the
-    model that it was made from has them.
+    ``embedding`` is the head's input unless another ``pooling`` is chosen (see the model's
+    ``embed``). Labels and the loss, hidden states, attention weights, training and saving are left
+    out: the model that it was made from has them.
     """
 
     def __init__(self, model: Classifier, pooling: str = "cls_norm") -> None:

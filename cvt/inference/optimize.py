@@ -25,18 +25,18 @@ def optimize(
 ) -> nn.Module:
     """A form of the model that runs fast, placed and ready; the model stays as it is.
 
-    An `InferenceCvt`, a `CudaGraphCvt` around one, or an `OpenVinoCvt`: all have the same call, and
-    the same outputs.
+    An ``InferenceCvt``, a ``CudaGraphCvt`` around one, or an ``OpenVinoCvt``: all have the same
+    call, and the same outputs.
 
     Args:
         model: Best in float32, as folding rounds.
         dtype: torch.float32, torch.bfloat16 or torch.float16; with the runtime openvino float32,
-            bfloat16 or int8. Of int8, `cvt.inference.int8` says what it changes.
+            bfloat16 or int8. Of int8, ``cvt.inference.int8`` says what it changes.
         device: Where it goes; the model's own by default. The runtime openvino has the CPU alone.
         compile: Compile it on the first call, for long runs at a fixed size on a GPU:
             torch.compile, and there inside a CUDA graph. On a CPU the packed weights, which
             exclude it, are faster.
-        pooling: What `embedding` is: "cls_norm", "cls" or "mean" (of the last stage but one).
+        pooling: What ``embedding`` is: "cls_norm", "cls" or "mean" (of the last stage but one).
         runtime: "torch", or "openvino" for the same on a CPU.
         calibration: For int8, some hundreds of normalised images (N, 3, H, W) like those to come.
 

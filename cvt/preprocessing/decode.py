@@ -53,7 +53,7 @@ _UNSUPPORTED = (
 
 
 def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Decode an image file to an upright RGB image; `rgb.py` says how other pixels become RGB.
+    """Decode an image file to an upright RGB image; ``rgb.py`` says how other pixels become RGB.
 
     Of an animation or a multi-page file the first frame is taken, of an icon the largest image.
     The header's size is held against ``max_pixels`` before anything is decoded. Values above

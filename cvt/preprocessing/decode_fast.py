@@ -24,7 +24,7 @@ _FILTERS: dict[int, str] = {
     Image.Resampling.BICUBIC: "bicubic",
 }
 _JPEG = ("JPEG", "MPO")
-# With `draft`, the decoded image must still be this many times larger than the resized one.
+# With ``draft``, the decoded image must still be this many times larger than the resized one.
 _DRAFT_RATIO = 5
 
 _Pixels = npt.NDArray[np.uint8]
@@ -77,7 +77,7 @@ def decode_fast(
 
 
 def _decode(image: Image.Image, data: bytes, draft: Window | None) -> _Pixels:
-    """RGB pixels (H, W, 3) as stored; scaled down if `draft`, the window to be, allows it."""
+    """RGB pixels (H, W, 3) as stored; scaled down if ``draft``, the window to be, allows it."""
     if image.format in _JPEG and image.mode in ("RGB", "L"):
         width, height = _draft_size(image.size, draft) if draft else (0, 0)
         try:

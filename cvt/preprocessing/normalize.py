@@ -7,7 +7,7 @@ from cvt.preprocessing.processor import CvtImageProcessor
 
 
 class Normalize(nn.Module):
-    """uint8 (B, S, S, 3) to (B, 3, S, S), with the arithmetic of `CvtImageProcessor.normalize`.
+    """uint8 (B, S, S, 3) to (B, 3, S, S), with the arithmetic of ``CvtImageProcessor.normalize``.
 
     Its constants lie on the device, so that a call copies nothing there and can be captured in a
     CUDA graph. Compiled together with a network, it becomes a part of the first kernel.

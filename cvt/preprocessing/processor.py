@@ -1,6 +1,6 @@
 """Preprocessing as the reference does it (transformers' ConvNextImageProcessor, PIL backend).
 
-`crop.py` has the rule of sizes. uint8 stays uint8 through resizing and cropping, until the values
+``crop.py`` has the rule of sizes. uint8 stays uint8 through resizing and cropping, until the values
 are scaled and normalised to float32.
 """
 
@@ -59,10 +59,10 @@ class CvtImageProcessor:
     do_resize: bool = True
     """Resize and crop; without it images pass in their own size."""
     do_rescale: bool = True
-    """Multiply by `rescale_factor`."""
+    """Multiply by ``rescale_factor``."""
     rescale_factor: float = 1 / 255
     do_normalize: bool = True
-    """Subtract `image_mean`, divide by `image_std`."""
+    """Subtract ``image_mean``, divide by ``image_std``."""
     image_mean: tuple[float, float, float] = IMAGENET_MEAN
     image_std: tuple[float, float, float] = IMAGENET_STD
 
@@ -170,7 +170,7 @@ class CvtImageProcessor:
         mode: DecodeMode = "exact",
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Decoded:
-        """Decode an image file and do what `pixels` does: (pixels, width, height).
+        """Decode an image file and do what ``pixels`` does: (pixels, width, height).
 
         mode:
             exact: bit-equal to the reference.

@@ -3,7 +3,7 @@
 - Transparency (LA, PA, RGBA, a transparent palette entry or colour key) is composited on white:
   that is what viewers show and what transformers' ``do_convert_rgb`` does.
 - 16-bit grey keeps its high byte, as Pillow does for 16-bit colour.
-- 32-bit integers and floats carry no range of their own: `_grey_to_8_bit` has the rule.
+- 32-bit integers and floats carry no range of their own: ``_grey_to_8_bit`` has the rule.
 - CMYK, YCbCr, LAB and HSV are converted by Pillow. Colour profiles (ICC) are ignored, as the
   reference preprocessing ignores them.
 - EXIF orientation is applied; EXIF data that cannot be read counts as absent.
@@ -66,7 +66,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale one of the ranges of `_tops`, or all that there is, as `fitted` does."""
+    """Scale one of the ranges of ``_tops``, or all that there is, as ``fitted`` does."""
     values = np.asarray(image)
     grey = fitted(values, _tops(image))
     if _white_is_zero(image):

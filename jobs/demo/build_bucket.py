@@ -67,7 +67,7 @@ def draw_samples(root: Path) -> tuple[list[Sample], list[Sample], list[Sample]]:
 
 
 def enlarged(image: Image.Image, factor: int) -> Image.Image:
-    """The image `factor` times as wide and high, so that preprocessing has to resize it."""
+    """The image ``factor`` times as wide and high, so that preprocessing has to resize it."""
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
 
 
@@ -215,8 +215,8 @@ def build(root: Path, bucket: Path) -> None:
     """Write the bucket and its labels.csv, in place of an earlier one.
 
     Raises:
-        FileNotFoundError: Fashion-MNIST is not under `root`.
-        FileExistsError: `bucket` holds something else than an earlier bucket.
+        FileNotFoundError: Fashion-MNIST is not under ``root``.
+        FileExistsError: ``bucket`` holds something else than an earlier bucket.
     """
     loose, shard, odd = draw_samples(root)
     _make_room(bucket)

@@ -41,10 +41,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def load_split(root: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (N, 28, 28), white garment on black, and class ids (N,) of `train` or `t10k`.
+    """Images (N, 28, 28), white garment on black, and class ids (N,) of ``train`` or ``t10k``.
 
     Raises:
-        FileNotFoundError: the data set is not under `root`; the message says how to get it.
+        FileNotFoundError: the data set is not under ``root``; the message says how to get it.
     """
     images, labels = (root / f"{split}-{part}-ubyte.gz" for part in ("images-idx3", "labels-idx1"))
     if not images.exists():

@@ -122,7 +122,7 @@ def shuffled_batches(count: int, batch_size: int) -> Iterator[Tensor]:
 def train(
     images: Tensor, labels: Tensor, recipe: Recipe, report: Callable[[str], None]
 ) -> CvtForImageClassification:
-    """Train a fresh demo model; returns it in eval mode. `report` gets a line per epoch.
+    """Train a fresh demo model; returns it in eval mode. ``report`` gets a line per epoch.
 
     images (N, 28, 28) uint8, labels (N,) int64.
     """

@@ -1,4 +1,4 @@
-"""The nightly run as an Airflow 3 DAG: `ray job submit`, which needs no provider for Ray.
+"""The nightly run as an Airflow 3 DAG: ``ray job submit``, which needs no provider for Ray.
 
 The generic one (astro-provider-ray) is discontinued. On the worker: ``pip install 'ray[default]'``
 in the cluster's version, a checkout of the repository, and a Ray cluster to submit to.
@@ -11,7 +11,7 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
 # A submission id is used once. Airflow ends the shell with SIGTERM, which alone would leave the job
-# running on the cluster; `ray job stop` lets it end cleanly.
+# running on the cluster; ``ray job stop`` lets it end cleanly.
 SUBMIT = """
 trap 'ray job stop "$SUBMISSION_ID"' TERM
 ray job submit --submission-id "$SUBMISSION_ID" --working-dir . \
@@ -37,7 +37,7 @@ with DAG(
         },
         append_env=True,
         execution_timeout=timedelta(hours=8),
-        # `ray job submit` returns 1 for every failure; a retry after too many failed images would
+        # ``ray job submit`` returns 1 for every failure; a retry after too many failed images would
         # find nothing left to do and hide them.
         retries=0,
     )

@@ -1,4 +1,4 @@
-"""`ray job submit` against a cluster of its own, exit codes included."""
+"""``ray job submit`` against a cluster of its own, exit codes included."""
 
 from collections.abc import Iterator
 from pathlib import Path

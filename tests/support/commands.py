@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 CallJob = Callable[..., subprocess.CompletedProcess[str]]
-"""`call_job`, a fixture: as `run_job`, in the process of the tests."""
+"""``call_job``, a fixture: as ``run_job``, in the process of the tests."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

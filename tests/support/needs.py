@@ -1,4 +1,4 @@
-"""What a test needs beside its own process: Ray, or a server. `make check` leaves those out.
+"""What a test needs beside its own process: Ray, or a server. ``make check`` leaves those out.
 
 The marks follow from the fixtures where they can, and stand in the module otherwise. Whoever
 forgets one is told: in a test without the mark, neither of the two can be started.

@@ -1,4 +1,4 @@
-"""transformers' CvT as people run it elsewhere, to compare ours with (see `benchmark`)."""
+"""transformers' CvT as people run it elsewhere, to compare ours with (see ``benchmark``)."""
 
 import tempfile
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from cvt.outputs import CvtOutput
 class TransformersCvt(nn.Module):
     """transformers' classifier with the weights of one of ours, and with our outputs.
 
-    `embedding` is what enters its head, in the dtype of the weights as all else.
+    ``embedding`` is what enters its head, in the dtype of the weights as all else.
     """
 
     def __init__(self, model: CvtForImageClassification) -> None:

@@ -75,7 +75,7 @@ def test_any_fsspec_filesystem(small: Oracle, small_dir: Path) -> None:
 
 @pytest.fixture
 def hub_cache(small: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A local cache as the hub's client lays it out: owner/small at `main`, with a .bin alone."""
+    """A local cache as the hub's client lays it out: owner/small at ``main``, with a .bin alone."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     repository = tmp_path / "hub" / "models--owner--small"

@@ -1,4 +1,4 @@
-"""What `optimize` returns, against transformers in float32."""
+"""What ``optimize`` returns, against transformers in float32."""
 
 import os
 import pickle

@@ -17,7 +17,7 @@ from tests.support.inputs.fetching import code, fetch
 class TestRetries:
     @pytest.fixture
     def opened(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        """A storage that fails with `errors`, one after the other, and then works."""
+        """A storage that fails with ``errors``, one after the other, and then works."""
         state: dict[str, Any] = {"errors": [], "times": 0}
 
         class File(io.BytesIO):

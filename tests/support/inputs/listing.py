@@ -23,7 +23,7 @@ KEYS = [
 
 
 def rows(*uris: str | Path, **options: Any) -> list[dict[str, Any]]:
-    """All listed rows; `options` are those of InputSpec and `exclude`."""
+    """All listed rows; ``options`` are those of InputSpec and ``exclude``."""
     exclude = options.pop("exclude", "")
     spec = InputSpec(uris=tuple(map(str, uris)), **options)
     tables = list(inventory(spec, exclude=exclude))

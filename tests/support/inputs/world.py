@@ -24,7 +24,7 @@ CODES = ("timeout", "corrupt", "truncated")
 
 @dataclass(frozen=True)
 class Row:
-    """A row that a run has written; `shard` is the uri of the tar that it came from."""
+    """A row that a run has written; ``shard`` is the uri of the tar that it came from."""
 
     uri: str
     version: str

@@ -44,7 +44,7 @@ def loaded(source: Path, pooling: Any, **arithmetic: str) -> LoadedModel:
 def prepare(
     source: Path, *, dtype: str = "float32", runtime: str = "torch", **output: Any
 ) -> LoadedModel:
-    """As `load`, but a checkpoint is read only once."""
+    """As ``load``, but a checkpoint is read only once."""
     values: dict[str, Any] = {"uri": "out", "top_k": 3, "embeddings": True, **output}
     model = loaded(source, values.get("pooling", "cls_norm"), dtype=dtype, runtime=runtime)
     return replace(model, output=OutputSpec(**values))

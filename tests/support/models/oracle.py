@@ -32,7 +32,7 @@ Oracle: TypeAlias = Any  # a transformers.CvtForImageClassification, whose parts
 
 
 def oracle(*, seed: int = 0, depth: Sequence[int] = (1, 2, 10), **fields: Any) -> Oracle:
-    """A classifier in eval mode. `fields` are those of transformers' CvtConfig.
+    """A classifier in eval mode. ``fields`` are those of transformers' CvtConfig.
 
     Any depth will do: transformers needs more blocks than a stage's index, so it is built deeper
     and cut.
@@ -116,5 +116,5 @@ def difference(a: Tensor, b: Tensor) -> float:
 
 
 def relative_difference(a: Tensor, b: Tensor) -> float:
-    """The largest absolute difference over the largest value of `b`."""
+    """The largest absolute difference over the largest value of ``b``."""
     return difference(a, b) / b.abs().max().item()

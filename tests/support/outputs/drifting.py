@@ -8,7 +8,7 @@ Array = npt.NDArray[np.float32]
 
 
 def softmax(seed: int, rows: int, *, favour: int | None = None, sure: float = 2.0) -> Array:
-    """Scores (rows, 8) of a seeded model; `favour` is a class that half of the rows get."""
+    """Scores (rows, 8) of a seeded model; ``favour`` is a class that half of the rows get."""
     rng = np.random.default_rng(seed)
     logits = sure * rng.normal(size=(rows, len(CLASSES)))
     if favour is not None:

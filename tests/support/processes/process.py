@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 # argv: the signal that the kernel sends when the parent dies, however it dies, then the command.
-# `preexec_fn` would do the same, but Python 3.12 warns of it in a process that has threads.
+# ``preexec_fn`` would do the same, but Python 3.12 warns of it in a process that has threads.
 _TIED_TO_PARENT = (
     "import ctypes, os, sys\n"
     "ctypes.CDLL(None).prctl(1, int(sys.argv[1]))\n"
@@ -26,7 +26,8 @@ def start(
     env: Mapping[str, str] | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` with its output in `log`; it gets `death_signal` when this process dies.
+    """Start ``command`` with its output in ``log``; it gets ``death_signal`` when this process
+    dies.
 
     The child has a session of its own, so that Ctrl-C reaches pytest alone and fixtures stop their
     servers in order.
@@ -45,7 +46,7 @@ def start(
 
 
 def stop(process: subprocess.Popen[bytes], *, patience: float = 20) -> None:
-    """Send SIGTERM; kill the process after `patience` seconds, and what it left behind at once."""
+    """Send SIGTERM, kill after ``patience`` seconds, and kill what it left behind at once."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(patience)
@@ -55,7 +56,7 @@ def stop(process: subprocess.Popen[bytes], *, patience: float = 20) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different ports that nobody listens on, below the range of outgoing sockets.
+    """Return ``count`` different ports that nobody listens on, below the range of outgoing sockets.
 
     The kernel gives ports of that range to any client at any time; below it, only another server
     that starts at the same moment can take one.

@@ -1,4 +1,4 @@
-"""A Ray cluster in processes of its own, as `ray start` makes it, for jobs and lost nodes."""
+"""A Ray cluster in processes of its own, as ``ray start`` makes it, for jobs and lost nodes."""
 
 import os
 import secrets
@@ -25,9 +25,9 @@ START_TRIES = 3
 
 @dataclass(frozen=True)
 class Job:
-    """A finished job: what `ray job submit` returned and printed, and the entry point's own code.
+    """A finished job: what ``ray job submit`` returned and printed, and the entry point's own code.
 
-    `driver_exit_code` is None when the job was stopped or never started.
+    ``driver_exit_code`` is None when the job was stopped or never started.
     """
 
     returncode: int
@@ -56,8 +56,8 @@ class Node:
 class RayCluster:
     """Head, dashboard and agents on free loopback ports, with token authentication.
 
-    Use it as a context manager. `address` is the dashboard's, for `ray job submit`; `env` is the
-    environment that such a command needs. Files lie in a short directory of their own, since a
+    Use it as a context manager. ``address`` is the dashboard's, for ``ray job submit``; ``env`` is
+    the environment that such a command needs. Files lie in a short directory of their own, since a
     Unix socket's path must stay below 108 bytes.
     """
 
@@ -72,7 +72,7 @@ class RayCluster:
         self.gcs_address = f"127.0.0.1:{self._ports[0]}"
         self.env = {
             **os.environ,
-            # The `python` of an entry point is the interpreter that runs the tests.
+            # The ``python`` of an entry point is the interpreter that runs the tests.
             "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}",
             # Keeps this cluster's address from the tests' other drivers.
             "RAY_TMPDIR": str(self._directory),
@@ -136,7 +136,7 @@ class RayCluster:
         runtime_env: Path | None = None,
         timeout: float = 240,
     ) -> Job:
-        """Run `ray job submit --working-dir DIR -- ENTRYPOINT` and wait for the job's end."""
+        """Run ``ray job submit --working-dir DIR -- ENTRYPOINT`` and wait for the job's end."""
         job_id = f"test-{secrets.token_hex(4)}"
         command: list[str | Path] = [
             *(_SCRIPTS / "ray", "job", "submit", "--address", self.address),

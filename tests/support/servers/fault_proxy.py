@@ -27,11 +27,11 @@ _REFUSALS = {
 
 
 class FaultProxy:
-    """The proxy as a context manager; `endpoint` takes the place of the server's own.
+    """The proxy as a context manager; ``endpoint`` takes the place of the server's own.
 
-    Requests go through byte for byte, Host included, so signatures stay valid. `faults` may be
-    replaced at any time; `requests` holds what arrived so far. With a `region`, all that is signed
-    for another one is refused, as AWS does it.
+    Requests go through byte for byte, Host included, so signatures stay valid. ``faults`` may be
+    replaced at any time; ``requests`` holds what arrived so far. With a ``region``, all that is
+    signed for another one is refused, as AWS does it.
     """
 
     def __init__(self, upstream: str, faults: Faults | None = None) -> None:
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: `FaultProxy.requests` is the log."""
+        """Say nothing: ``FaultProxy.requests`` is the log."""
 
     def handle_expect_100(self) -> bool:
         """Tell the client at once that its body is welcome."""

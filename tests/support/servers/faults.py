@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """What goes wrong: each fraction, 0 to 1, is of the GET requests that `pattern` finds.
+    """What goes wrong: each fraction, 0 to 1, is of the GET requests that ``pattern`` finds.
 
     The choice depends on the seed, the key and how often that key was asked for before, never on
     the bucket or the order in which threads arrive: a retry has a draw of its own, a rerun the same
@@ -26,11 +26,11 @@ class Faults:
     truncate: float = 0
     """Headers and half of the body, then the connection closes."""
     stall: float = 0
-    """Headers and half of the body, then nothing for `stall_seconds`."""
+    """Headers and half of the body, then nothing for ``stall_seconds``."""
 
     stall_seconds: float = 60
     latency_seconds: float = 0
-    """Added to each GET that `pattern` finds, before the first byte."""
+    """Added to each GET that ``pattern`` finds, before the first byte."""
     denied_pattern: str = ""
     """What it finds, if it is given, is denied each time."""
     pattern: str = r"^/[^/?]+/[^?]"
@@ -38,7 +38,7 @@ class Faults:
     seed: int = 0
 
     def draw(self, key: str, attempt: int) -> str | None:
-        """Return the name of the fault for the `attempt`-th request of `key`, mostly None."""
+        """Return the name of the fault for the ``attempt``-th request of ``key``, mostly None."""
         digest = hashlib.sha256(f"{self.seed} {attempt} {key}".encode()).digest()
         point = int.from_bytes(digest[:8]) / 2**64
         for field in fields(self)[:6]:
@@ -50,7 +50,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Request:
-    """One request that arrived: `path` is percent-decoded, `fault` what was done to it."""
+    """One request that arrived: ``path`` is percent-decoded, ``fault`` what was done to it."""
 
     method: str
     path: str

@@ -37,7 +37,7 @@ class Bucket:
 
     @property
     def uri(self) -> str:
-        """`s3://name`, without a slash at the end."""
+        """``s3://name``, without a slash at the end."""
         return f"s3://{self.name}"
 
     def put(self, key: str, body: bytes) -> str:
@@ -46,7 +46,7 @@ class Bucket:
         return f"{self.uri}/{key}"
 
     def put_tree(self, directory: Path, prefix: str = "") -> None:
-        """Write every file below `directory` under its relative path."""
+        """Write every file below ``directory`` under its relative path."""
         for path in sorted(directory.rglob("*")):
             if path.is_file():
                 self.put(prefix + path.relative_to(directory).as_posix(), path.read_bytes())
@@ -67,7 +67,7 @@ class Bucket:
             yield from page.get("Contents", [])
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the sorted keys below `prefix`."""
+        """Return the sorted keys below ``prefix``."""
         return sorted(entry["Key"] for entry in self.objects(prefix))
 
 
@@ -116,7 +116,7 @@ class SeaweedFS:
         secret_key: str = SECRET_KEY,
         read_timeout: float = 10,
     ) -> Any:
-        """Return a botocore S3 client that tries once; `read_timeout` is in seconds."""
+        """Return a botocore S3 client that tries once; ``read_timeout`` is in seconds."""
         return botocore.session.Session().create_client(
             "s3",
             region_name=REGION,

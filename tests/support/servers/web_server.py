@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Answer:
-    """One response. `length` is the Content-Length when it is to lie; None sends none at all."""
+    """One response. ``length`` is the Content-Length when it is to lie; None sends none at all."""
 
     status: int = 200
     body: bytes = b""
@@ -23,7 +23,7 @@ class Answer:
 
 @dataclass
 class Web:
-    """A running server: `answers` by path, each a list of which the last one stays."""
+    """A running server: ``answers`` by path, each a list of which the last one stays."""
 
     port: int
     scheme: str = "http"

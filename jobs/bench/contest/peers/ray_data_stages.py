@@ -1,7 +1,7 @@
 """Ray Data in two stages: tasks read and preprocess, an actor runs transformers' model.
 
 After "Image Classification Batch Inference with PyTorch" in Ray's documentation, which lets all
-cores work for one GPU; in `ray_data` the actor preprocesses alone.
+cores work for one GPU; in ``ray_data`` the actor preprocesses alone.
 """
 
 from __future__ import annotations
