@@ -99,14 +99,13 @@ class PlannedRun:
             self.spec,
             self.model.preprocessing,
             self.kept,
-            block_size=self.spec.compute.block_size,
             stop_at=stop_at,
             known_contents=ray.put(self.contents.index()) if self._reuses_content else None,
             reporter=reporter,
         )
 
     def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
-        cut = Cut.of(work, self.spec.compute, stages.allocation)
+        cut = Cut.of(work, self.spec.compute, stages)
         sink = PartSink(self.open_run, number, rows_per_part(work), stages.decode.environment)
         decode = replace(stages.decode, thumbnail_rate=THUMBNAILS / work.weight)
         return execute(cut.blocks, cut.fit(replace(stages, decode=decode)), sink)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, log2
 
 import pyarrow as pa
 
 from pipeline.contract.spec import ComputeSpec
 from pipeline.plan.diff import Work
-from pipeline.stages.allocation import Allocation
+from pipeline.stages.allocation import CPU_BLOCK, GPU_BLOCK, GPU_BLOCK_BYTES, Allocation
 from pipeline.stages.graph import Stages
 
 TURNS = 8
 """How often every worker is given something in a wave, so that all end at about the same time."""
 MOST_BLOCKS_OF_A_TASK = 8
+SMALLEST_GPU_BLOCK = 32
+"""Below that, a block of a short wave costs Ray longer than all cores take to decode another."""
 IMAGES_WORTH_COMPILING = 200_000
 """For an actor. On an H100, torch.compile takes CvT-13 in bfloat16 from 12,000 to 18,000 images/s:
 28 microseconds an image. It takes 25 s in a machine's first run and 4 s in later ones, which a run
 of this length has gained again (docs/measurements)."""
 MOST_BYTES_OF_A_TASK = 64 * 2**20
 """Encoded: large images take long to decode, and are few enough to hide the latency of another."""
+MOST_BYTES_ON_GPUS = 128 * 2**20
+"""The same beside a GPU, that waits for whoever decodes: between two tasks, a core has nothing to
+do until the driver comes round to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +41,10 @@ class Cut:
     compile: bool
 
     @classmethod
-    def of(cls, work: Work, compute: ComputeSpec, allocation: Allocation) -> Cut:
-        """Cut a wave, which is not empty."""
-        rows = rows_per_block(work, compute.block_size, allocation)
+    def of(cls, work: Work, compute: ComputeSpec, stages: Stages) -> Cut:
+        """Cut a wave, which is not empty, for stages that have no cut yet."""
+        allocation = stages.allocation
+        rows = rows_per_block(work, compute.block_size, stages.decode.image_bytes, allocation)
         is_worth_it = is_worth_compiling(work, allocation)
         return cls(
             blocks=list(work.blocks(images_per_task(work, rows, allocation))),
@@ -57,10 +63,33 @@ class Cut:
         )
 
 
-def rows_per_block(work: Work, block_size: int, allocation: Allocation) -> int:
-    """Decoded images that travel to an actor together: ``block_size``, in a short wave less."""
+def rows_per_block(
+    work: Work, block_size: int | None, image_bytes: int, allocation: Allocation
+) -> int:
+    """Decoded images that travel to an actor together.
+
+    Args:
+        work: in a short wave they are fewer, so that every worker has a share.
+        block_size: at most so many, if it is given.
+        image_bytes: of the pixels of one.
+        allocation: on GPUs they make up one batch or several, or a part of one that Ray puts
+            together again.
+    """
+    if allocation.on_gpu and block_size is None:
+        return _rows_on_gpus(work, image_bytes, allocation)
     turn = ceil(work.weight / (TURNS * allocation.num_actors))
-    return min(block_size, ceil(turn / allocation.batch_size) * allocation.batch_size)
+    whole_batches = ceil(turn / allocation.batch_size) * allocation.batch_size
+    return min(block_size or CPU_BLOCK, whole_batches)
+
+
+def _rows_on_gpus(work: Work, image_bytes: int, allocation: Allocation) -> int:
+    batch = allocation.batch_size
+    turn = max(work.weight // (2 * allocation.decode_tasks), SMALLEST_GPU_BLOCK)
+    most_bytes = min(GPU_BLOCK_BYTES, allocation.most_block_bytes)
+    most = max(min(turn, int(most_bytes / image_bytes)), 1)
+    if most >= batch:
+        return batch * min(most // batch, ceil(GPU_BLOCK / batch))
+    return ceil(batch / (1 << ceil(log2(batch / most))))
 
 
 def images_per_task(work: Work, rows: int, allocation: Allocation) -> int:
@@ -70,7 +99,8 @@ def images_per_task(work: Work, rows: int, allocation: Allocation) -> int:
     of Ray's scheduler; both disappear in a task of several blocks.
     """
     turn = work.num_images / (TURNS * allocation.decode_tasks)
-    most = MOST_BYTES_OF_A_TASK / work.mean_bytes if work.mean_bytes else turn
+    most_bytes = MOST_BYTES_ON_GPUS if allocation.on_gpu else MOST_BYTES_OF_A_TASK
+    most = most_bytes / work.mean_bytes if work.mean_bytes else turn
     return rows * min(max(int(min(ceil(turn), most)) // rows, 1), MOST_BLOCKS_OF_A_TASK)
 
 

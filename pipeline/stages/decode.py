@@ -27,6 +27,7 @@ from pipeline.output.ledger import HashIndex, hash_strings
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.formats.registry import is_shard
+from pipeline.stages.allocation import CPU_BLOCK
 from pipeline.stages.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
 
@@ -43,7 +44,8 @@ class DecodeSettings:
     max_pixels: int
     max_bytes: int
     read: ReadOptions = field(default_factory=ReadOptions)
-    block_size: int
+    block_size: int = CPU_BLOCK
+    """Rows of a table; every cut of work has its own."""
     stop_at: float | None = None
     """Seconds since the epoch from which on no work is begun any more."""
     known_contents: ray.ObjectRef[HashIndex] | None = None
@@ -56,7 +58,7 @@ class DecodeSettings:
     def of(
         cls, spec: RunSpec, preprocessing: Preprocessing, kept: pa.Schema, **state: Any
     ) -> DecodeSettings:
-        """Settings for a run; ``state`` holds block_size, and what else a start of it decides."""
+        """Settings for a run; ``state`` holds what only a start of it decides."""
         inputs = spec.inputs
         return cls(
             preprocessing=preprocessing,
@@ -67,6 +69,11 @@ class DecodeSettings:
             read=ReadOptions.of(inputs, kept),
             **state,
         )
+
+    @property
+    def image_bytes(self) -> int:
+        """Of the pixels of an image, (S, S, 3)."""
+        return self.preprocessing.size**2 * 3
 
 
 def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
@@ -83,7 +90,7 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     items = fetch_items(work, settings.max_bytes, settings.read)
     while True:
         started = time.perf_counter()
-        block = _Block(settings.block_size, settings.preprocessing.size)
+        block = _Block(settings.block_size * settings.image_bytes)
         for item in islice(items, settings.block_size):
             block.add(*_decode_item(item, settings, known))
         if not block.rows:
@@ -98,9 +105,10 @@ class _Block:
     """Rows of a table to be, their pixels in one piece of memory: each image is copied there as it
     is decoded, and from there by Ray to the object store."""
 
-    def __init__(self, capacity: int, size: int) -> None:
+    def __init__(self, capacity: int) -> None:
+        """``capacity``: bytes of all pixels there may be."""
         self.rows: list[dict[str, Any]] = []
-        self._bytes = capacity * size * size * 3
+        self._capacity = capacity
         self._has_pixels: list[bool] = []
         self._ends = [0]
         """Where the pixels of each row end, behind where those of the first begin."""
@@ -109,7 +117,7 @@ class _Block:
     def _memory(self) -> pa.Buffer:
         # Arrow's allocator gives again what it was given back. Fresh memory has to be cleared by
         # the operating system first, which takes as long as the copy.
-        return pa.allocate_buffer(self._bytes)
+        return pa.allocate_buffer(self._capacity)
 
     def add(self, row: dict[str, Any], pixels: Pixels | None) -> None:
         """Append a row, and its pixels (S, S, 3) if it has some."""

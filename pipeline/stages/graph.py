@@ -15,7 +15,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.model.bundle import ModelBundle
 from pipeline.output.open_run import Committed
-from pipeline.stages.allocation import Allocation
+from pipeline.stages.allocation import WRITE_CPUS, Allocation
 from pipeline.stages.decode import DecodeSettings, decode_block
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
@@ -25,12 +25,15 @@ from pipeline.stages.write import PartSink
 NO_PROGRESS_TIMEOUT_SECONDS = 600
 ACTORS_START_TIMEOUT_SECONDS = 1800
 """Machines with GPUs may have to be started first."""
-WRITE_CPUS = 0.01
 # Ray's defaults are endless: a block that kills its process would be tried for ever. An actor's
 # restarts bound that, too; its retries are not counted, for while nobody knows yet that its node is
 # dead, Ray uses up one of them in every second.
 TASK_LIMITS: dict[str, Any] = {"max_retries": 3}
 ACTOR_LIMITS: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
+PASSED_ON_FROM = 0.8
+"""Of a full block. Ray gathers a task's blocks up to a size, while actors wait for them, and cuts
+what is half as large again. Neither may happen to a block: not if failed images leave it smaller,
+nor if columns of the input make it larger, for actors would find odd rests of batches."""
 
 Decode = Callable[[pa.Table], Iterator[pa.Table]]
 
@@ -68,7 +71,11 @@ def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Commi
     work = source(blocks, stages.decode)
     decoded = decode_stage(work, partial(decode_block, settings=stages.decode), stages.allocation)
     results = infer_stage(decoded, Predictor, (stages.bundle, stages.infer), stages.allocation)
-    results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
+    writers = stages.allocation.write_tasks
+    with warnings.catch_warnings():
+        # A short run does not reach the limit, which Ray Data thinks a mistake.
+        warnings.filterwarnings("ignore", "The maximum number of concurrent tasks for 'Write'")
+        results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
     return sink.committed
 
 
@@ -126,5 +133,5 @@ def _configure(decode: DecodeSettings) -> None:
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
     # Actors check themselves when they start; until all have, no image is read.
     context.wait_for_min_actors_s = ACTORS_START_TIMEOUT_SECONDS
-    # Or Ray would gather a task's blocks until they are large, and actors would wait for them.
-    context.target_max_block_size = decode.block_size * decode.preprocessing.size**2 * 3
+    full = decode.block_size * decode.image_bytes
+    context.target_max_block_size = max(int(PASSED_ON_FROM * full), 1)

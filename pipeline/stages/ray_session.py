@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,14 +14,21 @@ from typing import Any
 
 import ray
 import ray.data  # configures the loggers that _quiet adjusts
+import torch
+from ray._common.utils import get_system_memory
 from ray._private.log import PlainRayHandler
 
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import ComputeSpec
-from pipeline.stages.allocation import Allocation, allocate
+from pipeline.stages.allocation import (
+    SMALLEST_STORE_BYTES,
+    Allocation,
+    allocate,
+    object_store_bytes,
+)
 
-LOCAL_OBJECT_STORE_BYTES = 2**30
 IDLE_WORKER_MS = 600_000
+SHARED_MEMORY = "/dev/shm"
 START_TRIES = 3
 _START_TIMEOUT = "timed out during startup"
 
@@ -35,7 +43,7 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
     """
     started = not ray.is_initialized()
     if started:
-        _connect(debug)
+        _connect(debug, on_gpus=compute.num_gpus != 0 and torch.cuda.is_available())
     try:
         resources: dict[str, float] = ray.cluster_resources()
         yield allocate(
@@ -43,6 +51,7 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
             cpus=resources.get("CPU", 0),
             gpus=resources.get("GPU", 0),
             nodes=_nodes_with_cpus(),
+            store_bytes=resources.get("object_store_memory", SMALLEST_STORE_BYTES),
         )
     finally:
         if started:
@@ -55,7 +64,7 @@ def _nodes_with_cpus() -> int:
     return max(len(nodes), 1)
 
 
-def _connect(debug: bool) -> None:
+def _connect(debug: bool, *, on_gpus: bool) -> None:
     address = os.environ.get("RAY_ADDRESS")
     level = logging.INFO if debug else logging.ERROR
     _quiet(level)
@@ -63,12 +72,19 @@ def _connect(debug: bool) -> None:
     if not address:  # then a Ray of our own, not one that happens to run on this machine
         # Ray ends workers that were idle for a second, and has to start others soon after.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
-        options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE_BYTES}
+        store = _object_store_bytes() if on_gpus else SMALLEST_STORE_BYTES
+        options |= {"include_dashboard": False, "object_store_memory": store}
     try:
         with _our_sigterm(), nullcontext() if debug else _muted():
             start_ray(address or "local", options)
     except (ConnectionError, ValueError) as error:
         raise UsageError(f"cannot reach Ray at {address or 'local'}: {one_line(error)}") from error
+
+
+def _object_store_bytes() -> int:
+    memory: int = get_system_memory()  # of the container, if this is one
+    shared = shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else memory
+    return object_store_bytes(os.cpu_count() or 1, memory, shared)
 
 
 def start_ray(address: str, options: dict[str, Any]) -> None:

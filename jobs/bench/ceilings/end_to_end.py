@@ -108,7 +108,7 @@ def ceilings_of(decode: Stage, model: Stage, room: Allocation, cpus: float) -> C
     return Ceilings(
         decode=decode.images_per_second,
         model=model.images_per_second,
-        decode_cores=room.decode_tasks * room.decode_cpus,
+        decode_cores=round(room.decode_tasks * room.decode_cpus, 1),
         gpus=room.num_actors * room.actor_gpus,
     )
 

@@ -62,9 +62,7 @@ def stages_of(spec: RunSpec, allocation: Allocation) -> Stages:
     """The stages of a run, which here has no books and keeps no columns; Ray is up."""
     model = LoadedModel.load(spec)
     return Stages(
-        decode=DecodeSettings.of(
-            spec, model.preprocessing, NO_COLUMNS, block_size=spec.compute.block_size
-        ),
+        decode=DecodeSettings.of(spec, model.preprocessing, NO_COLUMNS),
         bundle=ray.put(model.pack()),
         infer=InferSettings.of_run(model, spec.compute, allocation),
         allocation=allocation,
@@ -78,9 +76,9 @@ def run_stage(name: StageName, stages: Stages, work: Work, compute: ComputeSpec)
         UsageError: none of the images could be decoded.
     """
     cpus = ray.cluster_resources().get("CPU", 1)
-    room = room_of(name, stages.allocation, cpus)
-    cut = Cut.of(work, compute, room)
-    stages = cut.fit(replace(stages, allocation=room))
+    stages = replace(stages, allocation=room_of(name, stages.allocation, cpus))
+    cut = Cut.of(work, compute, stages)
+    stages = cut.fit(stages)
     decode = partial(timed_decode if name == "decode" else null_decode, settings=stages.decode)
     decoded = decode_stage(source(cut.blocks, stages.decode), decode, stages.allocation)
     if name == "model":
@@ -124,8 +122,8 @@ def timed_decode(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
 def null_decode(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
     """DECODED rows of noise, in blocks as ``decode_block`` gives them, without a look at any
     image; a shard is one image."""
-    side, rows = settings.preprocessing.size, settings.block_size
-    noise = np.random.default_rng(0).integers(0, 256, side * side * 3, np.uint8).tobytes()
+    rows = settings.block_size
+    noise = np.random.default_rng(0).integers(0, 256, settings.image_bytes, np.uint8).tobytes()
     for start in range(0, len(work), rows):
         part = work.slice(start, rows)
         known: dict[str, Any] = {

@@ -41,9 +41,13 @@ class ComputeSpec:
         "first run (default: where a run is long enough to gain from it)",
         negatable=True,
     )
-    # The run ends when the last actor has done its last block, and begins to show rows after its
-    # first: 1.6 s at 20 images/s a core. A block costs Ray some 17 ms, half a millisecond an image.
-    block_size: int = setting(32, "images per block of the data flow", metavar="N", at_least=1)
+    block_size: int | None = setting(
+        None,
+        "images per block of the data flow (default: up to 32, on GPUs as many as suit their "
+        "batches and the memory of Ray's object store)",
+        metavar="N",
+        at_least=1,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, "compute")

@@ -7,8 +7,7 @@ import pytest
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import ComputeSpec
-from pipeline.stages.allocation import Allocation, allocate
-from pipeline.stages.graph import WRITE_CPUS
+from pipeline.stages.allocation import WRITE_CPUS, Allocation, allocate, object_store_bytes
 
 
 def fits(allocation: Allocation, cpus: float) -> bool:
@@ -78,3 +77,20 @@ def test_gpus_are_used_when_there_are_any_and_not_when_unwanted() -> None:
 def test_an_actor_on_a_gpu_has_the_next_batch_in_hand() -> None:
     assert allocate(ComputeSpec(), cpus=8, gpus=1).actor_calls == 2
     assert allocate(ComputeSpec(num_gpus=0), cpus=8, gpus=1).actor_calls == 1
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "shared", "expected"),
+    [
+        (16, 128, 64, 7.7),  # as much as blocks for all cores take
+        (16, 16, 64, 4.8),  # three tenths of the memory
+        (16, 128, 2, 1.8),  # what a container was given of /dev/shm
+        (16, 128, 0, 1),  # Ray then takes a file
+        (1, 1, 1, 1),
+    ],
+)
+def test_object_store_of_a_machine_with_gpus(
+    cpus: int, memory: int, shared: int, expected: float
+) -> None:
+    found = object_store_bytes(cpus, memory * 2**30, shared * 2**30)
+    assert found / 2**30 == pytest.approx(expected, rel=0.01)

@@ -1,10 +1,18 @@
 """Starting Ray."""
 
+import os
+import shutil
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import ray
+import torch
 
 from pipeline.contract.errors import RunError
+from pipeline.contract.spec import ComputeSpec
 from pipeline.stages import ray_session as cluster
+from pipeline.stages.allocation import SMALLEST_STORE_BYTES, object_store_bytes
 
 
 class TestStart:
@@ -41,3 +49,29 @@ class TestStart:
         with pytest.raises(ValueError, match="no such address"):
             cluster.start_ray("local", {})
         assert len(failures) == 1
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "wanted", "is_large"),
+    [(True, None, True), (True, 1, True), (True, 0, False), (False, None, False)],
+)
+def test_a_run_on_gpus_gets_a_store_in_which_all_cores_can_decode(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, wanted: float | None, is_large: bool
+) -> None:
+    memory = 128 * 2**30
+    started: dict[str, Any] = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(cluster, "get_system_memory", lambda: memory)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=memory))
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: started.update(options))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "nodes", list)
+    resources = {"CPU": 16, "GPU": 1, "object_store_memory": 3e9}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
+    with cluster.ray_session(ComputeSpec(num_gpus=wanted)) as allocation:
+        assert allocation.store_bytes == 3e9
+    large = object_store_bytes(16, memory, memory)
+    assert started["object_store_memory"] == (large if is_large else SMALLEST_STORE_BYTES)
