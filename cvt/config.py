@@ -29,7 +29,7 @@ PRESETS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
 
 
 def default_labels(count: int) -> tuple[str, ...]:
-    """Placeholder names LABEL_0, LABEL_1, ..., as transformers gives them."""
+    """The placeholder names LABEL_0, LABEL_1, ... that transformers uses."""
     return tuple(f"LABEL_{i}" for i in range(count))
 
 
@@ -41,7 +41,7 @@ class CvtConfig:
     config.json, which transformers ignores for CvT) and ``labels`` ("id2label").
 
     Raises:
-        ConfigError: when the values describe no CvT.
+        ConfigError: the values do not describe a CvT.
     """
 
     num_channels: int = 3
@@ -59,13 +59,13 @@ class CvtConfig:
     depth: tuple[int, ...] = (1, 2, 10)
     """Blocks in each stage."""
     mlp_ratio: tuple[float, ...] = (4.0, 4.0, 4.0)
-    """Hidden width of the MLP over C."""
+    """Hidden width of the MLP, as a multiple of C."""
     attention_drop_rate: tuple[float, ...] = (0.0, 0.0, 0.0)
     """Dropout on the attention weights."""
     drop_rate: tuple[float, ...] = (0.0, 0.0, 0.0)
     """Dropout on the tokens, the attention's output and both layers of the MLP."""
     drop_path_rate: tuple[float, ...] = (0.0, 0.0, 0.1)
-    """Stochastic depth of each stage's last block; its other blocks ramp up to it from zero."""
+    """Stochastic depth of each stage's last block; the blocks before it ramp up from zero."""
     qkv_bias: tuple[bool, ...] = (True, True, True)
     """Whether the linear maps of query, key and value have a bias."""
     cls_token: tuple[bool, ...] = (False, False, True)
@@ -88,13 +88,13 @@ class CvtConfig:
     activation: str | None = None
     """"gelu" (exact, as in transformers) or "quick_gelu" (x sigmoid(1.702 x), as in Microsoft's
     code); the same weights exist under both conventions. None leaves it to the checkpoint's layout,
-    and is "gelu" in a new model."""
+    and means "gelu" in a new model."""
     labels: tuple[str, ...] = default_labels(1000)
     """The class names in the order of the logits; empty for a model without a classifier."""
     problem_type: str | None = None
     """One of PROBLEM_TYPES, or None: the labels then choose the loss, as in transformers."""
     image_size: int | None = None
-    """The input size that the checkpoint was made for, if it says so. The network takes any."""
+    """The input size that the checkpoint was made for, if it says so. The network accepts any."""
 
     def __post_init__(self) -> None:
         self._check_stages()
@@ -140,12 +140,12 @@ class CvtConfig:
 
     @property
     def mean_stage(self) -> int:
-        """The stage whose map the pooling "mean" takes by default: the last but one."""
+        """The stage whose map the pooling "mean" uses by default: the last but one."""
         return max(self.num_stages - 2, 0)
 
     @property
     def num_labels(self) -> int:
-        """How many classes the head tells apart; 0 means that there is no head."""
+        """How many classes the head distinguishes; 0 means that there is no head."""
         return len(self.labels)
 
     @property
@@ -172,7 +172,7 @@ class CvtConfig:
         reads it); an absent key takes its default here, as in transformers.
         """
         if (kind := values.get("model_type", "cvt")) != "cvt":
-            raise ConfigError(f'model_type must be "cvt", not {kind!r}: this is no CvT')
+            raise ConfigError(f'model_type must be "cvt", not {kind!r}: this is not a CvT')
         known = {f.name for f in dataclasses.fields(cls)} - {"labels", "activation"}
         given = {k: _frozen(v) for k, v in values.items() if k in known and v is not None}
         if isinstance(given.get("image_size"), tuple):
@@ -211,7 +211,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Class names out of id2label; without it transformers assumes ``num_labels``, or two."""
+    """Class names from id2label; without it transformers assumes ``num_labels``, or two."""
     names = values.get("id2label")
     if names is None:
         return default_labels(int(values.get("num_labels") or 2))

@@ -1,7 +1,7 @@
-"""Errors that a user of ``cvt`` can meet. Every message is one line: the cause, then the next step.
+"""Errors that users of ``cvt`` may see. Every message is one line: the cause, then the next step.
 
 ValueError
-├── ConfigError        a config.json or a CvtConfig that describes no CvT
+├── ConfigError        a config.json or a CvtConfig that does not describe a CvT
 └── CheckpointError    weights that cannot be found, read, trusted or fitted to the model
 """
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class ConfigError(ValueError):
-    """A configuration that describes no CvT; the message names the field and what it accepts."""
+    """A configuration that is not a CvT's; the message names the field and what it accepts."""
 
 
 class CheckpointError(ValueError):
@@ -29,13 +29,13 @@ class EmptyFileError(ImageDecodeError):
 
 
 class NotAnImageError(ImageDecodeError):
-    """Nothing says that these bytes are an image."""
+    """Nothing indicates that these bytes are an image."""
 
     code = "not_an_image"
 
 
 class UnsupportedFormatError(ImageDecodeError):
-    """An image or document in a format, or a variant of one, that is not decoded."""
+    """An image or document in a format, or in a variant of one, that is not decoded."""
 
     code = "unsupported_format"
 

@@ -16,8 +16,8 @@ POOLINGS: Final = ("cls_norm", "cls", "mean")
 def classification_loss(config: CvtConfig, logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy, binary cross entropy or mean squared error, chosen as transformers does.
 
-    Without a problem_type: regression for a single output, single label for integer labels,
-    multi label for the rest.
+    Without a problem_type: regression for a single output, single-label for integer labels,
+    multi-label for the rest.
     """
     kind = config.problem_type
     if kind is None:
@@ -32,7 +32,11 @@ def classification_loss(config: CvtConfig, logits: Tensor, labels: Tensor) -> Te
 
 
 def check_pooling(config: CvtConfig, pooling: str) -> None:
-    """Raise ValueError unless the model has this way to make one vector of an image."""
+    """Check that the model has this way to make one vector of an image.
+
+    Raises:
+        ValueError: it does not; the message lists those that it has.
+    """
     choices = POOLINGS if config.cls_token[-1] else ("cls_norm", "mean")
     if pooling not in choices:
         raise ValueError(
@@ -41,7 +45,7 @@ def check_pooling(config: CvtConfig, pooling: str) -> None:
 
 
 def default_scores(config: CvtConfig) -> str:
-    """The kind of scores that fits the head, as transformers' pipeline chooses it."""
+    """The kind of scores that fits the head, chosen as transformers' pipeline does."""
     if config.problem_type == "regression":
         return "logits"
     multi_label = config.problem_type == "multi_label_classification" or config.num_labels == 1
@@ -51,7 +55,8 @@ def default_scores(config: CvtConfig) -> str:
 def to_scores(logits: Tensor, kind: str) -> Tensor:
     """Logits (B, N) as scores (B, N) float32, of a kind named in SCORES.
 
-    Raises ValueError for another kind.
+    Raises:
+        ValueError: SCORES does not name the kind.
     """
     if kind not in SCORES:
         raise ValueError(f"scores must be one of {', '.join(SCORES)}, not {kind!r}")
@@ -66,7 +71,10 @@ def labels_above(
 ) -> list[list[str]]:
     """For each row of scores (B, N), the names of the classes that reach their threshold.
 
-    Best first. ``thresholds`` is one number for all classes or N of them; ValueError otherwise.
+    Best first. ``thresholds`` is one number for all classes, or N of them.
+
+    Raises:
+        ValueError: ``thresholds`` has another length.
     """
     limits = torch.as_tensor(thresholds, dtype=scores.dtype, device=scores.device)
     if limits.ndim > 1 or limits.numel() not in (1, len(labels)):

@@ -1,4 +1,4 @@
-"""The layers of CvT, from a token embedding to a stage, and what they share."""
+"""The layers of CvT, from the token embedding to the stage, and what they share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,7 +26,11 @@ def to_tokens(maps: Tensor) -> Tensor:
 
 
 def check_images(pixel_values: Tensor, channels: int) -> Tensor:
-    """The argument, if it is (B, channels, H, W) with H and W of 3 or more; else ValueError."""
+    """Return the argument after checking its shape.
+
+    Raises:
+        ValueError: it is not (B, channels, H, W) with H and W of 3 or more.
+    """
     shape = tuple(pixel_values.shape)
     if len(shape) != 4 or shape[1] != channels or shape[2] < 3 or shape[3] < 3:
         raise ValueError(
@@ -49,14 +53,14 @@ def activation_layer(name: str | None) -> nn.Module:
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops whole samples of a branch, and scales up those that it keeps."""
+    """Stochastic depth: drops whole samples of a branch and scales up those that it keeps."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (B, ...), some samples zero in training."""
+        """(B, ...) -> (B, ...), with some samples zero in training."""
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
@@ -65,7 +69,7 @@ class DropPath(nn.Module):
 
 
 def recomputed(module: nn.Module, *args: Any) -> Any:
-    """Call a module, and keep only its inputs for the backward pass, which calls it again."""
+    """Call a module, keeping only its inputs for the backward pass, which calls it again."""
     return checkpoint(
         module,
         *args,
@@ -76,7 +80,7 @@ def recomputed(module: nn.Module, *args: Any) -> Any:
 
 @contextmanager
 def _statistics_untouched(module: nn.Module) -> Iterator[None]:
-    """Batch statistics as in training, without counting the batch a second time."""
+    """Use batch statistics as in training, without counting the batch a second time."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -88,7 +92,7 @@ def _statistics_untouched(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
-LAYER_NORM_EPS = 1e-5  # the published weights' value; config.json's layer_norm_eps is dead
+LAYER_NORM_EPS = 1e-5  # the published weights' value; nothing reads config.json's layer_norm_eps
 
 
 class TokenEmbedding(nn.Module):
@@ -115,7 +119,7 @@ class TokenEmbedding(nn.Module):
 class Projection(nn.Module):
     """Convolutional projection of q, k or v (paper, section 3.2).
 
-    The map goes through ``spatial``; the class token goes around it; the linear map, the pointwise
+    The map goes through ``spatial``; the class token bypasses it; the linear map, the pointwise
     half of the separable convolution, applies to both.
     """
 
@@ -144,13 +148,13 @@ class Projection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose q, k, v come from convolutions, k and v on a coarser map."""
+    """Multi-head attention whose q, k and v come from convolutions, k and v on a coarser map."""
 
     def __init__(self, config: CvtConfig, s: int) -> None:
         super().__init__()
         width, stride, padding = config.embed_dim[s], config.stride_kv[s], config.padding_kv[s]
         self.num_heads = config.num_heads[s]
-        self.scale = width**-0.5  # the stage's full width, not the head's: as in both references
+        self.scale = width**-0.5  # the stage's full width, not the head's, as in both references
         self.drop_rate = config.attention_drop_rate[s]
         self.query = Projection(config, s, stride=1, padding=config.padding_q[s], pool=False)
         self.key = Projection(config, s, stride=stride, padding=padding, pool=True)
@@ -221,7 +225,7 @@ class Block(nn.Module):
 
 
 class StageOutput(NamedTuple):
-    """What a stage computes; ``blocks`` and ``attentions`` only hold what was asked for."""
+    """What a stage computes; ``blocks`` and ``attentions`` hold only what was asked for."""
 
     maps: Tensor  # (B, C, H, W)
     cls: Tensor | None  # (B, 1, C)
@@ -230,7 +234,7 @@ class StageOutput(NamedTuple):
 
 
 class Stage(nn.Module):
-    """Token embedding, then ``depth`` blocks. A class token lives in its own stage only."""
+    """Token embedding, then ``depth`` blocks. A class token exists only within its stage."""
 
     def __init__(self, config: CvtConfig, s: int) -> None:
         super().__init__()
@@ -274,7 +278,7 @@ class Stage(nn.Module):
 
 
 def init_weights(module: nn.Module, std: float) -> None:
-    """Initialisation of Microsoft's code; convolutions keep PyTorch's default."""
+    """Initialise as Microsoft's code does; convolutions keep PyTorch's default."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=std)
         if module.bias is not None:

@@ -54,7 +54,10 @@ class CvtModel(Pretrained):
     def features(self, pixel_values: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Maps (B, C, H, W) by name, of stages ("stages.1") and blocks ("stages.2.blocks.4").
 
-        Stages behind the last name are not run. Raises ValueError for an unknown name.
+        Stages after the last name are not run.
+
+        Raises:
+            ValueError: a name is unknown.
         """
         x, wanted, found = self.check(pixel_values), list(names), dict[str, Tensor]()
         if unknown := set(wanted) - set(self.feature_names):
@@ -78,7 +81,11 @@ class CvtModel(Pretrained):
         ]
 
     def check(self, pixel_values: Tensor) -> Tensor:
-        """The images in the weights' dtype. Raises ValueError if they are no such images."""
+        """The images in the weights' dtype.
+
+        Raises:
+            ValueError: they have the wrong shape.
+        """
         dtype = next(self.parameters()).dtype
         return check_images(pixel_values, self.config.num_channels).to(dtype)
 
@@ -139,16 +146,17 @@ class CvtForImageClassification(Pretrained):
     ) -> Tensor:
         """Embed normalised images (B, 3, H, W) as vectors (B, C), L2-normalised on request.
 
-        pooling:
-            "cls_norm"  the head's input, LayerNorm(class token): what training shaped, and the
-                        choice for retrieval, clustering and linear probes.
-            "cls"       the class token before its norm, for a head that brings its own.
-            "mean"      the mean over the map of ``stage``, a name known to ``backbone.features``
-                        (default: the last stage but one): texture and layout rather than class.
-                        The last stage's own map is a poor choice: behind its last block nothing
-                        but the class token ever met a loss.
+        Args:
+            pooling: "cls_norm": the head's input, LayerNorm(class token): what training shaped,
+                and the choice for retrieval, clustering and linear probes.
+                "cls": the class token before its norm, for a head that brings its own.
+                "mean": the mean over the map of ``stage``, a name known to ``backbone.features``
+                (default: the last stage but one): texture and layout rather than class. The last
+                stage's own map is a poor choice: after its last block, only the class token was
+                ever trained by a loss.
 
-        Raises ValueError for any other pooling, and for "cls" without a class token.
+        Raises:
+            ValueError: the pooling is none of these, or "cls" without a class token.
         """
         check_pooling(self.config, pooling)
         if stage is not None and pooling != "mean":

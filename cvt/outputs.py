@@ -7,12 +7,12 @@ from torch import Tensor
 
 @dataclass
 class CvtModelOutput:
-    """Result of CvtModel: maps are (B, C, H, W), un-normed."""
+    """Result of CvtModel; maps are (B, C, H, W), before any norm."""
 
     last_hidden_state: Tensor
     """The last stage's map."""
     cls_token_value: Tensor | None
-    """The last stage's class token (B, 1, C), un-normed."""
+    """The last stage's class token (B, 1, C), before the norm."""
     hidden_states: tuple[Tensor, ...] | None = None
     """The map after each stage, when asked for."""
     attentions: dict[str, Tensor] | None = None
@@ -24,11 +24,11 @@ class CvtOutput:
     """Result of CvtForImageClassification."""
 
     logits: Tensor
-    """(B, N)."""
+    """(B, N), one for each class."""
     embedding: Tensor
     """(B, C): the head's input, LayerNorm(class token)."""
     loss: Tensor | None = None
-    """Scalar, when labels were given."""
+    """A scalar, when labels were given."""
     hidden_states: tuple[Tensor, ...] | None = None
     """The map after each stage, when asked for."""
     attentions: dict[str, Tensor] | None = None

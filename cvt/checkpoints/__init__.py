@@ -1,1 +1,1 @@
-"""Published checkpoints: where they are, how layouts name tensors, how they become a model."""
+"""Checkpoints: where they come from, how each layout names tensors, how they become a model."""

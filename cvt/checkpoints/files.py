@@ -1,4 +1,4 @@
-"""Weights out of files: safetensors, PyTorch's pickles (tensors only) and Keras' HDF5."""
+"""Read weights from files: safetensors, PyTorch pickles (tensors only) and Keras HDF5."""
 
 import json
 import pickle
@@ -17,7 +17,7 @@ from cvt.errors import CheckpointError
 
 State = dict[str, Tensor]
 
-# What a directory may hold, in the order of preference.
+# What a directory may hold, in order of preference.
 FILE_NAMES: Final = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -31,7 +31,7 @@ def read_weights(fetch: Fetch, name: str | None) -> State | None:
     """Read the file ``name``, or the first of FILE_NAMES that is there; None if there is none.
 
     Raises:
-        CheckpointError: when a file is missing, broken, or holds more than tensors.
+        CheckpointError: a file is missing, broken, or holds more than tensors.
     """
     for candidate in FILE_NAMES if name is None else (name,):
         if path := fetch(candidate):
@@ -40,7 +40,7 @@ def read_weights(fetch: Fetch, name: str | None) -> State | None:
 
 
 def read_file(path: Path) -> State:
-    """Read one file of weights. Names are the file's own, of HDF5 those of Hugging Face."""
+    """Read one file of weights, under its own names; HDF5 under those of Hugging Face."""
     reader = _READERS.get(path.suffix)
     if reader is None:
         known = ", ".join(_READERS)
@@ -65,7 +65,7 @@ def _read_safetensors(path: Path) -> State:
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path.name} is not a whole safetensors file: {error}") from error
+        raise CheckpointError(f"{path.name} is not a complete safetensors file: {error}") from error
 
 
 def _read_pickle(path: Path) -> State:
@@ -74,19 +74,19 @@ def _read_pickle(path: Path) -> State:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path.name} holds more than tensors and is not opened, as unpickling it could run "
-            "code: have its author save the state dict alone"
+            f"{path.name} holds more than tensors and is not opened, since unpickling it could run "
+            "code: ask its author to save only the state dict"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise CheckpointError(f"{path.name} is not a whole PyTorch file") from error
+        raise CheckpointError(f"{path.name} is not a complete PyTorch file") from error
     state = _state_dict(content)
     if state is None:
-        raise CheckpointError(f"{path.name} holds no state dict")
+        raise CheckpointError(f"{path.name} does not hold a state dict")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def _state_dict(content: Any) -> Mapping[str, Tensor] | None:
-    """The state dict in a file's content; Microsoft's "model" entry is but a name."""
+    """The state dict in a file's content; Microsoft's "model" entry is only a name."""
     if not isinstance(content, Mapping):
         return None
     for entry in (content.get("state_dict"), content.get("model"), content):
@@ -107,11 +107,11 @@ def _read_hdf5(path: Path) -> State:
         with h5py.File(path, "r") as file:
             return {_torch_name(name): _torch_axes(array) for name, array in _datasets(file)}
     except OSError as error:
-        raise CheckpointError(f"{path.name} is not a whole HDF5 file") from error
+        raise CheckpointError(f"{path.name} is not a complete HDF5 file") from error
 
 
 def _datasets(file: Any) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    """Every array in an HDF5 file. Keras' own lists of names are split up and not needed."""
+    """Every array in an HDF5 file. Keras' own lists of names are split up, and not needed."""
     found: list[str] = []
     file.visititems(lambda name, item: found.append(name) if hasattr(item, "shape") else None)
     return ((name, file[name][()]) for name in found)

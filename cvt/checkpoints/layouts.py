@@ -57,7 +57,7 @@ _ROOTS: Final[Mapping[Layout, str]] = {
 
 
 def detect(names: Iterable[str]) -> Layout | None:
-    """The layout whose backbone's names occur; a base model's (no prefix) count as well."""
+    """The layout whose backbone names occur; those of a base model (no prefix) count as well."""
     full = [with_prefix(name) for name in names]
     return next((k for k, root in _ROOTS.items() if any(n.startswith(root) for n in full)), None)
 
@@ -70,7 +70,7 @@ def with_prefix(name: str) -> str:
 
 
 def translate(state: Mapping[str, T], source: Layout, target: Layout) -> dict[str, T]:
-    """The same values under another layout's names; a name without counterpart stays as it is."""
+    """The same values under another layout's names; a name without a counterpart is kept."""
     return {rename(with_prefix(name), source, target): value for name, value in state.items()}
 
 
@@ -84,7 +84,7 @@ def rename(name: str, source: Layout, target: Layout) -> str:
 
 @cache
 def _rules(source: Layout, target: Layout) -> list[tuple[re.Pattern[str], str]]:
-    """Pairs of a pattern for a source name and a template of the target name."""
+    """Pairs of a pattern for the source name and a template for the target name."""
     a, b = _COLUMNS.index(source), _COLUMNS.index(target)
     return [(_pattern(row[a]), row[b]) for row in _MODULES]
 

@@ -1,4 +1,4 @@
-"""What weights say about their architecture, and one line on why they do not fit another."""
+"""What weights tell about their architecture, and one line on why they do not fit another."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -15,7 +15,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _EMBEDDING = re.compile(r"backbone\.stages\.\d+\.embed\.conv\.bias")
 _BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.norm1\.bias")
 
-# A part of one of our names -> the field of the configuration that decides on it.
+# A part of one of our names -> the configuration field that determines it.
 _FIELDS: Final[Mapping[str, str]] = {
     "cls_token": "cls_token",
     "linear.bias": "qkv_bias",
@@ -27,7 +27,7 @@ _FIELDS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What can be read off weights in our names."""
+    """What weights under our names tell."""
 
     embed_dim: tuple[int, ...]
     depth: tuple[int, ...]
@@ -50,7 +50,7 @@ class Anatomy:
 def explain_mismatch(
     found: Shapes, expected: Shapes, anatomy: Anatomy, config: CvtConfig, layout: Layout
 ) -> str | None:
-    """Why weights do not fit, in one line with the weights' own names; None if they do."""
+    """Why weights do not fit, in one line with the weights' own names; None if they fit."""
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     reshaped = [name for name in expected if name in found and found[name] != expected[name]]
@@ -76,7 +76,7 @@ def _listed(what: str, names: Collection[str], layout: Layout) -> list[str]:
 
 
 def _cause(names: list[str], anatomy: Anatomy, config: CvtConfig) -> str:
-    """The likely cause: what differs in kind, else the field that decides on the first name."""
+    """The likely cause: what differs in kind, else the field that determines the first name."""
     for field in ("embed_dim", "depth"):
         have, want = getattr(anatomy, field), getattr(config, field)
         if have != want:

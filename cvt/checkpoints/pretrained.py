@@ -31,7 +31,7 @@ _COUNTER = "num_batches_tracked"  # of BatchNorm; unused at the fixed momentum, 
 
 
 class Pretrained(nn.Module):
-    """Loading, saving and sharing: what the backbone and the classifier have in common."""
+    """What the backbone and the classifier have in common: loading, saving and sharing."""
 
     def __init__(self, config: CvtConfig) -> None:
         super().__init__()
@@ -56,18 +56,18 @@ class Pretrained(nn.Module):
                 tf_model.h5); one file (.safetensors, .bin, .pth, .h5; also Microsoft's); either of
                 them behind any fsspec URI; or a hub name.
             config: The architecture, in place of the directory's config.json: a CvtConfig, a
-                preset's name, or where a config.json lies. Without any, the published models are
-                told by their widths and depths.
+                preset's name, or the location of a config.json. Without any of these, published
+                models are recognised by their widths and depths.
             activation: "gelu" or "quick_gelu". By default that of the configuration, else that of
                 the code base whose layout the weights have: "quick_gelu" for Microsoft's.
-            num_labels: Another number of classes than the checkpoint's gives a new head to train.
+            num_labels: A number of classes that is not the checkpoint's gives a new head to train.
             dtype: Of the weights; float32 by default.
             device: Where the weights go; the CPU by default.
             revision: Branch, tag or commit of a hub name.
 
         Raises:
-            CheckpointError: when the weights cannot be found, read, trusted or fitted.
-            ConfigError: when the configuration describes no CvT.
+            CheckpointError: the weights cannot be found, read, trusted or fitted.
+            ConfigError: the configuration does not describe a CvT.
         """
         name = display(source)
         with open_source(source, revision) as (fetch, file):
@@ -97,7 +97,7 @@ class Pretrained(nn.Module):
     def from_state(cls, config: CvtConfig, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
         """A model in eval mode around the arrays of ``state_arrays``, without copying them.
 
-        The arrays may be read-only, as those from Ray's object store are: the result is for
+        The arrays may be read-only, like those from Ray's object store: the result is for
         inference, not for training.
         """
         with torch.device("meta"):
@@ -114,10 +114,10 @@ class Pretrained(nn.Module):
 
 
 def read_config(fetch: Fetch, name: str = "config.json") -> CvtConfig | None:
-    """The configuration that stands in a checkpoint's config.json; None if there is no such file.
+    """The configuration in a checkpoint's config.json; None if there is no such file.
 
     Raises:
-        ConfigError: when the file is no JSON object or describes no CvT.
+        ConfigError: the file is not a JSON object, or does not describe a CvT.
     """
     if (path := fetch(name)) is None:
         return None
@@ -139,10 +139,10 @@ def reference_state(model: nn.Module) -> State:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """SHA-256 (hex) over names, dtypes, shapes and bytes of the weights, in reference layout.
+    """SHA-256 (hex) over names, dtypes, shapes and bytes of the weights, in the reference layout.
 
     It does not depend on the layout or the files that they came from. BatchNorm's counters, which
-    no computation reads, stay out.
+    no computation reads, are left out.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(reference_state(model).items()):
@@ -159,7 +159,7 @@ def _read_state(fetch: Fetch, file: str | None, source: str) -> tuple[State, Lay
         raise CheckpointError(f"{source} holds no weights: expected one of {', '.join(FILE_NAMES)}")
     if (layout := detect(state)) is None:
         names = ", ".join(sorted(state)[:3])
-        raise CheckpointError(f"{source} holds no CvT: its weights are named {names}, ...")
+        raise CheckpointError(f"{source} is not a CvT: its weights are named {names}, ...")
     means = (name for name in state if name.endswith("running_mean"))
     counters = {n.replace("running_mean", _COUNTER): torch.tensor(0) for n in means}
     return translate(counters | state, layout, "ours"), layout
@@ -168,7 +168,7 @@ def _read_state(fetch: Fetch, file: str | None, source: str) -> tuple[State, Lay
 def _choose_config(
     config: CvtConfig | str | None, anatomy: Anatomy, layout: Layout, source: str
 ) -> CvtConfig:
-    """The configuration that was given, or the preset that the weights are; activation decided."""
+    """The given configuration, or the preset that fits the weights; with the activation decided."""
     if isinstance(config, str) and config not in PRESETS:
         with open_source(config) as (fetch, file):
             config = read_config(fetch, file or "config.json")
@@ -186,13 +186,13 @@ def recognise(anatomy: Anatomy, source: str) -> CvtConfig:
     """The published model with these widths and depths.
 
     Raises:
-        CheckpointError: naming ``source``, when there is none.
+        CheckpointError: there is none; the message names ``source``.
     """
     for preset in map(CvtConfig.from_preset, PRESETS):
         if (preset.embed_dim, preset.depth) == (anatomy.embed_dim, anatomy.depth):
             return preset
     raise CheckpointError(
-        f"{source} carries no configuration, and no published CvT has embed_dim "
+        f"{source} has no configuration, and no published CvT has embed_dim "
         f"{anatomy.embed_dim} and depth {anatomy.depth}: pass config="
     )
 
@@ -207,7 +207,7 @@ def _with_labels(config: CvtConfig, state: State, count: int) -> tuple[CvtConfig
 
 
 def _build(cls: type[M], config: CvtConfig, state: State, layout: Layout, source: str) -> M:
-    """A model that holds the weights; a norm or head that they lack is new, and the log says so."""
+    """A model with these weights; a norm or head that they lack is new, and the log says so."""
     with torch.device("meta"):
         model = cls(config)
     own = model.state_dict()
@@ -237,7 +237,7 @@ def _module(name: str) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: a reader, or a model mapped from it, never meets half of it."""
+    """Write a file in one step: a reader, or a model mapped from it, never sees half of it."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
     partial.replace(path)

@@ -14,7 +14,7 @@ from cvt.errors import CheckpointError
 
 Source: TypeAlias = str | os.PathLike[str]
 Fetch: TypeAlias = Callable[[str], Path | None]
-"""Gives the local path of a file of the checkpoint, None if there is no such file."""
+"""Returns the local path of one of the checkpoint's files, None if there is no such file."""
 
 FILE_SUFFIXES: Final = frozenset({".safetensors", ".bin", ".pth", ".pt", ".h5", ".json"})
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -27,13 +27,13 @@ def display(source: Source) -> str:
 
 @contextmanager
 def open_source(source: Source, revision: str | None = None) -> Iterator[tuple[Fetch, str | None]]:
-    """Yield a way to fetch files that stand beside each other, and the name of the one meant.
+    """Yield a way to fetch files of one directory, and the name of the one that is meant.
 
-    The name is None when the source is a directory or a hub name. What is fetched from afar lives
-    as long as the context.
+    The name is None when the source is a directory or a hub name. What is downloaded lives as long
+    as the context.
 
     Raises:
-        CheckpointError: when the source does not exist, or on fetching, when it cannot be read.
+        CheckpointError: the source does not exist or, on fetching, cannot be read.
     """
     text = os.fspath(source)
     if "://" in text:
@@ -46,11 +46,11 @@ def open_source(source: Source, revision: str | None = None) -> Iterator[tuple[F
     elif _HUB_NAME.fullmatch(text):
         yield _hub(text, revision), None
     else:
-        raise CheckpointError(f"{text}: no such file or directory, and no hub name (owner/model)")
+        raise CheckpointError(f"{text} is neither an existing path nor a hub name (owner/model)")
 
 
 def _split(uri: str) -> tuple[str, str | None]:
-    """The directory of a URI and its file name, None if it names no file (no suffix)."""
+    """The directory of a URI and its file name; None without a suffix, which means a directory."""
     head, _, tail = uri.rstrip("/").rpartition("/")
     is_file = Path(tail.split("?")[0]).suffix in FILE_SUFFIXES
     return (head, tail) if is_file else (uri.rstrip("/"), None)
@@ -109,6 +109,6 @@ def _hub(repository: str, revision: str | None) -> Fetch:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, or its class where it has no text."""
+    """The first line of an error, or its class if it has no text."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -20,15 +20,15 @@ _WARM_UP_RUNS = 3
 class CudaGraphCvt(FixedShape):
     """A network whose kernels are captured once per shape, and replayed as a whole.
 
-    Rows of a smaller batch are followed by those of an earlier one, which nothing reads: images do
-    not meet inside the network. Copies from pinned memory do not wait for the device.
+    After the rows of a smaller batch come those of an earlier one, which nothing reads: images do
+    not interact inside the network. Copies from pinned memory do not wait for the device.
     """
 
     def __init__(self, network: nn.Module) -> None:
         """Take a network on a CUDA device that returns a CvtOutput.
 
         Raises:
-            ValueError: for a network on another device.
+            ValueError: the network is on another device.
         """
         super().__init__()
         weight = next(network.parameters())
@@ -52,7 +52,7 @@ class CudaGraphCvt(FixedShape):
                 self.out = self.network(self.images)
 
     def warm_up(self, images: Tensor) -> None:
-        """Run on a side stream: capture must not find the default stream's work unfinished."""
+        """Run on a side stream: capture must not meet unfinished work of the default stream."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):

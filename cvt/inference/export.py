@@ -1,7 +1,7 @@
 """The classifier as a graph for other runtimes: torch.export and ONNX.
 
 The graph is that of ``cvt.inference.network``: BatchNorm is folded away, and the last block
-computes the class token alone. The batch, the height and the width stay free.
+computes the class token alone. Batch, height and width stay dynamic.
 """
 
 import os
@@ -25,14 +25,14 @@ _EXAMPLE_SIZE: Final = (2, 128, 160)  # batch, height, width: all different, and
 def export_program(model: Classifier, outputs: Sequence[str] = OUTPUTS) -> ExportedProgram:
     """Trace the model in eval mode; its graph maps pixel_values (B, 3, H, W) to the outputs.
 
-    The graph refuses images below 35 pixels, where the last stage's keys are a single row.
+    The graph refuses images below 35 pixels, where the last stage has a single row of keys.
 
     Args:
-        model: In float32; it stays as it is.
-        outputs: What the graph returns, a tuple in this order, of OUTPUTS.
+        model: In float32; it is not changed.
+        outputs: Names from OUTPUTS; the graph returns a tuple in this order.
 
     Raises:
-        ValueError: for an unknown output.
+        ValueError: an output is unknown.
     """
     free = {"pixel_values": {0: Dim("batch"), 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
     return trace(InferenceCvt(model), outputs, _example(model), free)
@@ -44,10 +44,10 @@ def trace(
     pixel_values: Tensor,
     dynamic_shapes: dict[str, Any] | None = None,
 ) -> ExportedProgram:
-    """Trace a network with ordinary weights, for the example's shape unless dynamic ones are given.
+    """Trace a network that returns a CvtOutput and has ordinary weights.
 
-    The network returns a CvtOutput.
-    Errors are those of ``export_program``.
+    The graph is for the example's shape unless dynamic shapes are given. Errors are those of
+    ``export_program``.
     """
     with quiet_export():
         return torch.export.export(
@@ -62,7 +62,10 @@ def export_onnx(
 ) -> None:
     """Write one ONNX file whose input is "pixel_values" and whose outputs have their own names.
 
-    Arguments and errors are those of ``export_program``; ImportError without the onnx extra.
+    Arguments and errors are those of ``export_program``.
+
+    Raises:
+        ImportError: the onnx extra is not installed.
     """
     free = {"pixel_values": {0: "batch", 2: "height", 3: "width"}}
     write_onnx(InferenceCvt(model), path, outputs, _example(model), free)
@@ -97,7 +100,7 @@ def write_onnx(
 
 @contextmanager
 def quiet_export() -> Iterator[None]:
-    """No gradients, and no warnings of the exporters about their own inner parts."""
+    """No gradients, and no warnings from the exporters about their own internals."""
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
@@ -106,12 +109,12 @@ def quiet_export() -> Iterator[None]:
 
 
 class TupleOutputs(nn.Module):
-    """A network that returns a CvtOutput, with a tuple of tensors as its result."""
+    """A network that returns a CvtOutput, made to return a tuple of tensors."""
 
     def __init__(self, network: nn.Module, outputs: Sequence[str]) -> None:
         super().__init__()
         if not outputs or not set(outputs) <= set(OUTPUTS):
-            raise ValueError(f"outputs must be of {', '.join(OUTPUTS)}, not {list(outputs)}")
+            raise ValueError(f"outputs must be among {', '.join(OUTPUTS)}, not {list(outputs)}")
         self.network = network
         self.outputs = outputs
         self.eval()

@@ -1,4 +1,4 @@
-"""Runtimes that prepare themselves for one shape, and what smaller batches cost them: padding."""
+"""What runtimes that prepare for one shape have in common: smaller batches are padded."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -12,11 +12,11 @@ _NO_SHAPE = (0, 0, 0, 0)
 
 
 class FixedShape(nn.Module, ABC):
-    """A network behind a runtime that takes batches of one shape alone.
+    """A network in a runtime that takes batches of a single shape.
 
-    The first call prepares for its shape, which takes seconds. A smaller batch is padded to it, and
-    its results are cut; a larger one, or another image size, prepares again. What is prepared stays
-    behind when it is copied or pickled.
+    The first call prepares for its shape, which takes seconds. A smaller batch is padded to it and
+    its results are cut; a larger one, or another image size, prepares again. Copying and pickling
+    leave out what is prepared.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class FixedShape(nn.Module, ABC):
 
     @abstractmethod
     def run(self, pixel_values: Tensor) -> CvtOutput:
-        """Classify no more images than prepared for; whatever else it returns is cut."""
+        """Classify at most as many images as prepared for; results beyond their number are cut."""
 
     def forward(self, pixel_values: Tensor) -> CvtOutput:
         """Classify normalised images (B, 3, H, W) of any floating dtype."""
@@ -46,7 +46,7 @@ class FixedShape(nn.Module, ABC):
 
 
 def pad_batch(images: Tensor, batch: int) -> Tensor:
-    """Images (B, ...) and as many zeros behind them as make ``batch`` of them."""
+    """Images (B, ...) followed by zeros, ``batch`` in all."""
     missing = batch - len(images)
     if not missing:
         return images

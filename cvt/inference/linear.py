@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {"gelu": F.gelu, "swish": F.silu}
 
-# As Linux names them, of Intel and AMD, and last of ARM.
+# As Linux names them: those of Intel and AMD, ARM's last.
 _FLAGS: Final[Mapping[torch.dtype, frozenset[str]]] = {
     torch.bfloat16: frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
     torch.float16: frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
@@ -19,17 +19,17 @@ _FLAGS: Final[Mapping[torch.dtype, frozenset[str]]] = {
 
 
 def cpu_has(dtype: torch.dtype) -> bool:
-    """Whether this CPU multiplies in torch.bfloat16 or torch.float16 itself.
+    """Whether this CPU itself multiplies in torch.bfloat16 or torch.float16.
 
-    What it has not is emulated, several times slower than float32. Where no /proc/cpuinfo tells,
-    it has neither.
+    What it lacks is emulated, several times slower than float32. Without a /proc/cpuinfo it counts
+    as having neither.
     """
     return not _FLAGS[dtype].isdisjoint(cpu_flags())
 
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """What /proc/cpuinfo says that the first processor can do."""
+    """What the first processor can do, according to /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -40,7 +40,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 class FusedLinear(nn.Module):
-    """activation(x W^T + b), or x W^T + b + residual; with PyTorch's ordinary operators."""
+    """activation(x W^T + b), or x W^T + b + residual, with PyTorch's ordinary operators."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class FusedLinear(nn.Module):
 class OneDnnLinear(nn.Module):
     """A FusedLinear in one call of oneDNN, its weight in the layout that the CPU reads fastest.
 
-    These are the operators that torch.compile's freezing emits. The packed weight is no ordinary
-    tensor: the layer cannot be moved, cast, copied or exported.
+    These are the operators that torch.compile's freezing emits. The packed weight is not an
+    ordinary tensor: the layer cannot be moved, cast, copied or exported.
     """
 
     def __init__(self, linear: FusedLinear) -> None:
@@ -87,7 +87,7 @@ class OneDnnLinear(nn.Module):
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Whether oneDNN takes this weight on this machine."""
+    """Whether oneDNN accepts this weight on this machine."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.bfloat16:
@@ -96,7 +96,7 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def pack(module: nn.Module) -> None:
-    """Replace every FusedLinear inside a module by a OneDnnLinear, where the machine has one."""
+    """Replace every FusedLinear in a module with a OneDnnLinear, where the machine supports it."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if isinstance(child, FusedLinear) and can_pack(child.weight):

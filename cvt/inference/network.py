@@ -2,8 +2,8 @@
 
 Against the reference: BatchNorm is folded into the depthwise convolution before it, the attention
 scale into the query's linear map; activation and residual are fused with the linear maps, whose
-weights are laid out once for the CPU at hand; and of the last block, only what reaches the class
-token is computed.
+weights are laid out once for the CPU at hand; and the last block computes only what reaches the
+class token.
 """
 
 import copy
@@ -37,7 +37,7 @@ _CACHED_SCORES = 1 << 19
 
 
 class Backbone(Protocol):
-    """Stages, one behind the other, as ``cvt.CvtModel`` has them."""
+    """Stages that run one after another, as in ``cvt.CvtModel``."""
 
     @property
     def stages(self) -> nn.ModuleList: ...
@@ -65,7 +65,7 @@ class InferenceCvt(nn.Module):
     """
 
     def __init__(self, model: Classifier, pooling: str = "cls_norm") -> None:
-        """Copy a model, which had better be in float32, as folding rounds."""
+        """Copy a model, which is best in float32, as folding rounds."""
         super().__init__()
         check_pooling(model.config, pooling)
         self.config: CvtConfig = model.config
@@ -146,18 +146,18 @@ class _Block(nn.Module):
 
 
 class _ClsBlock(_Block):
-    """The last block before the head, for the class token alone: keys and values see all."""
+    """The last block before the head, for the class token alone; its keys and values see all."""
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """(B, T, C) -> (B, 1, C)."""
         y = self.norm1(x)
-        q = self.query.linear(y[:, :1].contiguous())  # the class token goes around the convolution
+        q = self.query.linear(y[:, :1].contiguous())  # the class token bypasses the convolution
         x = self.out(self.attend(q, y, grid), x[:, :1].contiguous())
         return cast(Tensor, self.fc2(self.fc1(self.norm2(x)), x))
 
 
 class _Projection(nn.Module):
-    """Depthwise convolution (or average), BatchNorm folded before, then the linear map."""
+    """Depthwise convolution (or average) with BatchNorm folded in, then the linear map."""
 
     def __init__(self, projection: Projection, scale: float = 1.0) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ def inference_copy(module: ModuleT) -> ModuleT:
 
 
 def fold_batch_norm(model: ModuleT) -> ModuleT:
-    """A copy for inference, whose convolutions have the affine map of their BatchNorm inside."""
+    """A copy for inference whose convolutions include the affine map of their BatchNorm."""
     model = inference_copy(model)
     for projection in model.modules():
         if isinstance(projection, Projection) and isinstance(projection.spatial, nn.Sequential):
@@ -201,10 +201,10 @@ def fold_batch_norm(model: ModuleT) -> ModuleT:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T) v, all (B, heads, tokens, C / heads), the scale already in q.
+    """softmax(q k^T) v, all (B, heads, tokens, C / heads), with the scale already in q.
 
-    In bfloat16 on a CPU PyTorch's fused operator is no faster than in float32; two products with
-    the scores in between are, as long as these fit the cache.
+    In bfloat16 on a CPU, PyTorch's fused operator is no faster than in float32; two products with
+    the scores in between are, as long as the scores fit into the cache.
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q, k, v, scale=1.0)

@@ -23,7 +23,7 @@ def optimize(
     runtime: str = "torch",
     calibration: Tensor | None = None,
 ) -> nn.Module:
-    """A form of the model that runs fast, placed and ready; the model stays as it is.
+    """A form of the model that runs fast, on its device and ready; the model is not changed.
 
     An ``InferenceCvt``, a ``CudaGraphCvt`` around one, or an ``OpenVinoCvt``: all have the same
     call, and the same outputs.
@@ -31,19 +31,19 @@ def optimize(
     Args:
         model: Best in float32, as folding rounds.
         dtype: torch.float32, torch.bfloat16 or torch.float16; with the runtime openvino float32,
-            bfloat16 or int8. Of int8, ``cvt.inference.int8`` says what it changes.
-        device: Where it goes; the model's own by default. The runtime openvino has the CPU alone.
-        compile: Compile it on the first call, for long runs at a fixed size on a GPU:
-            torch.compile, and there inside a CUDA graph. On a CPU the packed weights, which
-            exclude it, are faster.
+            bfloat16 or int8. ``cvt.inference.int8`` says what int8 changes.
+        device: Where it goes; the model's own by default. The runtime openvino has only the CPU.
+        compile: Compile it with torch.compile on the first call, for long runs at a fixed size on
+            a GPU, there inside a CUDA graph. On a CPU the packed weights, which exclude it, are
+            faster.
         pooling: What ``embedding`` is: "cls_norm", "cls" or "mean" (of the last stage but one).
         runtime: "torch", or "openvino" for the same on a CPU.
-        calibration: For int8, some hundreds of normalised images (N, 3, H, W) like those to come.
+        calibration: For int8, a few hundred normalised images (N, 3, H, W) like those to come.
 
     Raises:
-        ImportError: for the runtime openvino without its extra.
-        ValueError: for a pooling that the model has not, for an unknown runtime or a dtype that it
-            has not, for int8 without calibration images or these without int8.
+        ImportError: the extra of the runtime openvino is not installed.
+        ValueError: the model does not have the pooling, the runtime is unknown or does not have
+            the dtype, or one of int8 and calibration images comes without the other.
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}")

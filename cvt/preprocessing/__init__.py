@@ -1,1 +1,1 @@
-"""Bytes of an image file become normalised pixels, as the reference does it."""
+"""From the bytes of an image file to normalised pixels, as in the reference."""

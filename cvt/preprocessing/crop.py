@@ -1,14 +1,14 @@
-"""Which part of the resized image is kept, and where it lies in an image that is stored turned."""
+"""Which part of the resized image is kept, and where that is in an image that is stored rotated."""
 
 from dataclasses import dataclass
 from typing import Self
 
 _SQUASH_FROM = 384
-# The resized image may be this many times larger than the part before only the part is computed.
+# From this many times the size of the part on, the resized image is not built, only the part.
 _MAX_WASTE = 16
 
-# What shows a stored image upright, by EXIF orientation: flip its columns, flip its rows, then
-# swap both axes.
+# How to turn a stored image upright, by EXIF orientation: flip its columns, flip its rows, then
+# swap the axes.
 TURNS = {
     1: (False, False, False),
     2: (True, False, False),
@@ -30,7 +30,7 @@ class Window:
 
     @classmethod
     def centre(cls, width: int, height: int, size: int, crop_pct: float) -> Self:
-        """The window of an image as transformers' ConvNextImageProcessor cuts it.
+        """The window that transformers' ConvNextImageProcessor cuts out of an image.
 
         Below 384 the short side becomes int(size / crop_pct), the long side is truncated, and the
         offset of the centre is floored; from 384 on the image is squeezed into the square.

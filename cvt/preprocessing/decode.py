@@ -1,4 +1,4 @@
-"""Bytes of an image file in, an upright RGB image out; whatever goes wrong is an ImageDecodeError.
+"""From the bytes of an image file to an upright RGB image; every failure is an ImageDecodeError.
 
 ImageDecodeError(ValueError)      .code
 ├── EmptyFileError                empty_file
@@ -36,13 +36,13 @@ DEFAULT_MAX_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: 256 MiB of RGB."""
 
 
-# Plugins that start another program (Ghostscript) or know a format by name only.
+# Plugins that start another program (Ghostscript) or only know a format's name.
 _REFUSED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
-# Formats without a signature, tried last, and formats whose signature other files have by chance.
+# Tried last: formats without a signature, and those whose signature other files have by chance.
 _GUESSED = frozenset({"IM", "IMT", "IPTC", "PCD", "SPIDER", "TGA"})
 _WEAK = frozenset({"CUR", "DIB", "FLI", "GBR", "PCX", "PPM", "SGI", "XBM"})
 _LATER = _GUESSED | _REFUSED
-# Formats whose decoders do not tell a missing end from a broken middle.
+# Formats whose decoders do not distinguish a missing end from a broken middle.
 _VAGUE = frozenset({"AVIF", "ICO", "JPEG2000", "QOI", "TIFF", "WEBP"})
 
 _TRUNCATED = ("truncated", "not enough", "incomplete", "premature", "only got", "requires a buffer")
@@ -55,12 +55,13 @@ _UNSUPPORTED = (
 def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Decode an image file to an upright RGB image; ``rgb.py`` says how other pixels become RGB.
 
-    Of an animation or a multi-page file the first frame is taken, of an icon the largest image.
-    The header's size is held against ``max_pixels`` before anything is decoded. Values above
-    Pillow's own limit work without touching its global setting; only for WebP and TIFF does Pillow
-    insist on twice that limit, unless the process sets ``PIL.Image.MAX_IMAGE_PIXELS``.
+    An animation or a multi-page file gives its first frame, an icon its largest image. The size in
+    the header is checked against ``max_pixels`` before anything is decoded. Values above Pillow's
+    own limit work without touching its global setting; only for WebP and TIFF does Pillow insist on
+    twice that limit, unless the process sets ``PIL.Image.MAX_IMAGE_PIXELS``.
 
-    Raises ImageDecodeError, and nothing else.
+    Raises:
+        ImageDecodeError: it cannot be decoded; nothing else is raised.
     """
     with opened(data, max_pixels) as image:
         image.load()
@@ -71,7 +72,8 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
 def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """Yield the image with its header read and its size checked, but its pixels not decoded.
 
-    What goes wrong within the context is raised as an ImageDecodeError, too.
+    Raises:
+        ImageDecodeError: for this, and for whatever goes wrong within the context.
     """
     if not data:
         raise EmptyFileError("the file is empty")
@@ -88,7 +90,7 @@ def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
-    """Read the header as Image.open does, but without its bomb check and the refused formats."""
+    """Read the header as Image.open does, but without its bomb check and refused formats."""
     Image.init()
     failures: list[ImageDecodeError] = []
     for name in Image.ID:
@@ -126,7 +128,7 @@ def _create(name: str, data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _failure(data: bytes, error: Exception, name: str, *, is_open: bool) -> ImageDecodeError:
-    """Put the reason why Pillow gave up into the terms of this module."""
+    """Translate Pillow's reason for giving up into the terms of this module."""
     if isinstance(error, CorruptImageError) and ends_early(data):
         return TruncatedImageError(str(error))
     if isinstance(error, ImageDecodeError):
@@ -153,10 +155,10 @@ _quiet_depth = 0
 
 @contextlib.contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings to itself; safe in threads, where catch_warnings alone is not.
+    """Silence Pillow's warnings, also in threads, where catch_warnings alone is not safe.
 
-    The first thread in sets the filter (for warnings from Pillow's modules alone), the last one
-    out restores what was there.
+    The first thread in sets the filter (only for warnings from Pillow's modules), the last one out
+    restores what was there.
     """
     global _quiet_depth
     with _quiet_lock:

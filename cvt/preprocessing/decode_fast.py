@@ -1,7 +1,7 @@
-"""Bytes to pixels in half the time, within two grey levels of the exact way.
+"""From bytes to pixels in half the time, within two grey levels of the exact way.
 
 What is faster: simplejpeg decodes JPEG files, by the same library as Pillow but with less overhead;
-PyTorch's uint8 kernel resizes; and a turned photo is turned after it was resized.
+PyTorch's uint8 kernel resizes; and a rotated photo is turned upright after it was resized.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _Pixels = npt.NDArray[np.uint8]
 
 
 class Decoded(NamedTuple):
-    """An image ready for the model, and the size that it had."""
+    """An image ready for the model, and the size that it had before."""
 
     pixels: npt.NDArray[np.uint8]
     """uint8 (S, S, 3)."""
@@ -41,7 +41,7 @@ class Decoded(NamedTuple):
 
 
 def has_filter(resample: int) -> bool:
-    """Tell whether PyTorch has this filter of Pillow's."""
+    """Whether PyTorch has this filter of Pillow's."""
     return resample in _FILTERS
 
 
@@ -53,10 +53,17 @@ def decode_fast(
     max_pixels: int,
     draft: bool,
 ) -> Decoded:
-    """Decode an image file, resize it, and cut the window out that its upright size asks for.
+    """Decode an image file, resize it, and cut out the window that ``window_of`` its size gives.
 
-    draft: decode large JPEG photos at half or a quarter of their size.
-    Raises ImageDecodeError.
+    Args:
+        data: The file's bytes.
+        window_of: The window for an upright size (width, height).
+        resample: Filter in Pillow's numbering.
+        max_pixels: The largest size to decode.
+        draft: Decode large JPEG photos at half or a quarter of their size.
+
+    Raises:
+        ImageDecodeError: it cannot be decoded.
     """
     with opened(data, max_pixels) as image:
         if image.format not in _JPEG:
@@ -77,20 +84,20 @@ def decode_fast(
 
 
 def _decode(image: Image.Image, data: bytes, draft: Window | None) -> _Pixels:
-    """RGB pixels (H, W, 3) as stored; scaled down if ``draft``, the window to be, allows it."""
+    """RGB pixels (H, W, 3) as stored; scaled down if ``draft``, the window to cut, allows it."""
     if image.format in _JPEG and image.mode in ("RGB", "L"):
         width, height = _draft_size(image.size, draft) if draft else (0, 0)
         try:
             pixels: _Pixels = simplejpeg.decode_jpeg(data, min_width=width, min_height=height)
             return pixels
         except ValueError:
-            pass  # Pillow has the last word on files that are not quite sound
+            pass  # Pillow has the last word on files that are not quite intact
     image.load()
     return np.array(to_rgb(image))
 
 
 def _draft_size(size: tuple[int, int], window: Window) -> tuple[int, int]:
-    """The smallest size at which JPEG may be decoded: a power of two, and dividing evenly."""
+    """The smallest size at which a JPEG may be decoded: its own, divided evenly by 1, 2, 4 or 8."""
     for divisor in (8, 4, 2):
         is_even = size[0] % divisor == size[1] % divisor == 0
         scaled = size[0] // divisor, size[1] // divisor
@@ -101,7 +108,7 @@ def _draft_size(size: tuple[int, int], window: Window) -> tuple[int, int]:
 
 
 def _resize(source: _Pixels, window: Window, resample: int, *, down_first: bool) -> _Pixels:
-    """Resize as Pillow does, which rounds and clips after each of the two passes."""
+    """Resize like Pillow, which rounds and clips after each of the two passes."""
     images = torch.from_numpy(source)[None].permute(0, 3, 1, 2)  # channels_last, the faster kernel
     width, height = window.size
     steps = [(height, source.shape[1])] if down_first else []  # else PyTorch goes across first

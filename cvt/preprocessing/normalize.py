@@ -1,4 +1,4 @@
-"""The end of preprocessing as a layer in front of a network, for pixels that are on a device."""
+"""The last step of preprocessing as a layer before a network, for pixels that are on a device."""
 
 import torch
 from torch import Tensor, nn
@@ -9,15 +9,15 @@ from cvt.preprocessing.processor import CvtImageProcessor
 class Normalize(nn.Module):
     """uint8 (B, S, S, 3) to (B, 3, S, S), with the arithmetic of ``CvtImageProcessor.normalize``.
 
-    Its constants lie on the device, so that a call copies nothing there and can be captured in a
-    CUDA graph. Compiled together with a network, it becomes a part of the first kernel.
+    Its constants are on the device, so that a call copies nothing there and can be captured in a
+    CUDA graph. Compiled together with a network, it becomes part of the first kernel.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, processor: CvtImageProcessor, dtype: torch.dtype = torch.float32) -> None:
-        """The result has this dtype; everything before is float32, whatever the module becomes."""
+        """``dtype`` is that of the result; the arithmetic is float32 even if the module is cast."""
         super().__init__()
         self.processor, self.dtype = processor, dtype
         self.register_buffer("mean", torch.tensor(processor.image_mean), persistent=False)

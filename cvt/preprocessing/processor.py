@@ -1,7 +1,7 @@
 """Preprocessing as the reference does it (transformers' ConvNextImageProcessor, PIL backend).
 
-``crop.py`` has the rule of sizes. uint8 stays uint8 through resizing and cropping, until the values
-are scaled and normalised to float32.
+``crop.py`` has the rule for sizes. Resizing and cropping work in uint8; then the values are scaled
+and normalised in float32.
 """
 
 import json
@@ -46,8 +46,8 @@ DecodeMode = Literal["exact", "fast", "draft"]
 class CvtImageProcessor:
     """Image in, normalised tensor out. The defaults are those of every published CvT.
 
-    They also stand in for keys that a preprocessor_config.json lacks, and not transformers' class
-    defaults (size 384, mean and standard deviation 0.5), with which no CvT was trained.
+    They also replace keys that a preprocessor_config.json lacks, rather than the defaults of
+    transformers' class (size 384, mean and standard deviation 0.5): no CvT was trained with those.
     """
 
     size: int = 224
@@ -57,7 +57,7 @@ class CvtImageProcessor:
     resample: int = Image.Resampling.BICUBIC
     """Filter in Pillow's numbering, 0 to 5."""
     do_resize: bool = True
-    """Resize and crop; without it images pass in their own size."""
+    """Resize and crop; otherwise images keep their size."""
     do_rescale: bool = True
     """Multiply by ``rescale_factor``."""
     rescale_factor: float = 1 / 255
@@ -76,7 +76,7 @@ class CvtImageProcessor:
                 f"resample must be one of Pillow's filters 0 to 5, got {self.resample}"
             )
         if len(self.image_mean) != 3 or len(self.image_std) != 3 or 0 in self.image_std:
-            raise ConfigError("image_mean and image_std need three values each, image_std no zero")
+            raise ConfigError("image_mean and image_std need three values; image_std must not be 0")
 
     @classmethod
     def from_pretrained(
@@ -84,13 +84,14 @@ class CvtImageProcessor:
     ) -> Self:
         """Read the preprocessor_config.json that belongs to a model.
 
-        source: a directory, a file (itself, when it ends in .json, else the file beside it), either
-            of them behind an fsspec URI, or a hub name.
-        size: overrides the file's size.
-        revision: branch, tag or commit of a hub name.
+        Args:
+            source: A directory, a .json file or a file beside it, any of them behind an fsspec URI,
+                or a hub name. Without such a file, the published CvT's values are used.
+            size: Overrides the file's size; 224 without either.
+            revision: Branch, tag or commit of a hub name.
 
-        Where there is no such file, the published CvT's values are used, at ``size`` or 224.
-        Raises ConfigError for a file that describes another kind of preprocessing.
+        Raises:
+            ConfigError: the file describes another kind of preprocessing.
         """
         config = _read_config(source, revision)
         if config is None:
@@ -102,8 +103,10 @@ class CvtImageProcessor:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build from the content of a preprocessor_config.json, of any version of transformers.
 
-        Keys that are absent or null take the defaults of this class. Raises ConfigError for content
-        that means something else than this class does.
+        Keys that are absent or null take the defaults of this class.
+
+        Raises:
+            ConfigError: the content describes anything other than what this class does.
         """
         kind = config.get("image_processor_type") or config.get("feature_extractor_type")
         if kind is not None and kind not in _TYPES:
@@ -134,7 +137,7 @@ class CvtImageProcessor:
         return processor
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of a preprocessor_config.json that transformers reads as well."""
+        """The content of a preprocessor_config.json, which transformers reads as well."""
         values = asdict(self) | {
             "image_processor_type": _TYPES[0],
             "size": {"shortest_edge": self.size},
@@ -145,7 +148,7 @@ class CvtImageProcessor:
         return dict(sorted(values.items()))
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write preprocessor_config.json into ``directory``, which is made if needed."""
+        """Write preprocessor_config.json into ``directory``, which is created if needed."""
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
         (path / CONFIG_NAME).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
@@ -153,7 +156,7 @@ class CvtImageProcessor:
     def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Resize and crop: uint8 (S, S, 3), bit-equal to the reference for RGB images.
 
-        Memory follows the image and S, not the resized image, which is huge for long strips.
+        Memory depends on the image and S, not on the resized image, which is huge for long strips.
         """
         image = upright_rgb(image)
         if not self.do_resize:
@@ -172,15 +175,13 @@ class CvtImageProcessor:
     ) -> Decoded:
         """Decode an image file and do what ``pixels`` does: (pixels, width, height).
 
-        mode:
-            exact: bit-equal to the reference.
-            fast: within two grey levels of it (one, on photographs), in less than half the time
-                for JPEG files.
-            draft: fast, and large JPEG photos (at S = 224 from a short side of 2560 on) are
-                decoded at half their size. Within two grey levels on photographs, but thin lines
-                in strong colours may differ by thirty.
+        "exact" is bit-equal to the reference; "fast" is within two grey levels of it (one, on
+        photographs), in less than half the time for JPEG files; "draft" is fast and also decodes
+        large JPEG photos (at S = 224 from a short side of 2560 on) at half their size: within two
+        grey levels on photographs, but thin lines in strong colours may differ by thirty.
 
-        Raises ImageDecodeError.
+        Raises:
+            ImageDecodeError: it cannot be decoded.
         """
         if mode == "exact" or not (self.do_resize and has_filter(self.resample)):
             image = decode_image(data, max_pixels=max_pixels)
@@ -196,7 +197,7 @@ class CvtImageProcessor:
         """Turn uint8 (B, S, S, 3) into float32 (B, 3, S, S), on the device where the pixels are.
 
         Bit-equal to the reference's arithmetic on the CPU and on CUDA (whose division is IEEE's).
-        The result is a view: in memory the channels stay last, as convolutions like them.
+        The result is a view: in memory the channels stay last, as convolutions prefer.
         """
         if isinstance(pixels, np.ndarray):  # may be read-only, at which torch.from_numpy warns
             values = torch.from_numpy(pixels.astype(np.float32, order="C"))
@@ -214,8 +215,7 @@ class CvtImageProcessor:
         return values.movedim(-1, 1)
 
     def rescale(self, values: torch.Tensor) -> torch.Tensor:
-        """Multiply float32 values, in place if need be, as the reference does: in float64, rounded
-        to float32."""
+        """Multiply float32 values, maybe in place, as the reference does: rounded from float64."""
         if self.rescale_factor == 1 / 255:  # the quotient is the same for all 256 values, and fast
             return values.div_(255)
         return (values.double() * self.rescale_factor).float()
@@ -224,8 +224,10 @@ class CvtImageProcessor:
         """Preprocess one image or a list of them: float32 (B, 3, S, S).
 
         An image is a PIL image, the bytes of a file, or a uint8 array (H, W, 3) in RGB order.
-        Raises ImageDecodeError for bytes that do not decode, TypeError and ValueError for inputs
-        of another kind or shape.
+
+        Raises:
+            ImageDecodeError: bytes cannot be decoded.
+            TypeError, ValueError: an input is of another type or shape.
         """
         if isinstance(images, Image.Image | bytes | np.ndarray):
             images = [images]
@@ -234,10 +236,10 @@ class CvtImageProcessor:
 
 
 def size_mismatch(size: int, config: Mapping[str, Any], name: str = "") -> str | None:
-    """Say in one line that the preprocessing's size is not the one that the checkpoint tells.
+    """One line that says that preprocessing's size is not the checkpoint's; None if they agree.
 
-    config: the model's config.json, whose image_size older files carry. name: of the checkpoint,
-    such as microsoft/cvt-13-384-22k. Returns None when nothing disagrees.
+    The checkpoint's is ``image_size`` in its config.json, as in older files, or in its name, such
+    as microsoft/cvt-13-384-22k.
     """
     told = config.get("image_size")
     origin = "its config.json says"
@@ -270,7 +272,7 @@ def _three(value: float | Sequence[float]) -> tuple[float, ...]:
 
 
 def _square(size: Any, name: str) -> int:
-    """Return the one number in any spelling of a square size."""
+    """The one number in any spelling of a square size."""
     if isinstance(size, Mapping):
         known = set(size) in ({"shortest_edge"}, {"height", "width"})
         numbers = list(size.values()) if known else []
@@ -282,7 +284,7 @@ def _square(size: Any, name: str) -> int:
 
 
 def _read_config(source: Source, revision: str | None) -> dict[str, Any] | None:
-    """Return the preprocessor_config.json that belongs to ``source``; None if there is none."""
+    """The preprocessor_config.json that belongs to ``source``; None if there is none."""
     with open_source(source, revision) as (fetch, name):
         is_itself = name is not None and name.endswith(".json") and name != "config.json"
         path = fetch(name if is_itself and name else CONFIG_NAME)
@@ -294,5 +296,5 @@ def _read_config(source: Source, revision: str | None) -> dict[str, Any] | None:
     except ValueError as error:
         raise ConfigError(f"{display(source)}: {CONFIG_NAME} is not JSON: {error}") from error
     if not isinstance(config, dict | None):
-        raise ConfigError(f"{display(source)}: {CONFIG_NAME} holds no object")
+        raise ConfigError(f"{display(source)}: {CONFIG_NAME} is not a JSON object")
     return config

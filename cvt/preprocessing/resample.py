@@ -18,8 +18,8 @@ from PIL import Image
 _PRECISION_BITS = 32 - 8 - 2
 _PILLOW = tuple(int(part) for part in PIL.__version__.split(".")[:2])
 
-# Outputs beyond which Pillow's running sum for the nearest filter is not followed: Pillow itself
-# cannot build so large an image.
+# Number of outputs up to which Pillow's running sum for the nearest filter is followed: Pillow
+# itself cannot build a larger image.
 _MAX_ACCUMULATED = 1 << 23
 
 _Float = npt.NDArray[np.float64]
@@ -130,7 +130,7 @@ def _across(pixels: _Pixels, axis: _Axis) -> _Pixels:
 
 
 def vertical_first(in_size: tuple[int, int], out_size: tuple[int, int]) -> bool:
-    """Tell whether this Pillow resizes the height before the width: it matters for the rounding."""
+    """Whether this Pillow resizes the height before the width, which matters for the rounding."""
     if _PILLOW < (12, 2):
         return False
     if _PILLOW < (13, 0):
@@ -168,9 +168,12 @@ def resize_window(
 ) -> npt.NDArray[np.uint8]:
     """Equal ``np.asarray(image.resize(size, resample).crop(box))`` for an RGB image.
 
-    Time and memory follow the window ``box`` (left, top, right, bottom; within ``size``) and the
+    Time and memory grow with the window ``box`` (left, top, right, bottom; within ``size``) and the
     part of the source beneath it, whatever ``size`` (width, height) is. Returns uint8
-    (bottom - top, right - left, 3). Raises ValueError for a filter that is not implemented here.
+    (bottom - top, right - left, 3).
+
+    Raises:
+        ValueError: the filter is not implemented here.
     """
     left, top, right, bottom = box
     if resample == Image.Resampling.NEAREST:

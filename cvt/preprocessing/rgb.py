@@ -1,7 +1,7 @@
-"""Any PIL image to an upright RGB image that looks as a person would expect.
+"""From any PIL image to an upright RGB image that looks as a person would expect.
 
-- Transparency (LA, PA, RGBA, a transparent palette entry or colour key) is composited on white:
-  that is what viewers show and what transformers' ``do_convert_rgb`` does.
+- Transparency (LA, PA, RGBA, a transparent palette entry or colour key) is composited on white,
+  which is what viewers show and what transformers' ``do_convert_rgb`` does.
 - 16-bit grey keeps its high byte, as Pillow does for 16-bit colour.
 - 32-bit integers and floats carry no range of their own: ``_grey_to_8_bit`` has the rule.
 - CMYK, YCbCr, LAB and HSV are converted by Pillow. Colour profiles (ICC) are ignored, as the
@@ -35,7 +35,7 @@ _TRANSPOSE = {
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return ``image`` as RGB, turned as its EXIF orientation says; may be ``image`` itself."""
+    """``image`` as RGB, turned as its EXIF orientation says; may be ``image`` itself."""
     turn = _TRANSPOSE.get(orientation(image))
     rgb = to_rgb(image)
     if turn is not None:
@@ -46,10 +46,10 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8 if the file is sound; 1 (upright) where there is none."""
+    """The EXIF orientation, 1 to 8 if the file is valid; 1 (upright) if there is none."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - broken EXIF data fails in countless ways, none matters
+    except Exception:  # noqa: BLE001 - broken EXIF data fails in countless ways; none matters
         return 1
 
 
@@ -66,7 +66,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale one of the ranges of ``_tops``, or all that there is, as ``fitted`` does."""
+    """Scale one of the ranges of ``_tops``, or the whole range of values, as ``fitted`` does."""
     values = np.asarray(image)
     grey = fitted(values, _tops(image))
     if _white_is_zero(image):
@@ -91,13 +91,13 @@ def _white_is_zero(image: Image.Image) -> bool:
 
 
 def _tag(image: Image.Image, number: int) -> Any:
-    """Value of a TIFF tag, the first one if it has several; None for images from elsewhere."""
+    """Value of a TIFF tag, the first one if it has several; None for images of other formats."""
     value = image.tag_v2.get(number) if isinstance(image, TiffImageFile) else None
     return value[0] if isinstance(value, tuple) else value
 
 
 def of_bits(values: npt.NDArray[Any], bits: int) -> _Levels:
-    """Unsigned samples of ``bits`` bits: their high byte, or below 8 bits widened to 0..255."""
+    """The high byte of unsigned samples of ``bits`` bits; below 8 bits, scaled to 0..255."""
     if bits >= 8:
         return (values >> (bits - 8)).astype(np.uint8)
     top = (1 << bits) - 1
@@ -106,7 +106,7 @@ def of_bits(values: npt.NDArray[Any], bits: int) -> _Levels:
 
 
 def fitted(values: npt.NDArray[Any], tops: Sequence[int]) -> _Levels:
-    """Scale to 0..255 the first of the ranges 0..top that holds all values.
+    """Scale the first of the ranges 0..top that holds all values to 0..255.
 
     If none does, lowest..highest is scaled. Values that are not finite count as the lowest.
     """

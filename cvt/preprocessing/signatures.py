@@ -1,4 +1,4 @@
-"""First bytes of image files: what a file claims to be, and whether its end is missing."""
+"""What an image file claims to be, by its first bytes, and whether its end is missing."""
 
 import re
 import struct
@@ -50,7 +50,7 @@ _UNSUPPORTED_PREFIXES = (
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
 
-# A drawing, and not a page that has one: before it, only what XML allows before the root.
+# A drawing, not a page that contains one: before it, only what XML allows before the root.
 _SVG = re.compile(
     rb"(?>\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\s+svg\b[^[>]*(?:\[.*?\])?\s*>)*+<(?:\w+:)?svg[\s/>]",
     re.DOTALL,
@@ -58,7 +58,7 @@ _SVG = re.compile(
 
 
 def unsupported_format(data: bytes) -> str | None:
-    """Name the format of a file that is an image or a document, but that Pillow does not decode."""
+    """The name of an image's or document's format, if it is one that Pillow does not decode."""
     for prefix, name in _UNSUPPORTED_PREFIXES:
         if data.startswith(prefix):
             return name
@@ -77,7 +77,7 @@ def unsupported_format(data: bytes) -> str | None:
 
 
 def ends_early(data: bytes) -> bool:
-    """Tell whether a file of a common format lacks the end that its format demands."""
+    """Whether a file of a common format lacks the end that its format demands."""
     if data.startswith(b"\xff\xd8\xff"):
         return b"\xff\xd9" not in data[-1024:]
     if data.startswith(b"\x89PNG"):
@@ -99,7 +99,7 @@ def ends_early(data: bytes) -> bool:
             return _tiff_ends_early(data)
         if data.startswith(b"\x00\x00\x01\x00"):
             return _icons_end_early(data)
-    except struct.error:  # the tables that say where the image lies are cut off
+    except struct.error:  # the tables that say where the image is are cut off
         return True
     return False
 
@@ -118,7 +118,7 @@ def _boxes_end_early(data: bytes) -> bool:
 
 
 def _tiff_ends_early(data: bytes) -> bool:
-    """Hold where the first image's strips or tiles lie against the length of the file."""
+    """Compare where the first image's strips or tiles lie with the length of the file."""
     order = "<" if data.startswith(b"II") else ">"
     (directory,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, directory)

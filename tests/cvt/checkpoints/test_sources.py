@@ -108,7 +108,7 @@ def test_a_hub_name_that_is_not_cached_offline() -> None:
 
 
 def test_no_such_path() -> None:
-    with pytest.raises(CheckpointError, match="no such file or directory, and no hub name"):
+    with pytest.raises(CheckpointError, match="neither an existing path nor a hub name"):
         CvtForImageClassification.from_pretrained("/nowhere/at/all")
 
 
@@ -139,7 +139,7 @@ def test_broken_files_are_named(name: str, size: int, small: Oracle, tmp_path: P
     else:
         torch.save(small.state_dict(), path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(CheckpointError, match=f"{name} is not a whole") as caught:
+    with pytest.raises(CheckpointError, match=f"{name} is not a complete") as caught:
         CvtForImageClassification.from_pretrained(path)
     assert "\n" not in str(caught.value)
 

@@ -47,5 +47,5 @@ def test_onnx_equals_eager(model: CvtForImageClassification, tmp_path: Path) -> 
 
 
 def test_an_unknown_output_is_refused(model: CvtForImageClassification) -> None:
-    with pytest.raises(ValueError, match="outputs must be of logits, embedding"):
+    with pytest.raises(ValueError, match="outputs must be among logits, embedding"):
         export_program(model, ["attentions"])
