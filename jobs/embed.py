@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Run and report."""
     if arguments.thresholds is not None and not arguments.with_labels:
-        raise UsageError("<output.thresholds> choose among labels; ask for them with --with-labels")
+        raise UsageError("<output.thresholds> chooses labels; ask for them with --with-labels")
     top_k = arguments.top_k if arguments.with_labels else None
     spec = flags.run_spec(arguments, top_k=top_k, embeddings=True)
     return command.carry_out(spec, arguments)

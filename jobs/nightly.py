@@ -1,4 +1,4 @@
-"""The run that a team schedules: a YAML file says what, and only what is new or changed is done."""
+"""The run that a team schedules: as a YAML file describes it, over only what is new or changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def spec(arguments: argparse.Namespace) -> RunSpec:
-    """What the file says, but for what a flag says."""
+    """What the file says, except where a flag says otherwise."""
     described = spec_from_config(read_config(arguments.config), str(arguments.config))
     override = partial(replace, described.policy)
     return replace(described, policy=flags.from_flags(override, flags.INCREMENTS, arguments))

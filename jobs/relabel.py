@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Relabel and report."""
     spec = flags.from_flags(RelabelSpec, SETTINGS, arguments)
-    # These import torch, which only a run needs, not a wrong flag or --help.
+    # These import torch, which a run needs, but neither a wrong flag nor --help.
     from jobs.cli.summary import summarize
     from pipeline.runs.relabel.job import relabel
 

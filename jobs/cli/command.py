@@ -31,10 +31,10 @@ def main(
     """Run a job; whatever ends it early becomes one line on stderr and an exit code.
 
     Args:
-        flagged: settings that messages call by their flag; others by their place in a file.
-        words: of the command line, if not those that this process was started with.
+        flagged: settings that messages call by their flag; the others go by their place in a file.
+        words: those of the command line, if not the ones that this process was started with.
     """
-    # The interpreter's last collection would visit all objects of torch and Ray for a second.
+    # The interpreter's last collection would spend a second on the objects of torch and Ray.
     atexit.register(gc.freeze)
     arguments = parser.parse_args(words)
     spoken = {setting.place: setting.spoken for setting in flagged}
@@ -55,7 +55,7 @@ def main(
 
 
 class _SpellingFormatter(logging.Formatter):
-    """Messages whose settings are spelled as those of errors."""
+    """Spells settings in log messages as in errors."""
 
     def __init__(self, spell: Spell) -> None:
         super().__init__("%(message)s")
@@ -74,7 +74,7 @@ def _log_to_stderr(level: int, spell: Spell) -> None:
 
 
 def _interrupt_on_sigterm() -> threading.Event:
-    """From now on SIGTERM acts like Ctrl-C; the event tells that it was SIGTERM."""
+    """Make SIGTERM act like Ctrl-C from now on; the event says that it was SIGTERM."""
     terminated = threading.Event()
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -86,7 +86,7 @@ def _interrupt_on_sigterm() -> threading.Event:
 
 
 def _verdict(error: BaseException, spell: Spell, *, terminated: bool) -> tuple[ExitCode, str]:
-    """Exit code and message. An interrupt that meets C code comes out as any exception."""
+    """Exit code and message. An interrupt during C code may surface as any exception."""
     if terminated:
         return ExitCode.RUN_FAILED, _STOPPED.format("SIGTERM")
     if isinstance(error, KeyboardInterrupt):
@@ -99,7 +99,7 @@ def _verdict(error: BaseException, spell: Spell, *, terminated: bool) -> tuple[E
 
 def carry_out(spec: RunSpec, arguments: argparse.Namespace) -> ExitCode:
     """Do what the spec says, or, with ``--dry-run``, say what that would be."""
-    # These import torch and Ray, which only a run needs, not a wrong flag or --help.
+    # These import torch and Ray, which a run needs, but neither a wrong flag nor --help.
     from jobs.cli.summary import summarize
     from pipeline.runs.run import forecast, run
 

@@ -23,7 +23,7 @@ EXIT_CODES = (
     "3 too many images failed, or the run drifted. Credentials come from the environment alone."
 )
 WIDTH = 88
-"""Of a help text. It does not follow the terminal's, so that docs/cli.md is always the same."""
+"""Of a help text; fixed, whatever the terminal's, so that docs/cli.md is always the same."""
 Formatter = partial(argparse.HelpFormatter, width=WIDTH, max_help_position=26)
 """Lays out a help text."""
 INCREMENTS = tuple(one for one in SETTINGS.values() if one.about.group == "increments")
@@ -58,7 +58,7 @@ def new_parser(name: str, usage: str, description: str | None) -> argparse.Argum
 
 
 def add_run(parser: argparse.ArgumentParser, without: str = "") -> Groups:
-    """Add the flags of a run, but for the setting at one place; the groups that they stand in."""
+    """Add the flags of a run, except the setting ``without``; returns the groups they are in."""
     some = {place: one for place, one in SETTINGS.items() if place != without}
     some["output.top_k"] = replace(some["output.top_k"], default=DEFAULT_TOP_K)
     add_control(parser)
@@ -66,7 +66,7 @@ def add_run(parser: argparse.ArgumentParser, without: str = "") -> Groups:
 
 
 def add_grouped(parser: argparse.ArgumentParser, some: Iterable[Setting]) -> Groups:
-    """Add the flags of settings, and a group for each of their sections."""
+    """Add the flags of some settings, in a group for each of their sections."""
     groups: Groups = {}
     for one in some:
         section = one.place.partition(".")[0]
@@ -78,14 +78,14 @@ def add_grouped(parser: argparse.ArgumentParser, some: Iterable[Setting]) -> Gro
 
 
 def add(to: argparse._ActionsContainer, one: Setting) -> None:
-    """Add the flag of a setting to a parser, or to a group of one."""
+    """Add a setting's flag to a parser or to one of its groups."""
     action = to.add_argument(one.flag, **_keywords(one))
     # Afterwards, for Python 3.11 and 3.12 add the default of a --no-... flag of their own accord.
     action.help = one.about.help + _default(action.default)
 
 
 def _keywords(one: Setting) -> dict[str, Any]:
-    """What argparse is told of a setting, but for its help."""
+    """What argparse is told about a setting, except its help."""
     told: dict[str, Any] = {"metavar": one.about.metavar}
     if one.is_positional:
         return told | ({"nargs": "+"} if one.type == tuple[str, ...] else {})
@@ -100,7 +100,7 @@ def _keywords(one: Setting) -> dict[str, Any]:
 
 
 def _default(value: Any) -> str:
-    """A default as the end of a help text; what is off or empty by default says it itself."""
+    """A default as the end of a help text; nothing for what is obviously off or empty."""
     if value is None or value is False or value in ((), argparse.SUPPRESS):
         return ""
     return f" (default: {values.shown(value)})"
@@ -114,13 +114,13 @@ def add_control(parser: argparse.ArgumentParser) -> None:
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
     """The flag that every command has."""
-    parser.add_argument("--debug", action="store_true", help="tracebacks and Ray's own log")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and Ray's own log")
 
 
 def from_flags(
     spec: Callable[..., Spec], some: Iterable[Setting], arguments: argparse.Namespace, **others: Any
 ) -> Spec:
-    """A spec of the values of flags, where there is a flag, and of others.
+    """A spec from the values of flags, where there is a flag, and from other values.
 
     Raises:
         UsageError: naming the setting that is wrong.
@@ -135,7 +135,7 @@ def run_spec(arguments: argparse.Namespace, **output: Any) -> RunSpec:
     """The run that the flags describe.
 
     Args:
-        output: settings of the output that the flags do not say, or not alone.
+        output: settings of the output that flags do not determine, or not by themselves.
 
     Raises:
         UsageError: naming the setting that is wrong.

@@ -1,6 +1,6 @@
-"""The reference of the commands, docs/cli.md, out of what the commands say of themselves.
+"""Writes docs/cli.md, the reference of the commands, from their help.
 
-python -m jobs.cli.reference      in a checkout, after a change of a flag or of a help text
+python -m jobs.cli.reference      in a checkout, after changing a flag or a help text
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ PAGE = ROOT / "docs" / "cli.md"
 _HEAD = """\
 # Commands
 
-Every command, as its `--help` has it, and every field of the nightly's file. This page is made by
-`python -m jobs.cli.reference`.
+Every command, as its `--help` shows it, and every field of the nightly's file. This page is written
+by `python -m jobs.cli.reference`.
 """
 _FILE = """\
 ## The file of cvt-nightly
 
-YAML, a section for each part before the dot: `policy.max_failure_rate` is `max_failure_rate` below
-`policy`. Fields without a default must be there; of `output`, `top_k`, `embeddings` or both.
+YAML, with a section for each part before the dot: `policy.max_failure_rate` is `max_failure_rate`
+below `policy`. `inputs.uris`, `model.source` and `output.uri` are required, and `output.top_k`,
+`output.embeddings` or both.
 [An example](../jobs/deploy/nightly.yaml).
 
 | field | accepts | default | |
@@ -65,7 +66,7 @@ def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 
 
 def _help(name: str, parser: argparse.ArgumentParser, level: str = "##") -> Iterator[str]:
-    """A section for a parser, and those of its commands."""
+    """The section of a parser, and those of its subcommands."""
     parser.formatter_class = Formatter
     yield f"{level} {name}\n\n```text\n{parser.format_help()}```\n"
     for action in parser._actions:

@@ -9,7 +9,7 @@ from pipeline.runs.result import RunResult
 
 
 def summarize(result: RunResult) -> ExitCode:
-    """Print the closing summary to stdout; the exit code of the job."""
+    """Print the closing summary to stdout; returns the job's exit code."""
     counts, manifest = result.counts, result.manifest
     if not counts.computed and not manifest.deferred:
         print(f"nothing new: {counts.skipped} images unchanged")
@@ -23,7 +23,7 @@ def summarize(result: RunResult) -> ExitCode:
     if rate := manifest.timings.images_per_second:
         print(f"speed:  {rate:.1f} images/s, start of Ray included")
     if left := manifest.deferred:
-        print(f"time was up: {left.images} images, {left.shards} shards are left for the next run")
+        print(f"time is up: {left.images} images, {left.shards} shards are left for the next run")
     for code, number in manifest.failures.items():
         print(f"failed: {number} {code}")
     for alarm in result.alarms:

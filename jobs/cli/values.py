@@ -1,4 +1,4 @@
-"""What stands behind a flag becomes a value of a setting, and the other way round."""
+"""From the text after a flag to the value of a setting, and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.contract.errors import one_line
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Comma separated names."""
+    """Comma-separated names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -26,7 +26,7 @@ def number_or_auto(text: str) -> int | Literal["auto"]:
 
 
 def thresholds(text: str) -> float | dict[str, float]:
-    """A number, or a JSON file of label to number."""
+    """A number, or a JSON file that maps labels to numbers."""
     try:
         return float(text)
     except ValueError:
@@ -36,23 +36,23 @@ def thresholds(text: str) -> float | dict[str, float]:
         return {str(label): float(value) for label, value in values.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise argparse.ArgumentTypeError(
-            f"{text} is neither a number nor a JSON file of label to number: {one_line(error)}"
+            f"{text} is neither a number nor a JSON file of numbers by label: {one_line(error)}"
         ) from error
 
 
 def label_map(text: str) -> dict[str, str]:
-    """A JSON file of old name to new name."""
+    """A JSON file that maps old names to new names."""
     try:
         new_names = json.loads(Path(text).read_text())
         if not all(isinstance(new, str) for new in new_names.values()):
             raise ValueError("a new name is not a string")
     except (OSError, ValueError, AttributeError) as error:
         raise argparse.ArgumentTypeError(
-            f"{text} is not a JSON file of old name to new name: {one_line(error)}"
+            f"{text} is not a JSON file that maps old names to new names: {one_line(error)}"
         ) from error
     return dict(new_names)
 
 
 def shown(value: Any) -> str:
-    """A value as it is typed."""
+    """A value as one would type it."""
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Run the main job on the demo bucket and say how well the labels fit."""
+"""Run the main job on the demo bucket and say how many labels are right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def spec(output: str) -> RunSpec:
-    """Labels and embeddings of the whole bucket; every run of the demo does everything again."""
+    """Labels and embeddings of the whole bucket; every demo run does everything again."""
     return RunSpec(
         inputs=InputSpec(uris=(str(BUCKET),)),
         model=ModelSpec(source=str(HERE / "model")),
@@ -39,7 +39,7 @@ def spec(output: str) -> RunSpec:
 
 
 def accuracy(result: RunResult) -> tuple[int, int]:
-    """``(right, labelled)`` over the images that labels.csv knows the truth of."""
+    """``(right, labelled)`` over the images whose true label is in labels.csv."""
     with (BUCKET / "labels.csv").open() as file:
         truth = {str(BUCKET / row["uri_suffix"]): row["label"] for row in csv.DictReader(file)}
     table = ds.dataset(result.data_uri).to_table(columns=["uri", "label"])

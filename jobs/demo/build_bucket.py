@@ -1,4 +1,4 @@
-"""Build the demo's bucket: labelled images, a WebDataset shard, odd files and broken ones.
+"""Build the demo's bucket: labelled images, a WebDataset shard, odd files and broken files.
 
     python -m jobs.demo.build_bucket [--data DIR] [--output jobs/demo/bucket]
 
@@ -33,7 +33,7 @@ BOMB_SIDE = 20_000
 
 @dataclass(frozen=True)
 class Sample:
-    """One test image: its index in the test set, its grey picture and its class' name."""
+    """One test image: its index in the test set, its grey picture and its class name."""
 
     index: int
     image: Image.Image
@@ -41,14 +41,14 @@ class Sample:
 
     @property
     def slug(self) -> str:
-        """The class' name as a directory name, "T-shirt/top" as "t-shirt-top"."""
+        """The class name as a directory name: "T-shirt/top" becomes "t-shirt-top"."""
         return self.label.lower().replace("/", "-").replace(" ", "-")
 
 
 def draw_samples(root: Path) -> tuple[list[Sample], list[Sample], list[Sample]]:
     """Test images for the loose files, the shard and the odd files; no image is used twice.
 
-    The first two hold equally many of each class; the third holds one per class.
+    The first two hold the same number of each class; the third holds one per class.
     """
     images, labels = load_split(root, "t10k")
     rng = np.random.default_rng(SEED)
@@ -88,10 +88,10 @@ def _encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
 
 
 def loose_files(samples: list[Sample]) -> Iterator[tuple[str, bytes, str]]:
-    """(path in the bucket, bytes, label) of each loose file, in turn one of four kinds.
+    """(path in the bucket, bytes, label) of each loose file, the four kinds in turn.
 
-    PNG as it is (28x28), RGB JPEG of twice the size, grey JPEG of four times the size, and an
-    RGB JPEG of three times the size on a wide black canvas, which the centre crop undoes.
+    PNG as it is (28x28), RGB JPEG at twice the size, grey JPEG at four times the size, and RGB JPEG
+    at three times the size on a wide black canvas, which the centre crop undoes.
     """
     for position, sample in enumerate(samples):
         stem = f"images/{sample.slug}/{sample.index:05d}"
@@ -152,7 +152,7 @@ def odd_files(samples: list[Sample]) -> Iterator[tuple[str, bytes, str | None]]:
 
 
 def _exif_rotated(image: Image.Image) -> bytes:
-    """Stored turned by 90 degrees, with the EXIF orientation that turns it upright again."""
+    """Stored rotated by 90 degrees, with the EXIF orientation that turns it upright again."""
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 6
     return jpeg(enlarged(image, 4).transpose(Image.Transpose.ROTATE_90), exif=exif)
@@ -179,7 +179,7 @@ def _animated(image: Image.Image) -> bytes:
 
 
 def broken_files(sample: Sample) -> Iterator[tuple[str, bytes]]:
-    """(path, bytes) of files that must end as failed rows, each for a reason of its own."""
+    """(path, bytes) of files that must end as failed rows, each for a different reason."""
     whole = jpeg(enlarged(sample.image, 4))
     yield "broken/empty.jpg", b""
     yield "broken/text.jpg", b"<html><body>404 Not Found</body></html>\n"
@@ -189,7 +189,7 @@ def broken_files(sample: Sample) -> Iterator[tuple[str, bytes]]:
 
 
 def black_png(side: int) -> bytes:
-    """A valid one-bit PNG of side x side black pixels: 49 kB that a decoder makes 1.2 GB of RGB."""
+    """A valid one-bit PNG of side x side black pixels: 49 kB that decode to 1.2 GB of RGB."""
     row = bytes(1 + (side + 7) // 8)
     compressor = zlib.compressobj(9)
     body = b"".join([*(compressor.compress(row) for _ in range(side)), compressor.flush()])
@@ -216,7 +216,7 @@ def build(root: Path, bucket: Path) -> None:
 
     Raises:
         FileNotFoundError: Fashion-MNIST is not under ``root``.
-        FileExistsError: ``bucket`` holds something else than an earlier bucket.
+        FileExistsError: ``bucket`` holds something other than an earlier bucket.
     """
     loose, shard, odd = draw_samples(root)
     _make_room(bucket)
@@ -237,7 +237,7 @@ def _make_room(bucket: Path) -> None:
     if not bucket.exists():
         return
     if not (bucket / "labels.csv").exists():
-        raise FileExistsError(f"{bucket} is not a bucket of this script: delete it or name another")
+        raise FileExistsError(f"{bucket} was not built by this script: delete it or name another")
     shutil.rmtree(bucket)
 
 

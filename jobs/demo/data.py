@@ -29,7 +29,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     uint32, then the values (http://yann.lecun.com/exdb/mnist, "the IDX file format").
 
     Raises:
-        ValueError: the file is no IDX file of uint8, or its size contradicts its header.
+        ValueError: the file is not an IDX file of uint8, or its size contradicts its header.
     """
     with gzip.open(path, "rb") as file:
         data = file.read()
@@ -49,7 +49,7 @@ def load_split(root: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.in
     images, labels = (root / f"{split}-{part}-ubyte.gz" for part in ("images-idx3", "labels-idx1"))
     if not images.exists():
         raise FileNotFoundError(
-            f"{images} does not exist: install Debian's dataset-fashion-mnist, or pass --data "
-            "with the directory that holds the four .gz files of Fashion-MNIST"
+            f"{images} does not exist: install Debian's dataset-fashion-mnist, or pass the "
+            "directory that holds the four .gz files of Fashion-MNIST as --data"
         )
     return read_idx(images), read_idx(labels).astype(np.int64)

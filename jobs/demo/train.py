@@ -2,7 +2,7 @@
 
     python -m jobs.demo.train [--data DIR] [--output jobs/demo/model]
 
-Writes a checkpoint in Hugging Face layout and training.json, which records how it came about.
+Writes a checkpoint in Hugging Face layout, and training.json, which records how it was made.
 """
 
 import argparse
@@ -30,26 +30,26 @@ COMMAND = "python -m jobs.demo.train"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides what training gives, besides the data and the architecture."""
+    """Everything besides the data and the architecture that determines the trained weights."""
 
     epochs: int = 12
     """Passes over the training images."""
     batch_size: int = 128
     """Images per step."""
     learning_rate: float = 2e-3
-    """Peak of AdamW's rate, after a linear warm-up and before a cosine decay to zero."""
+    """Peak learning rate of AdamW, after a linear warm-up and before a cosine decay to zero."""
     warmup_share: float = 0.1
-    """Share of all steps in which the rate rises."""
+    """Share of all steps during which the rate rises."""
     weight_decay: float = 0.05
     """On weight matrices and kernels only."""
     label_smoothing: float = 0.1
     """Probability mass that the target spreads over all classes."""
     max_shift: int = 2
-    """Training images move by up to so many pixels in each direction."""
+    """Training images move by up to this many pixels in each direction."""
     clip_norm: float = 1.0
-    """Longest gradient, as a 2-norm over all parameters."""
+    """Longest gradient allowed, as a 2-norm over all parameters."""
     seed: int = 0
-    """Of the initial weights, the order of the images and the augmentation."""
+    """For the initial weights, the order of the images and the augmentation."""
 
 
 def demo_config() -> CvtConfig:
@@ -61,14 +61,14 @@ def demo_config() -> CvtConfig:
         embed_dim=(32, 64, 96),
         num_heads=(1, 2, 3),
         depth=(1, 2, 4),
-        initializer_range=0.1,  # 0.02 is for widths of hundreds; here it starts slowly
+        initializer_range=0.1,  # 0.02 is for widths of hundreds; with it, training starts slowly
         labels=CLASS_NAMES,
         image_size=SIZE,
     )
 
 
 def demo_processor() -> CvtImageProcessor:
-    """Preprocessing that lets 28x28 images pass unresized."""
+    """Preprocessing that leaves 28x28 images unresized."""
     return CvtImageProcessor(size=SIZE, crop_pct=1.0, image_mean=(MEAN,) * 3, image_std=(STD,) * 3)
 
 
@@ -79,7 +79,7 @@ def normalized(images: Tensor) -> Tensor:
 
 
 def augmented(images: Tensor, max_shift: int) -> Tensor:
-    """Each image (B, 28, 28) moved at random, black coming in, and half of them mirrored."""
+    """Each image (B, 28, 28) shifted at random, with black moving in, and half of them mirrored."""
     count, pixels = len(images), torch.arange(SIZE)
     shift_y, shift_x = torch.randint(0, 2 * max_shift + 1, (2, count, 1))
     mirrored = torch.rand(count, 1) < 0.5
@@ -90,7 +90,7 @@ def augmented(images: Tensor, max_shift: int) -> Tensor:
 
 
 def make_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that leaves biases and norms undecayed."""
+    """AdamW without weight decay on biases and norms."""
     parameters = list(model.parameters())
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1]},
@@ -102,7 +102,7 @@ def make_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def rate_schedule(recipe: Recipe, steps: int) -> Callable[[int], float]:
-    """The learning rate's factor by step: linear warm-up, then a cosine down to zero."""
+    """The factor of the learning rate by step: linear warm-up, then a cosine down to zero."""
     warmup = max(1, round(steps * recipe.warmup_share))
 
     def factor(step: int) -> float:
@@ -114,7 +114,7 @@ def rate_schedule(recipe: Recipe, steps: int) -> Callable[[int], float]:
 
 
 def shuffled_batches(count: int, batch_size: int) -> Iterator[Tensor]:
-    """Indices of full batches in a random order; the rest of less than a batch is left out."""
+    """Indices of full batches in random order; a last, partial batch is left out."""
     order = torch.randperm(count)
     return iter(torch.split(order[: count - count % batch_size], batch_size))
 
@@ -163,7 +163,7 @@ def checkpoint_accuracy(
 
 
 def run(root: Path, directory: Path, recipe: Recipe) -> dict[str, Any]:
-    """Train, export, test what was exported; returns the record that training.json keeps."""
+    """Train, export and test what was exported; returns the record for training.json."""
     images, labels = load_split(root, "train")
     started, cpu_started = time.perf_counter(), time.process_time()
     model = train(torch.from_numpy(images.copy()), torch.from_numpy(labels), recipe, _report)

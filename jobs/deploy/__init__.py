@@ -1,1 +1,1 @@
-"""Files that start the jobs elsewhere, and what takes them to machines without a network."""
+"""Files to start the jobs elsewhere, and what brings them to machines without a network."""

@@ -1,7 +1,7 @@
 """The nightly run as an Airflow 3 DAG: ``ray job submit``, which needs no provider for Ray.
 
-The generic one (astro-provider-ray) is discontinued. On the worker: ``pip install 'ray[default]'``
-in the cluster's version, a checkout of the repository, and a Ray cluster to submit to.
+The generic one (astro-provider-ray) is discontinued. The worker needs the cluster's version of
+``ray[default]``, a checkout of the repository, and a Ray cluster to submit to.
 """
 
 from datetime import timedelta
@@ -10,8 +10,8 @@ import pendulum
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
-# A submission id is used once. Airflow ends the shell with SIGTERM, which alone would leave the job
-# running on the cluster; ``ray job stop`` lets it end cleanly.
+# A submission id can be used once. Airflow ends the shell with SIGTERM, which alone would leave the
+# job running on the cluster; ``ray job stop`` lets it end cleanly.
 SUBMIT = """
 trap 'ray job stop "$SUBMISSION_ID"' TERM
 ray job submit --submission-id "$SUBMISSION_ID" --working-dir . \
@@ -24,7 +24,7 @@ with DAG(
     dag_id="cvt_nightly",
     schedule="0 2 * * *",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
-    catchup=False,  # one run does all that is new, however many nights were missed
+    catchup=False,  # one run does everything new, however many nights were missed
     max_active_runs=1,
 ):
     BashOperator(
