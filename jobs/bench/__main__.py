@@ -24,8 +24,8 @@ SUBCOMMANDS = {
     for one in (RUN, GPU, COMPARE, GROWTH, NODES, NETWORK, DECODE, PLAN, LISTING, IMAGES)
 }
 RULE = (
-    "A first word that is the name of a subcommand is the subcommand; any other line is one of "
-    "run. An INPUT of such a name, as a directory called images, is ./images."
+    "If the first word is the name of a subcommand, it is taken as one; otherwise run is meant. "
+    "Write an INPUT of such a name, say a directory called images, as ./images."
 )
 
 
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def with_subcommand(words: Sequence[str]) -> list[str]:
-    """The words of a command line, beginning with a subcommand."""
+    """The words of a command line, made to begin with a subcommand."""
     if words and words[0] in ("-h", "--help"):
         return list(words)
     if not words or words[0] not in SUBCOMMANDS:

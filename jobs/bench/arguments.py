@@ -1,5 +1,5 @@
-"""The run that a benchmark measures, as flags: those of jobs.classify, with another choice of model
-and defaults of its own."""
+"""The flags of the run that a benchmark measures: those of jobs.classify, with another choice of
+model and defaults of their own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_model(parser: argparse.ArgumentParser, default_preset: str | None = None
     for one in (*(SETTINGS[place] for place in _MODEL), _dtype(), *_COMPUTE):
         flags.add(parser, one)
     parser.add_argument("--output", metavar="OUT",
-        help="where results go meanwhile; on a cluster, what all nodes reach")  # fmt: skip
+        help="where results go meanwhile; on a cluster, where all nodes reach it")  # fmt: skip
 
 
 def _dtype() -> Setting:

@@ -23,7 +23,7 @@ class Subcommand:
 
     name: str
     help: str
-    """One line for the list of subcommands, and the beginning of its own help."""
+    """One line for the list of subcommands, and the start of the subcommand's own help."""
     add_arguments: Callable[[argparse.ArgumentParser], None]
     measure: Callable[[argparse.Namespace], ExitCode]
     """Measure and print."""

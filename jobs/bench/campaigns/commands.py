@@ -11,7 +11,7 @@ from pipeline.contract.errors import ExitCode, UsageError
 
 def _add_growth(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="INPUT",
-        help="one run over this instead of made-up images, a bucket say")  # fmt: skip
+        help="one run over this, say a bucket, instead of made-up images")  # fmt: skip
     parser.add_argument("--images", type=int, nargs="+", metavar="N",
         default=[1000, 10_000, 100_000], help="sizes (default: %(default)s)")  # fmt: skip
     add_model(parser, default_preset="small")

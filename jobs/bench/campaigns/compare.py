@@ -1,4 +1,4 @@
-"""The speed on one INPUT as a share of that on another: a slow store and the local disk, say."""
+"""The speed on one INPUT as a share of that on another, say a slow store and the local disk."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def compare(
         images: how many of each to take.
         rounds: how often.
         scratch: a local directory.
-        decode_images: at least so many are decoded, some of them again and again. Its tasks are as
-            large as those of a run of so many.
+        decode_images: at least this many are decoded, repeatedly if need be, in tasks as large as
+            those of a run over this many.
     """
     decode: dict[str, list[float]] = {uri: [] for uri in uris}
     whole: dict[str, list[float]] = {uri: [] for uri in uris}

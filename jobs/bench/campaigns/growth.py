@@ -22,7 +22,7 @@ DISTINCT = 100
 SIDE = 64
 POINTS = 10
 SAMPLE_SECONDS = 1.0
-"""A span that is shorter than the time between two samples takes the one before."""
+"""A span shorter than the time between two samples uses the sample before it."""
 MIB = 2**20
 
 
@@ -42,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A whole run; memory is the largest of it."""
+    """A whole run; memory is its largest."""
 
     images: int
     images_per_second: float
@@ -54,7 +54,7 @@ class Step:
 
 
 def write_small_images(directory: Path, number: int) -> Path:
-    """So many JPEG files of a few kB, of which 100 differ and the others are links to them."""
+    """``number`` JPEG files of a few kB: 100 different ones, and links to them."""
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         originals = write_images(Path(scratch), min(DISTINCT, number), size=(SIDE, SIDE))
         directory.mkdir()
@@ -73,7 +73,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def grow(spec: RunSpec, sizes: Sequence[int], directory: Path) -> list[Step]:
-    """Run over made-up images, a fresh process for every size."""
+    """Run over made-up images, in a fresh process for every size."""
     steps = []
     for size in sizes:
         images = write_small_images(directory / f"images-{size}", size)
@@ -98,7 +98,7 @@ def step(spec: RunSpec, output: str) -> Step:
 
 
 def points(measured: Measured, number: int = POINTS) -> list[Point]:
-    """The run cut into parts of as many images each."""
+    """The run cut into ``number`` parts with the same number of images."""
     goals = np.linspace(0, measured.curve[-1][1], number + 1)
     times = [measured.ready, *[time_of(measured.curve, goal) for goal in goals[1:]]]
     spans = zip(goals[1:], np.diff(goals), times, times[1:], strict=False)

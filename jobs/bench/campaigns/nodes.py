@@ -35,7 +35,7 @@ class Split:
 
 
 def run_on_nodes(spec: RunSpec, nodes: int) -> Split:
-    """The cores of this machine divided between nodes; the head has none."""
+    """Run with this machine's cores divided between nodes; the head has none."""
     cpus = max(machine.cores() // nodes, 1)
     with _cluster(nodes, cpus):
         return Split(measure(spec), cpus)
@@ -43,7 +43,7 @@ def run_on_nodes(spec: RunSpec, nodes: int) -> Split:
 
 @contextmanager
 def _cluster(nodes: int, cpus: int) -> Iterator[None]:
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process is told of it
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # only for this process
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(nodes):

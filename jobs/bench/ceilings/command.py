@@ -18,7 +18,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="as for jobs.classify")
     parser.add_argument("--stage", choices=STAGES, default="all",
         help="measure only this: Ray alone (null), fetch and decode with a null model, the model "
-        "with a null decode, the whole; none leaves --peers")  # fmt: skip
+        "with a null decode, the whole; with none, only --peers")  # fmt: skip
     parser.add_argument("--peers", action="store_true",
         help="also run others' scripts for the same job: Ray's example, a torch DataLoader, "
         "transformers' pipeline, Daft")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Stage ceilings, the whole run, and what they say of each other."""
+"""Stage ceilings, the whole run, and what they say about each other."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pipeline.stages.ray_session import ray_session
 
 STAGES: tuple[StageName, ...] = ("null", "decode", "model")
 DECODE_IMAGES = 512
-"""At least so many per CPU, or a stage is over before all of its workers are busy."""
+"""At least this many per CPU, or a stage is over before all of its workers are busy."""
 MODEL_BATCHES = 12
-"""At least so many per actor."""
+"""At least this many per actor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Bench:
 
     @property
     def share_of_expected(self) -> float | None:
-        """The whole run's steady speed over that which the ceilings allow."""
+        """The whole run's steady speed as a share of what the ceilings allow."""
         if self.whole is None or self.ceilings is None:
             return None
         return self.whole.steady / self.ceilings.expected
@@ -58,7 +58,7 @@ class Bench:
 
 
 def bench(spec: RunSpec, images: int, stages: Iterable[str], scratch: Path) -> Bench:
-    """Measure the stages asked for, of "null", "decode", "model" and "end-to-end".
+    """Measure the chosen stages: any of "null", "decode", "model" and "end-to-end".
 
     Args:
         spec: as for a run; its output is written and should be empty.
@@ -96,7 +96,7 @@ def _run_stages(
 
 
 def ceilings_of(decode: Stage, model: Stage, room: Allocation, cpus: float) -> Ceilings:
-    """Decode was measured on all CPUs; beside actors on GPUs on those that they leave."""
+    """Decode was measured on all CPUs or, next to actors on GPUs, on those that they leave."""
     if not room.on_gpu:
         return Ceilings(
             decode=decode.images_per_second,
@@ -114,7 +114,7 @@ def ceilings_of(decode: Stage, model: Stage, room: Allocation, cpus: float) -> C
 
 
 def report(measured: Bench) -> str:
-    """The table, the formula and the sentence."""
+    """The table, the formula and the verdict as text."""
     rows = [
         (
             _TITLES[name],

@@ -4,9 +4,9 @@
     model     a null decode that makes pixels without reading, the real actors
     null      both null: what Ray itself can carry
 
-The stages are those of a run, with its options, its pool of actors and its cut of the work. One
-thing differs where the model computes on the cores that also decode: what decodes alone has all
-of them.
+The stages are those of a run, with its options, its pool of actors and its division of the work.
+One thing differs where the model computes on the cores that also decode: decoding alone gets all of
+them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pipeline.stages.infer.settings import InferSettings
 StageName = Literal["decode", "model", "null"]
 
 _SPENT = pa.field("_cpu_seconds", pa.float64())
-"""On the first row of what a decode task yields, CPU time of its process since the last yield."""
+"""CPU time of a decode task's process since its last yield, on the first row of each yield."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Stage:
     name: StageName
     images: int
     seconds: float
-    """From the first result, or the start of work on it where that is known, to the last."""
+    """From the first result (or, where known, the start of work on it) to the last."""
     images_per_second: float
     """While all workers are busy."""
     cpu_seconds_per_image: float
@@ -59,7 +59,7 @@ class Stage:
 
 
 def stages_of(spec: RunSpec, allocation: Allocation) -> Stages:
-    """The stages of a run, which here has no books and keeps no columns; Ray is up."""
+    """The stages of a run without bookkeeping and kept columns; Ray is up."""
     model = LoadedModel.load(spec)
     return Stages(
         decode=DecodeSettings.of(spec, model.preprocessing, NO_COLUMNS),
@@ -90,8 +90,8 @@ def run_stage(name: StageName, stages: Stages, work: Work, compute: ComputeSpec)
 
 
 def room_of(name: StageName, allocation: Allocation, cpus: float) -> Allocation:
-    """Who gets what while a stage is measured: what they get in a run; but where nothing else
-    needs the CPUs and no GPU computes, the decode tasks get them all."""
+    """Who gets what while a stage is measured: the same as in a run, except that the decode tasks
+    get all CPUs where nothing else needs them and no GPU computes."""
     if name == "model" or allocation.on_gpu:
         return allocation
     return replace(allocation, actor_cpus=0.0, decode_cpus=1.0, decode_tasks=max(int(cpus), 1))
@@ -113,15 +113,15 @@ class Laps:
 
 
 def timed_decode(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
-    """``decode_block`` whose tables also say what CPU time they took, and on which node."""
+    """``decode_block``, with the CPU time and the node of each table added."""
     laps = Laps()
     for table in decode_block(work, settings):
         yield _signed(table, laps.lap())
 
 
 def null_decode(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
-    """DECODED rows of noise, in blocks as ``decode_block`` gives them, without a look at any
-    image; a shard is one image."""
+    """DECODED rows of noise, in blocks like those of ``decode_block``, without reading any image; a
+    shard counts as one image."""
     rows = settings.block_size
     noise = np.random.default_rng(0).integers(0, 256, settings.image_bytes, np.uint8).tobytes()
     for start in range(0, len(work), rows):
@@ -136,7 +136,7 @@ def null_decode(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
 
 
 def _signed(table: pa.Table, spent: float) -> pa.Table:
-    """With the CPU time on the first row and the node on all."""
+    """The table with the CPU time on its first row and the node on all."""
     times = np.zeros(table.num_rows)
     times[:1] = spent
     node = ray.get_runtime_context().get_node_id()
@@ -145,7 +145,7 @@ def _signed(table: pa.Table, spent: float) -> pa.Table:
 
 
 class NullModel:
-    """Takes the pixels and throws them away."""
+    """Takes the pixels and discards them."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         spent = sum(batch[_SPENT.name].to_pylist())
@@ -153,7 +153,7 @@ class NullModel:
 
 
 class TimedPredictor(Predictor):
-    """The real actor, whose answer is only what it took."""
+    """The real actor, answering only with what its work cost."""
 
     def __init__(self, bundle: ray.ObjectRef[ModelBundle], settings: InferSettings) -> None:
         super().__init__(bundle, settings)

@@ -1,4 +1,4 @@
-"""What stage ceilings say of a whole run: its expected speed, what limits it, which lever to pull.
+"""What stage ceilings say about a whole run: its expected speed, what limits it, what would help.
 
 Pure arithmetic. Where the model computes on the cores that also decode, every image needs both
 kinds of core time, so the times add up: 1 / (1 / model + 1 / decode). Where it has GPUs, the stages
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Ceilings:
-    """Each stage alone, with everything that it can use."""
+    """What each stage reaches alone, with everything that it can use."""
 
     decode: float
     """Images/s of fetching and decoding on ``decode_cores``."""
@@ -41,7 +41,7 @@ class Ceilings:
         return min(self.model, self.decode)
 
     def bottleneck(self) -> str:
-        """One sentence: what limits, and how much of what would help by how much."""
+        """One sentence: what limits the speed, and what would raise it by how much."""
         if self.shared:
             return self._on_cores()
         return self._decode_limits() if self.decode < self.model else self._model_limits()
@@ -52,7 +52,7 @@ class Ceilings:
         if share < 0.5:
             name, share = "the model", 1 - share
             allowed = f"{self.decode:.0f} images/s that decode allows"
-            lever = f", and a GPU would lift it up to the {allowed}"
+            lever = f", and a GPU would raise it up to the {allowed}"
         return (
             f"{name} limits: {share:.0%} of the {1000 * total:.1f} ms of CPU time per image; "
             f"{_count(self.decode_cores, 'more core')} would double throughput{lever}"

@@ -28,10 +28,10 @@ _SCHEMA = "Bucket, Key, Size, LastModifiedDate, ETag"
 
 
 def bench_listing(source: str | None, objects: int) -> dict[str, float]:
-    """List an INPUT, or a made-up S3 Inventory report of so many objects, as a first run does.
+    """List an INPUT, or a made-up S3 Inventory report with ``objects`` objects, like a first run.
 
-    Work is taken wave by wave as a run takes it, but not done. Each wave lasts until the listing is
-    as far ahead as it may be, which is what costs most memory.
+    Work is taken wave by wave as in a run, but not done. Each wave lasts until the listing is as
+    far ahead as it may be, which takes the most memory.
     """
     with tempfile.TemporaryDirectory() as directory, _peak_memory() as peak:
         uri = source or write_report(Path(directory), objects)
@@ -58,7 +58,7 @@ def bench_listing(source: str | None, objects: int) -> dict[str, float]:
 
 
 def write_report(directory: Path, objects: int) -> str:
-    """An S3 Inventory report in CSV, as AWS writes it; the path of its manifest."""
+    """Write an S3 Inventory report in CSV, as AWS does; returns the path of its manifest."""
     data = directory / "data"
     data.mkdir()
     files = []
@@ -93,8 +93,8 @@ def _rows(start: int, stop: int) -> Iterator[tuple[object, ...]]:
 
 @contextmanager
 def _peak_memory(interval: float = 0.05) -> Iterator[list[int]]:
-    """Samples of this process's resident memory, in bytes; the peak of the whole process, which the
-    system knows, would count what was there before."""
+    """Samples of this process's resident memory, in bytes: the peak that the system reports would
+    include what was there before."""
     samples, ended = [_memory()], threading.Event()
 
     def sample() -> None:

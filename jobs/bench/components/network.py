@@ -4,9 +4,9 @@
 
 Ways whose packages are not installed are left out. They take turns, so that a busy machine disturbs
 all alike, and each is compared with the first within the round. Time is the process's CPU time,
-which counts waiting threads too: with more than one, compare the same number only. Images are
-random, and so are the weights unless --model names some. Below the table stands what no way can
-exceed: the speed of large matrix products, of which the network would then be made alone.
+which counts waiting threads too: compare only runs with the same number of threads. Images are
+random, and so are the weights unless --model names some. Below the table is the speed that no way
+can exceed: that of a network made of nothing but large matrix products.
 """
 
 import argparse
@@ -50,13 +50,13 @@ class Measurement:
     images_per_cpu_second: float
     """Median of all rounds."""
     ratio: float
-    """Median over the rounds of how many times as fast as the first."""
+    """How many times as fast as the first; median over the rounds."""
     logit_drift: float
     """Largest absolute difference of a logit from the first."""
     embedding_cosine: float
     """Smallest cosine between an embedding and that of the first."""
     agreement: float
-    """Share of the images to which it gives the first's best class."""
+    """Share of the images whose best class is the same as with the first."""
 
 
 @torch.inference_mode()
@@ -93,7 +93,7 @@ def _drift(out: CvtOutput, reference: CvtOutput) -> tuple[float, float, float]:
 def ceilings(model: CvtForImageClassification, image: Tensor, rounds: int = 5) -> dict[str, float]:
     """Images per CPU second, by dtype, if the network were nothing but large matrix products.
 
-    Its operations are counted on one image (1, 3, H, W), two for a multiplication and addition.
+    Its operations are counted on one image (1, 3, H, W), a multiply-add as two.
     """
     with FlopCounterMode(display=False) as counter:
         model(image)
@@ -116,13 +116,13 @@ def ways_to_run(
     *,
     compile: bool = False,
 ) -> dict[str, Build]:
-    """What builds each way that is installed, by name: transformers' first, then ours.
+    """A builder for each way that is installed, by name: transformers' first, then ours.
 
     Args:
-        model: In float32; every way has its weights.
-        images: Of the shape that graphs are made for.
+        model: In float32; every way uses its weights.
+        images: In the shape that graphs are made for.
         calibration: Images for int8.
-        compile: With torch.compile of transformers' model, which takes minutes.
+        compile: Add torch.compile of transformers' model, which takes minutes.
     """
     theirs = _ways_of_transformers(model, images, compile) if _installed("transformers") else {}
     return theirs | _ways_of_ours(model, calibration)
@@ -176,7 +176,7 @@ def _installed(*packages: str) -> bool:
 
 
 def choose(ways: Mapping[str, Build], pattern: str = "") -> dict[str, Run]:
-    """Build the ways whose name has the pattern in it, behind the first, the measure of all."""
+    """Build the first way, which all are measured by, and those whose name matches the pattern."""
     chosen = [name for i, name in enumerate(ways) if not i or re.search(pattern, name)]
     return {name: ways[name]() for name in chosen}
 
@@ -199,7 +199,7 @@ def to_markdown(measurements: Sequence[Measurement]) -> str:
 def to_json(
     measurements: Sequence[Measurement], most: Mapping[str, float], options: argparse.Namespace
 ) -> str:
-    """Everything that a later run can be compared with."""
+    """Everything needed to compare a later run with this one."""
     report: dict[str, Any] = {
         "options": {name: value for name, value in vars(options).items() if name != "json"},
         "machine": platform.processor() or platform.machine(),

@@ -1,4 +1,4 @@
-"""transformers' CvT as people run it elsewhere, to compare ours with (see ``benchmark``)."""
+"""transformers' CvT as people run it elsewhere, to compare ours with (see ``network``)."""
 
 import tempfile
 from collections.abc import Callable
@@ -17,11 +17,15 @@ from cvt.outputs import CvtOutput
 class TransformersCvt(nn.Module):
     """transformers' classifier with the weights of one of ours, and with our outputs.
 
-    ``embedding`` is what enters its head, in the dtype of the weights as all else.
+    ``embedding`` is the input of its head; like all else, it has the dtype of the weights.
     """
 
     def __init__(self, model: CvtForImageClassification) -> None:
-        """Build and fill it. ImportError without transformers."""
+        """Build it with the weights of ``model``.
+
+        Raises:
+            ImportError: transformers is not installed.
+        """
         super().__init__()
         import transformers
 
@@ -29,7 +33,7 @@ class TransformersCvt(nn.Module):
         theirs = kind(transformers.CvtConfig.from_dict(model.config.to_dict()))
         theirs.load_state_dict(reference_state(model))
         self.head: nn.Module = theirs.classifier
-        theirs.classifier = nn.Identity()  # so that its "logits" are what enters the head
+        theirs.classifier = nn.Identity()  # so that its "logits" are the input of the head
         self.network = theirs
         self.eval().requires_grad_(False)
 

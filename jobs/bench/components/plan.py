@@ -32,8 +32,8 @@ RUN_ID = "0"
 def bench_plan(rows: int) -> dict[str, float]:
     """Seconds and memory of the plan of a night: ``rows`` listed, one in 200 of them changed.
 
-    Made-up rows on the local disk; the listing is made while it is read, so that its time is
-    that of the comparison and not of a bucket.
+    The rows are made up and on the local disk. The listing is generated while it is read, so that
+    the time is that of the comparison, not of a bucket.
     """
     with tempfile.TemporaryDirectory() as directory:
         store = Store(directory)
@@ -69,14 +69,14 @@ def _uris(start: int, stop: int) -> pa.Array:
 
 
 def _versions(start: int, stop: int, *, changed: bool) -> pa.Array:
-    """ETags of 32 hexadecimal digits; of a later night, when some have changed."""
+    """ETags of 32 hexadecimal digits; ``changed``: those of a later night, some of them new."""
     numbers = np.arange(start, stop)
     shift = (numbers % CHANGED_EVERY == 0) * 10**12 if changed else 0
     return pa.array([f"{n:032x}" for n in (numbers + shift).tolist()])
 
 
 def _write_ledger(store: Store, rows: int) -> None:
-    """A closed run as ``publish`` leaves it, with the columns that the ledger reads."""
+    """Write a closed run as ``publish`` leaves it, with the columns that the ledger reads."""
     names = []
     Path(store.path(layout.data_dir(RUN_ID))).mkdir(parents=True)
     for start in range(0, rows, ROWS_PER_FILE):

@@ -6,7 +6,7 @@ from jobs.bench.contest.rounds import Results, goals
 from jobs.bench.measure.tables import table
 
 NOTES = """\
-images/s: from workers that hold their model to written Parquet; with start: the whole process.
+images/s: from the moment when workers hold their model to written Parquet; with start: all of it.
 Daft, and Ray's example without a GPU, may read images before their models are loaded; that time is
 not counted.
 Without torchvision, transformers preprocesses with Pillow, as here unless the versions name it."""

@@ -36,8 +36,8 @@ RAY_EXAMPLE = "Ray Data example"
 GPU_PEERS = {"Ray Data, two stages": "ray_data_stages"} | PEERS
 """On a card, where it matters who prepares the images."""
 PEER_BATCH: Mapping[Device, int] = {"cpu": 8, "cuda": 128}
-"""The fastest for transformers' CvT on CPUs: larger ones are slower by some percent. On an H100 it
-comes within 8 % of 512, the fastest, and is filled sooner by the cores, the limit there."""
+"""The fastest for transformers' CvT on CPUs: larger ones are some per cent slower. On an H100 it is
+within 8 % of 512, the fastest, and the cores, which are the limit there, fill it sooner."""
 GOALS: Mapping[Dtype, float] = {"float32": 1.45, "bfloat16": 1.3}
 """Times the best peer, end to end, on CPUs."""
 GOAL_RAY_EXAMPLE = 2.5
@@ -89,7 +89,7 @@ class Results:
 
     standings: list[Standing]
     failed: dict[str, str]
-    """Contestants that did not end, and why."""
+    """Contestants that failed, and why."""
     images: int
     rounds: int
     device: Device = "cpu"
@@ -104,7 +104,7 @@ def contest_device(spec: RunSpec) -> Device:
 
 
 def our_contestants(spec: RunSpec, device: Device = "cpu") -> dict[str, RunSpec]:
-    """Our pipeline with every runtime that is installed and knows the device; torch first."""
+    """Our pipeline with every installed runtime that supports the device; torch first."""
     runtimes: list[Runtime] = ["torch"]
     if device == "cpu" and find_spec("openvino") is not None:
         runtimes.append("openvino")
@@ -125,11 +125,11 @@ def contest(
     rounds: int,
     device: Device = "cpu",
 ) -> Results:
-    """Let everyone run ``rounds`` times, in turns. Who fails is named with the reason and does not
-    run again; the others do.
+    """Let everyone run ``rounds`` times, in turns. A contestant that fails is named with the reason
+    and does not run again; the others do.
 
     Args:
-        ours: our contestants by name; the first is whom the labels are compared with.
+        ours: our contestants by name; labels are compared with those of the first.
         images: directory of JPEG files.
         model: Hugging Face directory.
         dtypes: each of the contestants runs once in each.
@@ -195,7 +195,7 @@ def run_peer(name: str, module: str, entry: Entry, work: Path) -> Lap:
     """One run of a peer's script in a fresh process.
 
     Raises:
-        RunError: it failed, or did not do all images.
+        RunError: it failed, or left out images.
     """
     entry = replace(entry, work=str(work))
     arguments = [entry.images, entry.model, entry.work, "--dtype", entry.dtype]
@@ -218,7 +218,7 @@ def run_peer(name: str, module: str, entry: Entry, work: Path) -> Lap:
 
 
 def read_labels(directory: Path) -> Labels:
-    """What a contestant wrote, without regard to how it spells a uri."""
+    """What a contestant wrote, however it spells a URI."""
     table = ds.dataset(directory, format="parquet").to_table(columns=["uri", "label"])
     names = [PurePosixPath(uri).name for uri in table["uri"].to_pylist()]
     return dict(zip(names, table["label"].to_pylist(), strict=True))

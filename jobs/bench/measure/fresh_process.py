@@ -1,8 +1,8 @@
-"""One run in a process of its own, so that nothing of an earlier one is warm or in memory.
+"""One run in a process of its own, so that nothing is warm or in memory from an earlier one.
 
     python -m jobs.bench.measure.fresh_process SPEC.json RESULT.json
 
-A thread watches how far the run is. The rest of this module is for the process that started it.
+A thread watches the run's progress. The rest of this module is for the process that started it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pipeline.stages.ray_session import ray_session
 
 START_POLL_SECONDS = 0.2
 POLL_SECONDS = 1.0
-"""Once the first image is out: looking costs CPU time, which none of the peers is charged."""
+"""Once the first image is out: watching costs CPU time, which the peers do not spend."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,11 @@ class Measured:
     by_node: dict[str, dict[str, float]]
     """What Ray's nodes reported, by their id."""
     curve: list[tuple[float, float]]
-    """Images inferred by when."""
+    """Images inferred over time."""
     cpu_seconds: float = 0.0
     """Of the driver, Ray and its workers on this machine."""
     wall_seconds: float = 0.0
-    """From the start of its process to the end; of a run in this one, from the start of Ray."""
+    """From the start of its process to the end; for a run in this one, from the start of Ray."""
     memory: list[Memory] = field(default_factory=list)
 
     @property
@@ -70,7 +70,7 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Images/s without what happens once: imports, Ray's start, the model's loading."""
+        """Images/s without what happens once: imports, Ray's start, loading the model."""
         return self.images / self.processing_seconds
 
     @property
@@ -80,7 +80,7 @@ class Measured:
 
     @property
     def steady(self) -> float:
-        """Images/s while all stages are busy; of a run too short to tell, ``rate``."""
+        """Images/s while all stages are busy; ``rate`` if the run is too short to tell."""
         return steady_rate(self.curve) or self.rate
 
     def summary(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def measure_apart(spec: RunSpec) -> Measured:
     """Run in a fresh process, and watch what it uses.
 
     Raises:
-        RunError: it did not close; the message has its last line.
+        RunError: it did not close; the message has the last line of its output.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         given, result = Path(directory, "spec.json"), Path(directory, "result.json")
@@ -195,7 +195,7 @@ def call(module_and_arguments: Sequence[str], log: Path) -> tuple[float, Sampler
             with Sampler(process.pid) as sampler:
                 code = process.wait()
         finally:
-            process.kill()  # nothing happens where it has ended
+            process.kill()  # does nothing if it has ended
     if code:
         lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
         raise RunError(f"{module_and_arguments[0]} ended with exit code {code}: {lines[-1]}")

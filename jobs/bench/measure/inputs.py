@@ -1,4 +1,4 @@
-"""The part of an INPUT that is measured: as work for the stages, as a smaller run, as files."""
+"""The part of an INPUT that is measured, as work for the stages, as a smaller run, or as files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pipeline.storage.files import read_bytes
 
 
 def work_of(inputs: InputSpec, images: int | None, at_least: int = 0) -> Work:
-    """The first ``images`` objects of an INPUT (all, for None), said again and again until there
-    are ``at_least``: a stage must be timed for long enough."""
+    """The first ``images`` objects of an INPUT (None: all), repeated until there are ``at_least``,
+    since a stage must be timed for long enough."""
     tables = []
     left = images
     for table in inventory(inputs):
@@ -39,7 +39,7 @@ def work_of(inputs: InputSpec, images: int | None, at_least: int = 0) -> Work:
 
 
 def sample(spec: RunSpec, images: int, scratch: Path) -> RunSpec:
-    """The same run over the first images of its INPUT, or as many shards as hold about as many."""
+    """The same run over the first images of its INPUT, or over shards that hold about as many."""
     uris: list[str] = []
     for listed in inventory(spec.inputs):
         if pc.any(is_shard(listed["kind"])).as_py():
@@ -54,7 +54,7 @@ def sample(spec: RunSpec, images: int, scratch: Path) -> RunSpec:
 
 
 def copy_images(inputs: InputSpec, number: int, directory: Path) -> Path:
-    """The first images of an INPUT as local files, named by their place.
+    """The first images of an INPUT as local files, named after their position.
 
     Raises:
         UsageError: the INPUT holds shards or tables.
@@ -64,7 +64,7 @@ def copy_images(inputs: InputSpec, number: int, directory: Path) -> Path:
     for table in inventory(inputs):
         for uri, kind in zip(table["uri"].to_pylist(), table["kind"].to_pylist(), strict=True):
             if format_of_kind(kind).is_shard:
-                raise UsageError(f"--peers reads single files alone; {uri} is a shard or a table")
+                raise UsageError(f"--peers reads only single files; {uri} is a shard or a table")
             suffix = PurePosixPath(uri).suffix.lower() or ".jpg"
             (directory / f"{index:06d}{suffix}").write_bytes(read_bytes(uri))
             index += 1

@@ -17,7 +17,7 @@ _MORE_PACKAGES = ("transformers", "torchvision", "openvino", "simplejpeg", "daft
 
 
 def hardware() -> dict[str, Any]:
-    """This machine, as far as Linux tells."""
+    """This machine, as far as Linux describes it."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "cpu": _first_line("/proc/cpuinfo", "model name") or platform.processor(),
@@ -44,7 +44,7 @@ def cores() -> int:
 
 
 def all_versions() -> dict[str, str]:
-    """Of everything that speed depends on; packages that are not installed are left out."""
+    """Versions of everything that affects speed; packages that are not installed are left out."""
     found = versions()
     for package in _MORE_PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""What a process and everything below it use, from /proc (Linux; nothing is seen elsewhere)."""
+"""What a process and its descendants use, from /proc (on Linux; elsewhere nothing is seen)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Memory:
-    """Own memory at a moment, in bytes."""
+    """Unshared memory at a moment, in bytes."""
 
     when: float
     """Seconds since the epoch."""
@@ -85,7 +85,7 @@ class Sampler:
 
 
 def family(pid: int) -> list[Process]:
-    """A process and all its descendants; those that end meanwhile are left out."""
+    """A process and all its descendants, except those that end in the meantime."""
     children: defaultdict[int, list[Process]] = defaultdict(list)
     found: list[Process] = []
     for entry in _PROC.glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""Speeds out of how many images were done when."""
+"""Speeds, computed from how many images were done when."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 EDGE = 0.1
-"""Share of the images at either end that a steady rate leaves out: stages fill and run dry."""
+"""Share of the images left out of a steady rate at either end, while stages fill and run dry."""
 
 Curve = Sequence[tuple[float, float]]
 """(seconds on any clock, images done by then), in order."""
@@ -44,5 +44,5 @@ def images_at(curve: Curve, when: float) -> float:
 
 
 def time_of(curve: Curve, images: float) -> float:
-    """The moment at which so many images were done for the first time."""
+    """The first moment at which this many images were done."""
     return next((when for when, done in curve if done >= images), curve[-1][0])

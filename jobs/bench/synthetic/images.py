@@ -1,4 +1,4 @@
-"""Made-up photographs, the same wherever they are made, so that a figure can be measured again."""
+"""Made-up photographs, the same on every machine, so that measurements can be repeated."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def write_images(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     quality: int = QUALITY,
 ) -> list[Path]:
-    """JPEG files 000000.jpg, ... of about 110 kB each at the default size.
+    """Write JPEG files 000000.jpg, ... of about 110 kB each at the default size.
 
-    ``first`` is the number of the first one: of a series that several processes write.
+    ``first`` is the number of the first one, for a series that several processes write.
     """
     directory.mkdir(parents=True, exist_ok=True)
     indices = range(first, first + number)
@@ -35,8 +35,8 @@ def write_images(
 
 
 def photograph(seed: int, width: int = WIDTH, height: int = HEIGHT) -> npt.NDArray[np.uint8]:
-    """uint8 (height, width, 3): noise whose amplitude falls with 1/f, as that of natural images
-    does (Field, 1987), in colours that go together."""
+    """uint8 (height, width, 3): noise whose amplitude falls with 1/f, like that of natural images
+    (Field, 1987), in correlated colours."""
     rng = np.random.default_rng(seed)
     planes = _pink(rng, height, width)
     mixed = planes @ np.array([[1.0, 1.0, 1.0], [0.3, 0.0, -0.3], [-0.15, 0.3, -0.15]])

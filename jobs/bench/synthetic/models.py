@@ -1,4 +1,4 @@
-"""Models without a checkpoint: seeded weights in the shape of a published one."""
+"""Models without a checkpoint: seeded weights in the shape of a published model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALL = CvtConfig(
     depth=(1, 2, 3),  # transformers builds no stage that is shallower
     labels=tuple(f"LABEL_{n}" for n in range(10)),
 )
-"""So quick that everything but the model shows: some 60,000 parameters."""
+"""So fast that only the costs of everything else show: some 60,000 parameters."""
 SMALL_SIZE = 32
 
 
@@ -29,9 +29,8 @@ def write_model(directory: Path, preset: str) -> Path:
 
 
 def write_uneven_model(directory: Path, preset: str, size: int) -> Path:
-    """The same for images of another size, with weights of which every part leaves its mark:
-    freshly made, BatchNorm and LayerNorm are the identity, and a network that forgot them would
-    agree."""
+    """The same for images of another size, with weights every part of which has an effect: freshly
+    made, BatchNorm and LayerNorm are the identity, and a network that left them out would agree."""
     model = _fresh(preset)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if name.endswith(("bias", "running_mean")):
@@ -58,8 +57,8 @@ def copy_model(source: str, directory: Path) -> Path:
 
 @torch.inference_mode()
 def _spread_labels(model: CvtForImageClassification, size: int) -> None:
-    """Centre the logits, or random weights would give every image the same label, and agreement
-    with a peer would mean nothing."""
+    """Centre the logits: otherwise random weights would give every image the same label, and
+    agreement with a peer would mean nothing."""
     noise = torch.nn.functional.interpolate(torch.randn(8, 3, 16, 16), (size, size), mode="bicubic")
     head = model.head
     head.bias -= model(noise).logits.mean(dim=0)

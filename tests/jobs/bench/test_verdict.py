@@ -41,7 +41,7 @@ def test_with_gpus_the_slower_stage_decides() -> None:
             Ceilings(decode=400, model=20, decode_cores=2, decode_cpu=0.005, model_cpu=0.095),
             "the model limits: 95% of the 100.0 ms of CPU time per image; "
             "2 more cores would double throughput, "
-            "and a GPU would lift it up to the 400 images/s that decode allows",
+            "and a GPU would raise it up to the 400 images/s that decode allows",
             id="the model on CPUs",
         ),
         pytest.param(
