@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jobs.bench.campaigns.commands import COMPARE, GROWTH, NODES
 from jobs.bench.ceilings.command import RUN
-from jobs.bench.components.commands import DECODE, LISTING, NETWORK, PLAN
+from jobs.bench.components.commands import DECODE, FEED, LISTING, NETWORK, PLAN
 from jobs.bench.gpu.command import GPU
 from jobs.bench.synthetic.command import IMAGES
 from jobs.cli import command, flags
@@ -21,7 +21,7 @@ from pipeline.contract.errors import ExitCode
 
 SUBCOMMANDS = {
     one.name: one
-    for one in (RUN, GPU, COMPARE, GROWTH, NODES, NETWORK, DECODE, PLAN, LISTING, IMAGES)
+    for one in (RUN, GPU, COMPARE, GROWTH, NODES, NETWORK, DECODE, FEED, PLAN, LISTING, IMAGES)
 }
 RULE = (
     "If the first word is the name of a subcommand, it is taken as one; otherwise run is meant. "

@@ -1,4 +1,4 @@
-"""Subcommands that measure one part alone, without Ray."""
+"""Subcommands that measure one part alone."""
 
 from __future__ import annotations
 
@@ -22,6 +22,29 @@ def _decode(a: argparse.Namespace) -> ExitCode:
 
     for mode, numbers in bench_decode(a.inputs, a.size, a.rounds).items():
         print(json.dumps({"mode": mode} | numbers))
+    return ExitCode.OK
+
+
+def _add_feed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="single images, as for classify")
+    parser.add_argument("--images", type=int, default=512, metavar="N",
+        help="of a task (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--rows", type=int, default=256, metavar="N",
+        help="of a block (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--size", type=int, default=224, metavar="S",
+        help="of the model's input (default: %(default)s)")  # fmt: skip
+    add_rounds(parser, 5)
+
+
+def _feed(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.components.feeding import bench_feed
+    from jobs.bench.measure.tables import table
+
+    found = bench_feed(a.inputs, a.images, a.rows, a.size, a.rounds)
+    rows = [(name, f"{value:.3f}") for name, value in found.items()]
+    print(
+        table(("beyond decoding", "CPU ms/image"), [*rows, ("sum", f"{sum(found.values()):.3f}")])
+    )
     return ExitCode.OK
 
 
@@ -79,6 +102,12 @@ DECODE = Subcommand(
     help="decode local images in every mode, on one thread",
     add_arguments=_add_decode,
     measure=_decode,
+)
+FEED = Subcommand(
+    name="feed",
+    help="what a decode task costs beyond decoding",
+    add_arguments=_add_feed,
+    measure=_feed,
 )
 PLAN = Subcommand(
     name="plan",
