@@ -82,7 +82,7 @@ def hint(network: Any) -> str:
 def test_what_is_not_quantised_computes_in_what_the_cpu_has(
     monkeypatch: pytest.MonkeyPatch,
     cpu: Callable[[str], None],
-    small_dir: Path,
+    shallow: CvtForImageClassification,
     flags: str,
     beside: str,
 ) -> None:
@@ -93,7 +93,7 @@ def test_what_is_not_quantised_computes_in_what_the_cpu_has(
 
     monkeypatch.setattr(openvino, "quantized", unchanged)
     cpu(flags)
-    network = InferenceCvt(CvtForImageClassification.from_pretrained(small_dir))
+    network = InferenceCvt(shallow)
     assert hint(openvino.OpenVinoCvt(network, torch.int8)) == beside
     assert hint(openvino.OpenVinoCvt(network, torch.bfloat16)) == "bf16"
     assert hint(openvino.OpenVinoCvt(network, torch.float32)) == "f32"

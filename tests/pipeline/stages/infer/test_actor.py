@@ -26,7 +26,7 @@ from tests.support.models.inference import (
     results,
     tensor,
 )
-from tests.support.models.oracle import SIZE, Oracle, difference
+from tests.support.models.oracle import SIZE, Oracle, difference, save_oracle
 
 pytestmark = pytest.mark.usefixtures("without_ray")
 
@@ -92,7 +92,7 @@ class TestGaps:
 
 class TestRuntime:
     def test_openvino_gives_the_same_numbers_and_compiles_once(
-        self, checkpoint: tuple[Oracle, Path], monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The self-check of two images compiles for batches of four, not for its own two."""
         openvino = pytest.importorskip("openvino")
@@ -104,8 +104,8 @@ class TestRuntime:
             return compiled[-1]
 
         monkeypatch.setattr(openvino, "compile_model", count)
-        model, folder = checkpoint
-        loaded = prepare(folder, runtime="openvino", pooling="mean", scores="logits")
+        model = save_oracle(tmp_path, depth=(1, 1, 1))  # seconds for each block
+        loaded = prepare(tmp_path, runtime="openvino", pooling="mean", scores="logits")
         packed = loaded.pack()
         assert not cast(PackedCvt, packed.network).arrays  # or the weights would travel twice
         actor = predictor(loaded, packed)
