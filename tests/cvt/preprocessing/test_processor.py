@@ -192,7 +192,7 @@ def test_missing_keys_are_the_published_values(caplog: pytest.LogCaptureFixture)
         ({"crop_pct": 1.5}, "crop_pct"),
         ({"crop_pct": "0.875"}, "'str'"),
         ({"resample": 6}, "resample"),
-        ({"image_std": [1, 0, 1]}, "no zero"),
+        ({"image_std": [1, 0, 1]}, "must not be 0"),
         ({"image_mean": [0.5, 0.5]}, "three values"),
         ({"do_center_crop": True, "crop_size": 224}, "crop_size 224"),
     ],
