@@ -20,7 +20,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The file as a mapping.
 
     Raises:
-        UsageError: it is not there, not valid YAML, or not a mapping.
+        UsageError: it cannot be read, is not valid YAML, or is not a mapping.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -37,7 +37,7 @@ def spec_from_config(content: Mapping[str, Any], origin: str) -> RunSpec:
     """The spec that a configuration describes; ``origin`` names it in messages.
 
     Raises:
-        UsageError: naming the field, what it is, and what is accepted.
+        UsageError: a field is unknown or wrong; the message names it and what is accepted.
     """
     _check_names(content, RunSpec, origin, "")
     try:
@@ -49,7 +49,7 @@ def spec_from_config(content: Mapping[str, Any], origin: str) -> RunSpec:
 
 
 def _problem(errors: Sequence[ErrorDetails]) -> str:
-    """The first field that is wrong, and why; of a field with several types, for each of them."""
+    """The first field that is wrong, and why; for a field with several types, why it is none."""
     first, where = errors[0], _field(errors[0])
     others = [error["msg"] for error in errors[1:] if _field(error) == where]
     accepted = [first["msg"], *(text.removeprefix("Input should be ") for text in others)]
@@ -58,7 +58,7 @@ def _problem(errors: Sequence[ErrorDetails]) -> str:
 
 
 def _field(error: ErrorDetails) -> str:
-    """Section and field, without what is inside of it: an item, or one of several types."""
+    """Section and field, without the rest of the place: an item, or one of several types."""
     return ".".join(str(step) for step in error["loc"][:2])
 
 

@@ -3,7 +3,7 @@
     JobError                      ends the command; its exit code is part of the contract
     ├── UsageError        (2)     wrong usage or configuration, found before any image is read
     ├── RunError          (1)     the run could not finish; the same command continues it
-    └── DamagedFileError  (1)     a file of the output is not what a run has written
+    └── DamagedFileError  (1)     a file of the output is not what a run wrote
     ItemError                     ends one image; becomes a row with ``status = failed``
     ├── DecodeError               empty_file, not_an_image, unsupported_format, truncated, corrupt,
     │                             too_many_pixels
@@ -35,15 +35,15 @@ class ExitCode(IntEnum):
 
 
 def spelled(text: str, spell: Callable[[str], str]) -> str:
-    """A text in which ``<model.dtype>`` and other places of settings are spelled by ``spell``."""
+    """``text`` with every setting in it, such as ``<model.dtype>``, spelled by ``spell``."""
     return _PLACE.sub(lambda place: spell(place[1]), text)
 
 
 class JobError(Exception):
     """Ends the command with one line that names the cause and the next step.
 
-    Settings stand in the line by their place in the spec, in angle brackets: ``<model.dtype>``.
-    How they are spelled depends on where they were given, which the caller knows.
+    The line names a setting by its place in the spec, in angle brackets: ``<model.dtype>``.
+    How it is spelled depends on where it was given, which the caller knows.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.RUN_FAILED
@@ -52,7 +52,7 @@ class JobError(Exception):
         return self.spelled(lambda place: place)
 
     def spelled(self, spell: Callable[[str], str]) -> str:
-        """The line, with ``spell(place)`` for every setting; ``str`` of it leaves the place."""
+        """The line with ``spell(place)`` for every setting; ``str()`` shows the bare place."""
         return spelled(super().__str__(), spell)
 
 
@@ -67,7 +67,7 @@ class RunError(JobError):
 
 
 class DamagedFileError(JobError):
-    """A file of the output is not what a run has written; the message names it."""
+    """A file of the output is not what a run wrote; the message names it."""
 
 
 class ItemError(Exception):
@@ -98,7 +98,7 @@ class DecodeError(ItemError):
 
 
 class FetchError(ItemError):
-    """The bytes of an image could not be read from where the listing saw it."""
+    """The bytes of an image could not be read from where it was listed."""
 
     codes = frozenset(
         {"not_found", "access_denied", "url_refused", "timeout", "storage_error", "too_large"}

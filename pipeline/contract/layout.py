@@ -1,17 +1,17 @@
-"""Every name below OUT, once.
+"""Every name below OUT, defined once.
 
     OUT/
       data/run=<run_id>/part-NNNNN.parquet     rows of closed runs
       runs/<run_id>/manifest.json, report.html, classes.json, changes.parquet, review.parquet
       latest.json                              the last closed run; written last
       images.lance/                            with --sink lance: the newest row of every image
-      _lease.json                              whose turn it is
+      _lease.json                              which process may write
       _open/<run_id>/open.json                 what an unfinished run is
-      _open/<run_id>/parts/                    its rows, committed as soon as they stand
+      _open/<run_id>/parts/                    its rows, committed as soon as they are computed
       _open/<run_id>/publish/                  what is about to be moved to data/ and runs/
 
-All are names for ``Store``, relative to OUT. A name that starts with an underscore is nobody's
-business but that of the run at work.
+All are names for ``Store``, relative to OUT. Names that start with an underscore concern only the
+run at work.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ DATA = "data"
 RUNS = "runs"
 LATEST = "latest.json"
 LANCE = "images.lance"
-"""Also what LanceDB finds as the table ``images`` when it connects to the output."""
+"""LanceDB finds it as the table ``images`` when it connects to the output."""
 LEASE = "_lease.json"
 OPEN = "_open"
 
 MANIFEST = "manifest.json"
-"""What ran. Where it stands, the run is closed."""
+"""What ran. Its existence means that the run is closed."""
 REPORT = "report.html"
 CLASSES = "classes.json"
 """The names of the classes, by ``label_id``."""
@@ -46,7 +46,7 @@ def data_file(number: int) -> str:
 
 
 def run_dir(run_id: str) -> str:
-    """Where what a closed run says of itself is."""
+    """The directory of a closed run's manifest, report and tables about itself."""
     return f"{RUNS}/{run_id}"
 
 
@@ -61,7 +61,7 @@ def report_file(run_id: str) -> str:
 
 
 def classes_file(run_id: str) -> str:
-    """The names of the classes of a closed run; only if it has labelled something."""
+    """The class names of a closed run; only there if it labelled something."""
     return f"{run_dir(run_id)}/{CLASSES}"
 
 
@@ -71,7 +71,7 @@ def open_dir(run_id: str) -> str:
 
 
 def open_record(run_id: str) -> str:
-    """What an unfinished run is; without it there is none."""
+    """The record of an unfinished run; without it there is no such run."""
     return f"{open_dir(run_id)}/open.json"
 
 
@@ -81,7 +81,7 @@ def parts_dir(run_id: str) -> str:
 
 
 def parts_of_attempt(run_id: str, attempt: str) -> str:
-    """How the names of the parts of one attempt begin."""
+    """The prefix of the names of one attempt's parts."""
     return f"{parts_dir(run_id)}/{attempt}-"
 
 
@@ -91,7 +91,7 @@ def part_file(run_id: str, attempt: str, wave: int, number: int) -> str:
 
 
 def publish_dir(run_id: str) -> str:
-    """What is about to be published, under the names that it will have in ``run_dir``."""
+    """What is about to be published, under its future names in ``run_dir``."""
     return f"{open_dir(run_id)}/publish"
 
 

@@ -1,8 +1,8 @@
-"""What a closed run says of itself: ``manifest.json``, and ``latest.json``, which points to it.
+"""What a closed run records of itself: ``manifest.json``, and ``latest.json``, which points to it.
 
-The names of the fields are the keys of the files, and people's scripts know them. Typed is what
-code reads; what only people read (the plan's counts, the versions, the spec as it was given) is
-carried as it is.
+The names of the fields are the keys of the files, and people's scripts rely on them. What code
+reads is typed; what only people read (the plan's counts, the versions, the spec as given) is
+carried unchanged.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _REPORTED = "stage_"
 
 @dataclass(frozen=True)
 class Counts(Record):
-    """The books: listed = ok + failed + skipped."""
+    """The counts of images: listed = ok + failed + skipped."""
 
     listed: int = 0
     ok: int = 0
     failed: int = 0
     skipped: int = 0
-    """Rows of earlier runs that stand."""
+    """Images whose rows of earlier runs remain valid."""
 
     @property
     def computed(self) -> int:
@@ -34,13 +34,13 @@ class Counts(Record):
 
     @property
     def failure_rate(self) -> float:
-        """Share of the rows of this run that failed; 0 of none."""
+        """Share of the rows of this run that failed; 0 if there are none."""
         return self.failed / max(self.computed, 1)
 
 
 @dataclass(frozen=True)
 class DeferredCounts(Record):
-    """What the deadline left to the next run; in no column of the books."""
+    """What the deadline left to the next run; not part of ``Counts``."""
 
     images: int = 0
     shards: int = 0
@@ -106,16 +106,16 @@ class EmbeddingSummary(Record):
 
 @dataclass(frozen=True)
 class RowSummary(Record):
-    """What the rows look like as a whole, but for labels and failures."""
+    """Statistics of all rows together, other than labels and failures."""
 
     scores: Mapping[str, int] = field(default_factory=dict)
-    """Top-1 scores by the bin that they fall into."""
+    """The number of top-1 scores in each bin."""
     embedding: EmbeddingSummary | None = None
 
 
 @dataclass(frozen=True)
 class Change(Record):
-    """One statistic of a run beside earlier ones, or a term of one."""
+    """One statistic of a run compared with earlier ones, or a term of such a statistic."""
 
     what: str
     label: str | None
@@ -151,7 +151,7 @@ class Drift(Record):
 
     @property
     def alarms(self) -> list[str]:
-        """What exceeds its threshold, a line for each."""
+        """A line for each statistic that exceeds its threshold."""
         return [str(change) for change in self.statistics if change.alarm]
 
 
@@ -167,7 +167,7 @@ class _Policy(Record):
 
 @dataclass(frozen=True)
 class _Spec(Record):
-    """What code reads of the spec of a run, whatever kind of run it was."""
+    """The part of a run's spec that code reads, for every kind of run."""
 
     inputs: _Inputs = _Inputs()
     policy: _Policy = _Policy()
@@ -175,7 +175,7 @@ class _Spec(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Record):
-    """Everything that a closed run says of itself."""
+    """Everything that a closed run records of itself."""
 
     run_id: str
     started: str = ""
@@ -189,7 +189,7 @@ class Manifest(Record):
     """Rows by best label, most frequent first."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     vanished: tuple[str, ...] | None = omitted()
-    """Images of earlier runs that are gone, the first of them; None for runs that list nothing."""
+    """The first of the images of earlier runs that are gone; None for runs that list nothing."""
     files: tuple[DataFile, ...]
     model: Provenance = field(default_factory=Provenance)
     identity: Identity
@@ -214,7 +214,7 @@ class Manifest(Record):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The INPUT arguments; none of a relabelling."""
+        """The INPUT arguments; empty for a relabelling."""
         return _Spec.from_dict(self.spec).inputs.uris
 
     @property

@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from, and what must agree for rows to stand in one table."""
+"""Where the numbers of a run come from, and what must agree for rows to share a table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipeline.contract.records import Record, omitted
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance(Record):
-    """Where the numbers of a run come from. Two runs whose numbers may stand in one table have
-    equal fingerprints; ``model`` is only a name and does not count."""
+    """Where the numbers of a run come from. Two runs whose numbers may share a table have equal
+    fingerprints; ``model`` is only a name and does not count."""
 
     model: str = ""
     weights_sha256: str = ""
@@ -26,8 +26,8 @@ class Provenance(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Identity(Record):
-    """What must agree between runs whose rows stand in one table: the origin of the numbers, and
-    the columns."""
+    """What must agree between runs whose rows share a table: the origin of the numbers, and the
+    columns."""
 
     weights_sha256: str = ""
     activation: str = ""
@@ -41,7 +41,7 @@ class Identity(Record):
     """softmax, sigmoid or logits; None without labels."""
     top_k: int | None = None
     thresholds: tuple[float, ...] = ()
-    """Of every class; empty without a column ``labels``, or where it was only renamed."""
+    """One per class; empty without a column ``labels``, or where labels were only renamed."""
     embedding: str | None = None
     """The Arrow type of the column, None without one."""
     kept: Mapping[str, str] | None = omitted()
@@ -49,4 +49,4 @@ class Identity(Record):
     relabelled: tuple[Mapping[str, str | None], ...] | None = omitted()
     """What was done to the labels since they were computed, step by step."""
     others: Mapping[str, Any] = field(default_factory=dict)
-    """What another version asks to agree, so that no version overlooks it."""
+    """What must also agree according to another version, so that no version overlooks it."""

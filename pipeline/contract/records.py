@@ -1,8 +1,8 @@
 """JSON files of an output as frozen dataclasses.
 
-A file outlives the code that wrote it: what it does not say takes the default of its field, what no
-field knows is passed over (or kept in ``others``, by a record that has such a field), and what
-contradicts a field is an error that names the place.
+A file outlives the code that wrote it: a missing key takes the default of its field, an unknown key
+is ignored (or kept in ``others``, by a record that has this field), and a value that contradicts
+its field is an error that names the place.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from pipeline.contract.errors import DamagedFileError, one_line
 
 _OTHERS = "others"
 _OMITTED = "omitted when None"
-_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 _TYPES: dict[Any, set[type]] = {int: {int}, float: {int, float}, bool: {bool}, str: {str}}
-"""What JSON has where a field has the key."""
+"""The types that parsed JSON may have where a field has the type of the key."""
 
 
 def omitted() -> Any:
-    """A field that says nothing when it is None: its key is then left out of the file."""
+    """A field whose key is left out of the file when its value is None."""
     return field(default=None, metadata={_OMITTED: True})
 
 
 @dataclass(frozen=True)
 class Record:
-    """Base of the dataclasses that stand in a JSON file.
+    """Base of the dataclasses that are stored as JSON.
 
-    Fields are numbers, texts, true or false, other records, ``tuple[X, ...]``, ``Mapping[str, X]``,
-    ``X | None``, or ``Any`` for what nobody here looks into.
+    Fields are numbers, strings, booleans, other records, ``tuple[X, ...]``, ``Mapping[str, X]``,
+    ``X | None``, or ``Any`` for what is not interpreted here.
     """
 
     when_damaged: ClassVar[str] = "restore it, or choose another <output.uri>"
-    """What a person can do about a file that is not one of these."""
+    """What a user can do about a damaged file of this kind."""
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "") -> Self:
-        """Read what ``to_dict`` gives, or what it gave in an earlier version.
+        """Read what ``to_dict`` returns, or returned in an earlier version.
 
         Args:
             values: parsed JSON.
@@ -69,11 +69,11 @@ class Record:
         """Read a file.
 
         Raises:
-            DamagedFileError: it says something else; the message has its ``name``.
+            DamagedFileError: it does not hold such a record; the message contains ``name``.
         """
         try:
             return cls.from_dict(json.loads(data))
-        except ValueError as error:  # also of JSON, and of UTF-8
+        except ValueError as error:  # JSON's errors and UTF-8's are ValueErrors, too
             raise DamagedFileError(
                 f"{name} is damaged: {one_line(error)}; {cls.when_damaged}"
             ) from error
@@ -92,12 +92,16 @@ class Record:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    """The types of the fields; Python takes its time to evaluate them."""
+    """The types of the fields, cached because Python is slow to evaluate them."""
     return get_type_hints(kind)
 
 
 def read_value(kind: Any, value: Any, where: str) -> Any:
-    """A parsed JSON value as the type of a field; raises as ``Record.from_dict`` does."""
+    """A parsed JSON value as the type of a field.
+
+    Raises:
+        ValueError: the value contradicts the type.
+    """
     inner = get_args(kind)
     if kind is Any:
         return value
@@ -131,7 +135,7 @@ def _array(value: Any, where: str) -> list[Any] | tuple[Any, ...]:
 
 
 def _are_all(kind: Any, values: Collection[Any]) -> bool:
-    """Whether all are plainly of a kind; manifests hold thousands of labels and numbers."""
+    """Whether all are scalars of a kind: a shortcut, as manifests hold thousands of numbers."""
     return set(map(type, values)) <= _TYPES.get(kind, set())
 
 

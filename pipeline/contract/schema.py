@@ -19,26 +19,26 @@ class Status(StrEnum):
 
     OK = "ok"
     FAILED = "failed"
-    DEFERRED = "deferred"  # the deadline came first; no row, the next run finds it undone
-    COPIED = "copied"  # content that an earlier row has; the run's end fills in its numbers
+    DEFERRED = "deferred"  # the deadline came first; not written, so the next run takes it up
+    COPIED = "copied"  # the content of an earlier row; its numbers are filled in at the run's end
 
 
 KEPT = "_kept"
-"""A struct of the input's own columns that are carried along, flattened where they are written."""
+"""A struct of the input's own columns that are carried along; flattened when written."""
 NO_COLUMNS = pa.schema([])
 
 LISTING = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),  # of a Format
+        pa.field("kind", pa.string(), nullable=False),  # a Format's name
         pa.field("source_version", pa.string()),
         pa.field("size_bytes", pa.int64()),
     ]
 )
-"""What is there: one row per object that holds one image (or, for a shard, many)."""
+"""What was found: one row per object that holds one image (or, for a shard, many)."""
 
 WORK = LISTING.append(pa.field("_done", pa.list_(pa.string())))
-"""What is to do: the listing rows left over, and the uris of a shard's members already done."""
+"""What is left to do: rows of the listing, with the URIs of a shard's members already done."""
 
 SOURCE = pa.schema(
     [

@@ -1,1 +1,1 @@
-"""The network of a run: the only room that knows one."""
+"""The network of a run; no other room knows a particular network."""

@@ -15,7 +15,7 @@ class ModelBundle:
 
     network: PackedNetwork
     form: Form
-    """That of the network."""
+    """The network's form."""
     golden: GoldenBatch
     classes: tuple[str, ...]
     """Names by ``label_id``; empty for a backbone without a head."""

@@ -17,11 +17,11 @@ from pipeline.model.network import Floats
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Files that stand beside each other; each method may fetch them from afar."""
+    """Files beside each other; each method may fetch them from a remote place."""
 
     fetch: Fetch
     name: str | None
-    """Of the one file that is meant; None for a whole directory."""
+    """The name of a single file; None for a whole directory."""
 
     def json(self, name: str) -> Any:
         """The content of a JSON file; None if there is no such file.
@@ -33,20 +33,20 @@ class CheckpointFiles:
         return None if path is None else json.loads(path.read_text())
 
     def weights(self) -> dict[str, Floats]:
-        """Tensors by name, in whatever format they are.
+        """Tensors by name, whatever their file format.
 
         Raises:
             ValueError: there are none, or they cannot be read or trusted.
         """
         state = read_weights(self.fetch, self.name)
         if state is None:
-            raise ValueError("there are no weights")
+            raise ValueError("it holds no weights")
         return {name: np.asarray(tensor.float()) for name, tensor in state.items()}
 
 
 @contextmanager
 def open_checkpoint(source: str) -> Iterator[CheckpointFiles]:
-    """Open what ``--model`` and ``--head`` name; what is fetched lives as long as the context.
+    """Open what ``--model`` or ``--head`` names; fetched files exist as long as the context.
 
     Raises:
         ValueError: there is no such source.

@@ -29,11 +29,11 @@ def label_columns(
     """The columns of ``schema.TOP_K``, and ``labels`` where there are thresholds.
 
     Args:
-        scores: (B, N) float32; minus infinity for a class whose score is not known, which then
-            stands in no list.
+        scores: (B, N) float32; minus infinity for a class whose score is not known, which is then
+            not listed.
         classes: the names of the N classes.
         top_k: how many to list.
-        thresholds: of every class; empty when nothing is cut.
+        thresholds: one per class; empty for no ``labels`` column.
     """
     top = scores.topk(min(top_k, scores.shape[1]), dim=1)
     ids, best = top.indices.int().numpy(), top.values.numpy()
@@ -55,7 +55,7 @@ def label_columns(
 
 
 def _labels_above(scores: Tensor, classes: pa.Array, thresholds: Sequence[float]) -> pa.Array:
-    """What ``cvt.labels_above`` says, as a column, without a Python loop over rows x classes."""
+    """``cvt.labels_above`` as a column, without a Python loop over rows x classes."""
     reached = torch.where(scores >= torch.tensor(thresholds), scores, -torch.inf)
     most = int((reached > -torch.inf).sum(dim=1).max()) if len(scores) else 0
     top = reached.topk(most, dim=1)
@@ -67,8 +67,8 @@ def _labels_above(scores: Tensor, classes: pa.Array, thresholds: Sequence[float]
 def class_thresholds(
     wanted: float | Mapping[str, float] | None, scores: str, classes: Sequence[str]
 ) -> tuple[float, ...]:
-    """The threshold of every class; empty when there is no ``labels`` column to write: only
-    sigmoid scores have one unasked."""
+    """The threshold of every class; empty for no ``labels`` column, which only sigmoid scores have
+    without being asked."""
     if wanted is None and scores != "sigmoid":
         return ()
     if isinstance(wanted, Mapping):
@@ -80,8 +80,10 @@ def class_thresholds(
 def check_threshold_names(
     wanted: float | Mapping[str, float] | None, classes: Sequence[str]
 ) -> None:
-    """Raise a UsageError when thresholds are given for classes that there are not."""
+    """Refuse thresholds for classes that do not exist.
+
+    Raises:
+        UsageError: a name is not that of a class; the message has it.
+    """
     if isinstance(wanted, Mapping) and (unknown := wanted.keys() - {*classes, "*"}):
-        raise UsageError(
-            f"<output.thresholds> names no class of the model: {', '.join(sorted(unknown))}"
-        )
+        raise UsageError(f"<output.thresholds> names unknown classes: {', '.join(sorted(unknown))}")

@@ -1,11 +1,11 @@
 """What the pipeline asks of a network, whatever its family.
 
-    Checkpoint       on the driver: what was read, and what its reference says of a batch
+    Checkpoint       on the driver: what was read, and what its reference computes for a batch
     Preprocessing    in the decode tasks: bytes to pixels
     PackedNetwork    on the way to the actors: plain data
     Network          in an actor: pixels to logits and embeddings
 
-A family implements these four, as ``families/cvt.py`` does, and has its line in
+A family implements these four, as ``families/cvt.py`` does, and has a line in
 ``families/registry.py``. Decoding, inference, the self-check and the bundle know nothing else.
 """
 
@@ -34,8 +34,8 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How the actors compute: the same for all of them, and a part of the numbers' identity but
-    for the runtime."""
+    """How the actors compute: the same for all of them, and, except for the runtime, a part of the
+    numbers' identity."""
 
     dtype: Dtype
     runtime: Runtime
@@ -43,7 +43,7 @@ class Form:
 
 
 class Decoded(NamedTuple):
-    """An image as the network takes it, and the size that it had."""
+    """An image as the network takes it, and its original size."""
 
     pixels: Pixels
     """(S, S, 3)."""
@@ -53,24 +53,24 @@ class Decoded(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a network says of a batch, on its own device, one row per image."""
+    """The results of a network for a batch, on its own device, one row per image."""
 
     logits: Tensor
-    """(B, N) float32; (B, 0) or whatever else, unread, of a network without classes."""
+    """(B, N) float32; for a network without classes (B, 0) or anything else, as nobody reads it."""
     embedding: Tensor
     """(B, C) float32, in the pooling of its form."""
 
 
 class Reference(NamedTuple):
-    """The same of the reference, float32 on the CPU, and how large the logits may get."""
+    """The results of the reference, float32 on the CPU, and how large its logits may get."""
 
     logits: Floats
     """(B, N)."""
     embedding: Floats
     """(B, C)."""
     logit_scale: Floats
-    """(B,): the largest logits that the head makes of any input as long as this image's, that is
-    the norm of its weights times that of the input; deviations are measured in it."""
+    """(B,): the largest logits that the head can make of an input as long as this image's, that is
+    the norm of its weights times that of the input; the unit of deviations."""
 
 
 class Preprocessing(Protocol):
@@ -84,7 +84,7 @@ class Preprocessing(Protocol):
         """Decode, turn upright, resize and crop.
 
         Raises:
-            DecodeError: the bytes are no image of at most ``max_pixels`` that can be decoded.
+            DecodeError: the bytes are not an image of at most ``max_pixels`` that can be decoded.
         """
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,11 +103,11 @@ class PackedNetwork(Protocol):
     """A network as plain data, which an actor receives instead of reading the checkpoint."""
 
     def build(self, device: torch.device, *, compile: bool = False) -> Network:
-        """Place it; on a CPU it takes as many threads as PyTorch has at that moment.
+        """Place it on a device; on a CPU it uses as many threads as PyTorch has at that moment.
 
         On a GPU its calls can be captured in a CUDA graph: they allocate nothing on the host, and
-        depend on nothing but the pixels. ``compile`` has torch.compile fuse it, normalisation
-        included, in the first call of each shape.
+        depend on nothing but the pixels. With ``compile``, ``torch.compile`` fuses it, including
+        normalisation, in the first call of each shape.
         """
 
 
@@ -120,15 +120,15 @@ class Checkpoint(Protocol):
 
     @property
     def default_scores(self) -> Scores:
-        """What the logits were trained to become."""
+        """The scores that the logits were trained for."""
 
     @property
     def activation(self) -> str:
-        """Which function the network has in its layers: a part of the fingerprint."""
+        """The activation function of its layers: a part of the fingerprint."""
 
     @property
     def weights_sha256(self) -> str:
-        """Of the weights, in whatever file they came: a part of the fingerprint."""
+        """Of the weights, whatever their file format: a part of the fingerprint."""
 
     @property
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -136,7 +136,7 @@ class Checkpoint(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What belongs before this network."""
+        """The preprocessing that this network needs."""
 
     def embedding_width(self, pooling: Pooling) -> int:
         """How many numbers an embedding has.
@@ -146,7 +146,7 @@ class Checkpoint(Protocol):
         """
 
     def reference(self, pixels: Pixels, pooling: Pooling) -> Reference:
-        """What the unoptimised network says of pixels (B, S, S, 3), in float32 on the CPU."""
+        """The results of the unoptimised network for pixels (B, S, S, 3), in float32 on the CPU."""
 
     def pack(self, form: Form) -> PackedNetwork:
-        """The network in one form, with all the work done that need not be done in every actor."""
+        """The network in one form, after all work that need not be repeated in every actor."""

@@ -2,7 +2,7 @@
 
 The driver computes the batch with the reference network in float32 on its CPU; every actor runs it
 through what it has loaded, on its own device, in the run's dtype. A wrong weight file, driver or
-dtype shows here, and not after a night.
+dtype shows here, rather than after a night.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.model.network import Checkpoint, Floats, Pixels
 
 IMAGES = 2
 MAX_DEVIATION = {"float32": 1e-3, "float16": 3e-2, "bfloat16": 1.5e-1}
-"""Of embeddings, ``|actor - reference| / |reference|`` (Euclidean). Some ten times what an
+"""Of embeddings, ``|actor - reference| / |reference|`` (Euclidean). At least seven times what an
 intact network shows (2e-6, 2e-3 and 2e-2 with seeded weights); another network is near 1. Of
 logits, relative to the largest that the head can make of an input of this length, since they may
 themselves be nearly 0."""
@@ -26,7 +26,7 @@ themselves be nearly 0."""
 
 @dataclass(frozen=True)
 class GoldenBatch:
-    """Pixels and what the reference says of them."""
+    """Pixels and the reference's results for them."""
 
     pixels: Pixels
     """(B, S, S, 3)."""
@@ -49,7 +49,7 @@ class GoldenBatch:
         return cls(pixels, found.logits, found.logit_scale, found.embedding)
 
     def deviations(self, logits: Floats, embedding: Floats) -> dict[str, float]:
-        """Relative distance of the worst image, of each output; infinite when there are NaNs."""
+        """For each output, the relative distance of the worst image; infinite if there are NaNs."""
         length = np.linalg.norm(self.embedding, axis=1)
         return {
             "embeddings": _worst(embedding - self.embedding, length),
@@ -57,17 +57,17 @@ class GoldenBatch:
         }
 
     def check(self, logits: Floats, embedding: Floats, dtype: str, where: str) -> None:
-        """Compare what an actor says of the batch.
+        """Compare an actor's results for the batch.
 
         Raises:
-            RuntimeError: in one line, with both the deviation and the limit.
+            RuntimeError: they deviate too much; one line has the deviation and the limit.
         """
         for name, deviation in self.deviations(logits, embedding).items():
             if deviation > MAX_DEVIATION[dtype]:
                 raise RuntimeError(
                     f"self-check failed on {where}: {name} in {dtype} deviate by {deviation:.2g} "
                     f"from the float32 reference (limit {MAX_DEVIATION[dtype]:g}); the weights, "
-                    "the device or its driver do not compute what the checkpoint says"
+                    "the device or its driver do not compute what the checkpoint specifies"
                 )
 
 

@@ -1,4 +1,4 @@
-"""A run beside the runs before it: what changed, and which images deserve a look."""
+"""A run compared with the runs before it: what changed, and which images deserve a look."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ RUNS_COMPARED = 7
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run beside earlier ones."""
+    """A run compared with earlier ones."""
 
     summary: RowSummary
     drift: Drift
     tables: dict[str, pa.Table]
-    """What goes beside the manifest, by name; without those that would be empty."""
+    """The tables that go beside the manifest, by name; empty ones are left out."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Retrospect:
         self.now.embedding = moments if known is None else known + moments
 
     def conclude(self, tally: Tally) -> Comparison:
-        """Of the rows that were added, which ``tally`` has counted."""
+        """Compare the rows that were added; ``tally`` has their counts."""
         summary = self.now.to_record()
         now = Summary.from_record(tally.ok, tally.labels, tally.failures, summary)
         changes = compare(self.before, now)

@@ -1,8 +1,8 @@
 """Has something changed? Statistics that compare a run with the runs before it.
 
-Every statistic has a limit, from which on a change matters, and a noise level, which two samples
-of these sizes out of the same images exceed once in a thousand times (``ALPHA``). Its threshold
-is the larger of the two, so that a small night does not cry wolf.
+Every statistic has a limit, above which a change matters, and a noise level, which two samples of
+these sizes from the same images exceed once in a thousand times (``ALPHA``). Its threshold is the
+larger of the two, so that a night with few images does not cry wolf.
 
     label shares, top-1 score   population stability index (PSI)         0.25
     failures                    Cohen's h, of all and of each code       0.2, upwards
@@ -111,7 +111,7 @@ def chi_squared_quantile(probability: float, degrees: int) -> float:
 
 
 def _shares(what: str, before: Mapping[str, int], now: Mapping[str, int]) -> Iterator[Change]:
-    """The index of two histograms, then its terms, the largest first."""
+    """The index of two histograms, then its terms, largest first."""
     names, old, new = pool(before, now)
     terms = stability_terms(old, new)
     noise = stability_noise(len(names), int(old.sum()), int(new.sum()))
@@ -122,7 +122,7 @@ def _shares(what: str, before: Mapping[str, int], now: Mapping[str, int]) -> Ite
 
 
 def pool(before: Mapping[str, int], now: Mapping[str, int]) -> tuple[list[str], Counts, Counts]:
-    """Names and counts of the bins; what would be rare in the smaller sample is one bin."""
+    """Names and counts of the bins; those that would be rare in the smaller sample become one."""
     names = sorted(before.keys() | now.keys())
     old, new = (np.array([side.get(n, 0) for n in names], np.int64) for side in (before, now))
     share = min(old.sum(), new.sum()) / (old.sum() + new.sum())
@@ -141,8 +141,8 @@ def cohens_h(before: float, now: float) -> float:
 
 
 def _failures(before: Summary, now: Summary) -> Iterator[Change]:
-    """More failures, of any kind or of one. The variance of h is 1/n + 1/m whatever the shares;
-    ``ALPHA`` is divided among the rows (Bonferroni)."""
+    """Whether there are more failures, in all and of each code. The variance of h is 1/n + 1/m
+    whatever the shares; ``ALPHA`` is divided among the rows (Bonferroni)."""
     codes = sorted(before.failures.keys() | now.failures.keys())
     tail = NormalDist().inv_cdf(1 - ALPHA / (1 + len(codes)))
     threshold = max(H_LIMIT, tail * math.sqrt(1 / before.images + 1 / now.images))

@@ -1,4 +1,4 @@
-"""The page that a person looks at after a run: one HTML file without outside parts."""
+"""The page that a person looks at after a run: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def render(
     """The whole page.
 
     Args:
-        manifest: as it stands beside the page.
+        manifest: the one beside the page.
         failures: uri, error_code and error_message of some failed images.
         thumbnails: uri, label and base64 JPEG of some images.
-        tables: what stands beside the page, by name: ``layout.CHANGES``, ``layout.REVIEW``.
+        tables: those beside the page, by name: ``layout.CHANGES``, ``layout.REVIEW``.
     """
     sections = [
         _tiles(manifest),
@@ -98,7 +98,7 @@ def _tiles(manifest: Manifest) -> str:
 
 
 def _bars(title: str, numbers: Mapping[str, int], kind: str = "") -> str:
-    """A histogram as a table; the rest behind the first rows is summed up in one."""
+    """A histogram as a table; what follows the first rows is summed up in one."""
     if not numbers:
         return ""
     shown = list(numbers.items())[:LABELS_SHOWN]

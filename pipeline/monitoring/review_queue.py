@@ -1,6 +1,6 @@
 """A queue for a person to look at: the images that the model is least sure of, and the strangest.
 
-Kept while rows stream by, never more than the best ``size`` of each kind.
+It is filled while rows stream by, and never holds more than the top ``size`` of each kind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REVIEW = pa.schema(
         pa.field("score", pa.float32()),
     ]
 )
-"""``value`` is the margin of an uncertain image, the distance of one unlike earlier ones."""
+"""``value`` is the margin of an uncertain image, or the distance of one unlike earlier ones."""
 
 
 @dataclass
@@ -36,13 +36,13 @@ class ReviewQueue:
     size: int
     """How many of each reason."""
     scores: str | None
-    """What the scores are: softmax, sigmoid, logits; None without labels."""
+    """The kind of the scores: softmax, sigmoid or logits; None without labels."""
     earlier: Moments | None = None
-    """Embeddings of the runs before."""
+    """Embeddings of earlier runs."""
     kept: dict[str, pa.Table] = field(default_factory=dict)
 
     def add(self, table: pa.Table) -> None:
-        """Let the rows of a published table compete for their places."""
+        """Let the rows of a published table compete for places."""
         if not self.size:
             return
         if self.scores is not None:
@@ -77,9 +77,9 @@ class ReviewQueue:
 def top_margin(scores: pa.ChunkedArray, kind: str) -> npt.NDArray[np.float64]:
     """How far the best of each row's ``topk_scores`` (best first) is from the second best.
 
-    Settles, "Active learning literature survey" (2009), 3.1: margin sampling. Where only one score
-    is stored: |2 p - 1| for a sigmoid, the margin over its own absence; the score itself for
-    softmax (least confident); NaN for logits, which say nothing alone.
+    Settles, "Active learning literature survey" (2009), 3.1: margin sampling. If only one score is
+    stored: |2 p - 1| for a sigmoid, the margin between the class and its absence; the score itself
+    for softmax (least confident); NaN for a logit, which says nothing on its own.
     """
     flat, lengths = pc.list_flatten(scores).to_numpy(), pc.list_value_length(scores).to_numpy()
     starts = np.cumsum(lengths) - lengths
@@ -92,7 +92,7 @@ def top_margin(scores: pa.ChunkedArray, kind: str) -> npt.NDArray[np.float64]:
 
 
 def strangeness(vectors: npt.NDArray[np.float64], earlier: Moments) -> npt.NDArray[np.float64]:
-    """(B,): distance of vectors (B, C) to the centroid of earlier ones, about 1 for those.
+    """(B,): distance of vectors (B, C) from the centroid of earlier ones, which have about 1.
 
     A Mahalanobis distance with a diagonal covariance, over sqrt(C); a full covariance would need
     more images than dimensions, and C x C numbers in every manifest.

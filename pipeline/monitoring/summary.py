@@ -1,4 +1,4 @@
-"""What the rows of a run look like as a whole, small enough for its manifest."""
+"""Statistics of all rows of a run, small enough for its manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Moments:
     """Mean and spread of each dimension of some vectors; two of them add up exactly.
 
     The update is Chan, Golub and LeVeque's ("Algorithms for computing the sample variance",
-    1983, eq. 2.1), which loses no digits when the mean is large beside the spread.
+    1983, eq. 2.1), which loses no digits when the mean is large compared with the spread.
     """
 
     count: int
@@ -60,7 +60,7 @@ class Moments:
 
     @classmethod
     def from_record(cls, record: EmbeddingSummary) -> Self:
-        """What the manifest of a closed run says."""
+        """Read from the manifest of a closed run."""
         variance = np.array(record.variance, np.float64)
         return cls(record.count, np.array(record.mean, np.float64), variance * record.count)
 
@@ -98,12 +98,12 @@ class Summary:
     def from_record(
         cls, ok: int, labels: Mapping[str, int], failures: Mapping[str, int], rows: RowSummary
     ) -> Self:
-        """What the manifest of a closed run says; one of an older version says less."""
+        """Read from the manifest of a closed run; one of an older version has less."""
         embedding = Moments.from_record(rows.embedding) if rows.embedding else None
         return cls(ok, Counter(labels), Counter(failures), Counter(rows.scores), embedding)
 
     def to_record(self) -> RowSummary:
-        """What a manifest does not say elsewhere."""
+        """What a manifest does not record elsewhere."""
         return RowSummary(
             {name: self.scores[name] for name in score_bins() if self.scores[name]},
             self.embedding.to_record() if self.embedding else None,
@@ -111,13 +111,13 @@ class Summary:
 
 
 def score_bins() -> list[str]:
-    """Names of the bins, in order: "0.00 to 0.05" and so on; a bin holds its lower end."""
+    """Names of the bins, in order: "0.00 to 0.05" and so on; a bin includes its lower end."""
     edges = np.linspace(0, 1, SCORE_BINS + 1)
     return [f"{low:.2f} to {high:.2f}" for low, high in pairwise(edges)]
 
 
 def count_scores(scores: pa.ChunkedArray) -> Counter[str]:
-    """How many scores, which lie in 0 to 1, are in each bin."""
+    """How many of the scores, from 0 to 1, are in each bin."""
     values = scores.drop_null().to_numpy()
     at = np.clip((values * SCORE_BINS).astype(int), 0, SCORE_BINS - 1)
     counts = np.bincount(at, minlength=SCORE_BINS)
@@ -133,6 +133,6 @@ def embedding_matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float
 
 
 def in_batches(table: pa.Table, rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
-    """Slices of a table, so that what is made of them fits in memory."""
+    """Slices of a table, so that what is computed from them fits in memory."""
     for start in range(0, table.num_rows, rows):
         yield table.slice(start, rows)

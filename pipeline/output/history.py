@@ -1,4 +1,4 @@
-"""Closed runs: what the output holds already, and whether a new run may stand beside it."""
+"""Closed runs: what the output already holds, and whether a new run may join it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class History:
         """Read the manifests.
 
         Raises:
-            DamagedFileError: one of them is not what a run has written.
+            DamagedFileError: one of them is not what a run wrote.
         """
         return cls(store, tuple(_live_runs(store)))
 
@@ -51,7 +51,7 @@ class History:
             ) from error
 
     def vanished(self, gone: HashIndex, inputs: Sequence[str]) -> list[str]:
-        """The uris of live rows that are in the index and came out of these INPUTs: of a run over
+        """The URIs of live rows that are in the index and came from these INPUTs: from a run over
         the same ones (a list names images anywhere), or from below one of them."""
         names: set[str] = set()
         roots = tuple(_root(uri) for uri in inputs)
@@ -67,7 +67,7 @@ class History:
         """Refuse to mix numbers of different models, or rows of different columns.
 
         Raises:
-            UsageError: with the differing settings side by side.
+            UsageError: they differ; the message shows the differing settings side by side.
         """
         for run in self.runs:
             check_identity(identity, run.identity, f"the closed run {run.run_id}", _CLOSED_ADVICE)
@@ -80,7 +80,7 @@ _OPEN_ADVICE = "finish it with its own settings, or start over with <policy.disc
 
 
 def _root(uri: str) -> str:
-    """What every uri under an INPUT starts with."""
+    """The prefix of every URI under an INPUT."""
     return join_uri(*split_uri(uri)).split("*")[0].split("?")[0]
 
 
@@ -94,10 +94,10 @@ def _live_runs(store: Store) -> Iterator[Manifest]:
 
 
 def check_open_run(run: OpenRun, identity: Identity, inputs: dict[str, Any]) -> None:
-    """An open run is finished by the command that began it.
+    """Only the command that began an open run may finish it.
 
     Raises:
-        UsageError: the settings or the inputs are others.
+        UsageError: the settings or the inputs differ.
     """
     ours = {**identity.to_dict(), "inputs": inputs}
     theirs = {**run.record.identity.to_dict(), "inputs": run.record.inputs}

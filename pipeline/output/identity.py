@@ -19,7 +19,7 @@ def short_hash(text: str | bytes) -> str:
 
 
 def fingerprinted(provenance: Provenance) -> Provenance:
-    """The same with its fingerprint: a hash over everything that changes the numbers."""
+    """The provenance with its fingerprint: a hash over everything that changes the numbers."""
     fields = provenance.to_dict()
     del fields["model"], fields["fingerprint"]
     return replace(provenance, fingerprint=short_hash(json.dumps(fields, sort_keys=True)))
@@ -38,12 +38,16 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
 
 
 def check_identity(ours: Identity, theirs: Identity, whose: str, advice: str) -> None:
-    """Raise a UsageError that shows what differs, ``theirs -> ours``."""
+    """Refuse to go on if two identities differ.
+
+    Raises:
+        UsageError: they do; the message shows ``theirs -> ours`` for each difference.
+    """
     check_same(ours.to_dict(), theirs.to_dict(), whose, advice)
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], whose: str, advice: str) -> None:
-    """The same for anything that is written as ``to_dict`` of an identity."""
+    """``check_identity`` for anything in the form of an identity's ``to_dict``."""
     lines = differences(ours, theirs)
     if lines:
         raise UsageError(f"this run differs from {whose} ({'; '.join(lines)}); {advice}")

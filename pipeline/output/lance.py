@@ -1,9 +1,9 @@
 """``OUT/images.lance``: the newest row of every image as a Lance dataset, for vector search.
 
 The dataset follows the ledger. It remembers the last run whose rows it has, in its own config, and
-an update applies the closed runs after that one, oldest first: the newest ``--full`` run writes it
-anew, all others replace rows by uri and add what is new. Both can be repeated, so an update that
-was killed, or left out for some runs, is made good by the next one.
+an update applies the closed runs after that one, oldest first: the newest ``--full`` run rewrites
+it, all others replace rows by URI and add what is new. Both can be repeated, so the next update
+makes up for one that was killed, or skipped for some runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def check(sink: Sink, store: Store) -> None:
-    """Refuse what ``update`` could not do.
+    """Refuse in advance what ``update`` could not do.
 
     Raises:
         UsageError: the extra is not installed, or Lance does not know the storage.
@@ -50,8 +50,8 @@ def check(sink: Sink, store: Store) -> None:
         raise UsageError("<output.sink> lance needs a package: pip install 'cvt-batch[lance]'")
     if store.protocol != "file" and (odd := set("#%?") & set(store.uri)):
         raise UsageError(
-            f"<output.sink> lance does not read {' '.join(sorted(odd))} in the URI of an object "
-            "store literally; choose another <output.uri>"
+            f"<output.sink> lance does not take {' '.join(sorted(odd))} literally in the URI of an "
+            "object store; choose another <output.uri>"
         )
     if store.protocol not in PROTOCOLS:
         raise UsageError(
@@ -61,15 +61,15 @@ def check(sink: Sink, store: Store) -> None:
 
 
 def update(sink: Sink, store: Store) -> None:
-    """Bring the dataset up to date with the closed runs, or say that it is not.
+    """Bring the dataset up to date with the closed runs; without the sink, warn that it is not.
 
     Raises:
-        RunError: the storage failed; the same call does what is left.
+        RunError: the storage failed; the same call does the rest.
     """
     if sink == "lance":
         try:
             _Follower(store).update()
-        except (OSError, ValueError, RuntimeError) as error:  # all that Lance raises
+        except (OSError, ValueError, RuntimeError) as error:  # everything that Lance raises
             raise RunError(
                 f"the run is published, but not in {store.locate(layout.LANCE)}: "
                 f"{one_line(error)}; start the same command again"
@@ -113,7 +113,7 @@ class _Follower:
         return lance.write_dataset(self._reader(run.file_names), mode=mode, **self.where)
 
     def _merge(self, run: Manifest, dataset: LanceDataset) -> None:
-        """Upsert by uri; file by file, for Lance holds what it joins in memory."""
+        """Upsert by URI, file by file, because Lance joins in memory."""
         for name in run.file_names:
             upsert = dataset.merge_insert("uri").conflict_retries(0)  # retries keep a copy
             upsert.when_matched_update_all().when_not_matched_insert_all()
@@ -136,8 +136,8 @@ def _exists(store: Store) -> bool:
 
 
 def _storage_options(store: Store) -> dict[str, str]:
-    """Where S3 is, and the keys of a profile; what else Lance needs, it finds in the environment or
-    from the machine's role."""
+    """Where S3 is, and the keys of a profile; Lance finds the rest in the environment or through
+    the machine's role."""
     if store.protocol != "s3":
         return {}
     settings = access().settings()

@@ -1,12 +1,13 @@
 """One run at a time per output: a lease, taken before anything is written and kept by a heartbeat.
 
 A second copy of a job (a restarted pod, an impatient person) watches the first one's lease. If
-the lease is renewed it leaves; if not for ``STALE_SECONDS`` of its own clock, or if the holder was
-a process of this machine that is gone, it takes over. Clocks are never compared.
+the lease is renewed, it gives up; if it is not renewed for ``STALE_SECONDS`` by the second one's
+clock, or if its holder was a process of this machine that is gone, it takes over. Clocks are never
+compared.
 
 Not every store refuses to create an object that exists (``If-None-Match``), so whoever has written
-the lease waits a moment and reads back whose it is. The lease spares work; that no row is lost or
-repeated does not depend on it (see ``staging``).
+the lease waits a moment and reads back whose it is. The lease saves work; that no row is lost or
+repeated does not depend on it (see ``open_run``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pipeline.storage.store import Store
 RENEW_SECONDS = 10.0
 STALE_SECONDS = 45.0
 LANDING_SECONDS = 1.0
-"""Until a competitor's write that is under way has landed."""
+"""The time in which a competitor's write that is under way lands."""
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +70,15 @@ class Lease:
         try:
             if self._is_ours(self._read()):
                 self.store.remove(LEASE)
-        except STORAGE_ERRORS as failure:  # no reason to hide the error that ends the run
-            log.warning("cannot give back the lease, it runs out: %s", one_line(failure))
+        except STORAGE_ERRORS as failure:  # must not hide the error that ends the run
+            log.warning("cannot give back the lease, it will expire: %s", one_line(failure))
 
     def check(self) -> None:
-        """Before a step that two runs must not take at once."""
+        """Make sure that the lease is still held, before a step that two runs must not both take.
+
+        Raises:
+            RunError: it was lost.
+        """
         if self._lost.is_set() or not self._is_ours(self._read()):
             raise RunError(
                 f"another run has taken over {self.store.uri} while this one gave no sign of life; "
@@ -94,7 +99,7 @@ class Lease:
             raise RunError(_occupied(self.store, winner or {}))
 
     def _wait_until_stale(self, holder: dict[str, Any]) -> None:
-        """Return when the holder may be replaced; raise as soon as it shows life."""
+        """Return when the holder may be replaced; raise as soon as it shows a sign of life."""
         if not holder or _is_dead_neighbour(holder):
             return
         log.info("waiting for a sign of life: %s", _occupied(self.store, holder))
@@ -133,8 +138,8 @@ class Lease:
         self.store.write_json(LEASE, self._content())
 
     def _read(self) -> dict[str, Any] | None:
-        """The lease as it stands, None when there is none; empty when the machine lost power
-        before its disk had it, for what is written otherwise is whole."""
+        """The current lease, None if there is none. It is empty if the machine lost power before
+        it reached the disk; otherwise what is written is complete."""
         try:
             content: dict[str, Any] | None = self.store.read_json(LEASE)
         except ValueError:
@@ -154,7 +159,7 @@ def _occupied(store: Store, holder: dict[str, Any]) -> str:
 
 
 def _process_identity(pid: int) -> str | None:
-    """Names one process for ever: boot, pid namespace, pid, start time. None if there is none."""
+    """Identifies one process for ever: boot, pid namespace, pid, start time. None if it is gone."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")
@@ -165,7 +170,7 @@ def _process_identity(pid: int) -> str | None:
 
 
 def _is_dead_neighbour(holder: dict[str, Any]) -> bool:
-    """Whether the holder was a process that this machine could still see, and is gone."""
+    """Whether the holder was a process that this one would see if it still ran, and does not."""
     ours, theirs = _process_identity(os.getpid()), holder.get("process")
     if ours is None or theirs is None or ours.split()[:2] != theirs.split()[:2]:
         return False

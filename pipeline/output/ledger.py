@@ -31,9 +31,9 @@ _EMPTY = pa.schema([(name, pa.string()) for name in LEDGER_COLUMNS]).empty_table
 
 
 def hash_strings(column: pa.ChunkedArray) -> Hashes:
-    """64-bit hashes of a string column, equal strings to equal hashes in every process."""
+    """64-bit hashes of a string column; equal strings have equal hashes in every process."""
     hashes: list[Hashes] = [np.array([], np.uint64)]
-    for chunk in column.chunks:  # one by one, for Python's strings take much memory
+    for chunk in column.chunks:  # one by one, because Python's strings take much memory
         values = pc.fill_null(chunk, "").to_numpy(zero_copy_only=False)
         hashes.append(pd.util.hash_array(values.astype(object, copy=False), categorize=False))
     return np.concatenate(hashes)
@@ -41,15 +41,15 @@ def hash_strings(column: pa.ChunkedArray) -> Hashes:
 
 @dataclass(frozen=True)
 class ShardNames:
-    """What tells a row of a shard from an image of its own: the beginning of its uri."""
+    """What tells the row of a shard's member from that of a single image: how its URI begins."""
 
     suffixes: tuple[str, ...]
-    """What shards end in, in lower case."""
+    """The usual endings of shards, in lower case."""
     others: frozenset[str] = frozenset()
-    """Shards that do not end so."""
+    """Shards with other endings."""
 
     def shards_of(self, uris: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The uri of the shard that each row came from, null for images of their own."""
+        """The URI of the shard that each row came from, null for single images."""
         endings = "|".join(map(re.escape, self.suffixes))
         pattern = f"(?is)^(?P<shard>.*(?:{endings}))(?:#.*)?$"
         shards = pc.struct_field(pc.extract_regex(uris, pattern), "shard")
@@ -84,18 +84,18 @@ class Matches:
     known: Mask
     """The object has rows."""
     same: Mask
-    """... of the same source_version."""
+    """... with the same source_version."""
     at: Positions
-    """Where the ledger has the object; meaningful only where it is known."""
+    """The position of the object in the ledger; meaningful only where it is known."""
     rows: Numbers
-    """How many rows the ledger has of the object: 1 for an image, the members of a shard."""
+    """How many rows the ledger has of the object: 1 for an image, one per member of a shard."""
     failures: Numbers
     """(objects, codes): how many of these rows failed, by the codes of the ledger."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Images, or shards, by the hash of their uri: what their newest version has come to."""
+    """Images, or shards, by the hash of their URI: what became of their newest version."""
 
     index: HashIndex
     versions: Hashes
@@ -147,16 +147,16 @@ class Objects:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Rows of earlier runs: the newest row of each uri, and the same summed up by shard."""
+    """Rows of earlier runs: the newest row of each URI, and the same summed up by shard."""
 
     codes: list[str]
     images: Objects
-    """Every row by its own uri."""
+    """Every row by its own URI."""
     shards: Objects
     shard_at: Positions
     """Of each row, in the order of ``images``: the position of its shard, -1 for none."""
     names: ShardNames
-    """How shards were told."""
+    """How shards were recognised."""
 
     @classmethod
     def from_tables(cls, newest_first: Iterable[pa.Table], names: ShardNames) -> Ledger:
@@ -183,7 +183,7 @@ class Ledger:
         return self.images.index.keys
 
     def of_shards(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What is said of its shard, for every row; 0 for images of their own."""
+        """For every row the value of its shard; 0 for single images."""
         return np.append(values, values.dtype.type(0))[self.shard_at]
 
 
@@ -194,13 +194,13 @@ class _Rows:
     uris: Hashes
     versions: Hashes
     shards: Hashes
-    """0 for images of their own."""
+    """0 for single images."""
     codes: Numbers
     """Positions of the error codes, -1 for none."""
 
     @classmethod
     def of(cls, table: pa.Table, names: ShardNames, codes: dict[str, int]) -> Self:
-        """Hash a table; codes that it is the first to name are added to ``codes``."""
+        """Hash a table, and add its new error codes to ``codes``."""
         for code in pc.unique(table["error_code"]).drop_null().to_pylist():
             codes.setdefault(code, len(codes))
         positions = pc.index_in(table["error_code"], pa.array(codes, pa.string()))

@@ -24,13 +24,13 @@ TARGET_FILE_BYTES = 256 * 2**20
 ROW_GROUP_ROWS = 65_536
 FAILURES_SHOWN = 50
 _UNIQUE_COLUMNS = ("uri", "sha256", "source_version", "size_bytes")
-"""Whose values hardly ever repeat."""
+"""Columns whose values hardly ever repeat."""
 _EMBEDDING = "embedding."
 
 
 @dataclass
 class Tally:
-    """What the rows of a run say, summed up while they are merged."""
+    """Counts over the rows of a run, taken while they are merged."""
 
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)
@@ -60,7 +60,7 @@ class Tally:
         self.failure_examples += columns.slice(0, room).to_pylist()
 
     def repeated(self) -> int:
-        """How many rows have a uri that another row has too."""
+        """How many rows repeat the URI of another row."""
         hashes = np.concatenate(self.hashes) if self.hashes else np.array([], np.uint64)
         return len(hashes) - len(np.unique(hashes))
 
@@ -97,7 +97,7 @@ def merge(
 
 
 def _rows_per_file(run: OpenRun) -> int:
-    """Of files of even size: however many there are, none is below two thirds of the target."""
+    """For files of even size; if there are several, none is below two thirds of the target."""
     sizes = run.store.list(layout.parts_dir(run.run_id))
     stored = sum(sizes.get(part.name, 0) for part in run.parts)
     rows = sum(part.rows for part in run.parts)
@@ -106,7 +106,7 @@ def _rows_per_file(run: OpenRun) -> int:
 
 
 def _rebatch(store: Store, parts: list[Part], rows: int) -> Iterator[pa.Table]:
-    """Tables of exactly ``rows`` rows (the last one of the rest), reading one part at a time."""
+    """Tables of exactly ``rows`` rows (the last one may be shorter), reading one part at a time."""
     held: list[pa.Table] = []
     for part in parts:
         held.append(read_table(store, part.name).replace_schema_metadata(None))

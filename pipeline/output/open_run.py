@@ -1,7 +1,7 @@
-"""The open run: what a run has committed but not yet published, and how it is taken up again.
+"""The open run: what a run has committed but not yet published, and how it is continued.
 
     OUT/_open/<run_id>/open.json                  what the run is
-    OUT/_open/<run_id>/parts/<attempt>-<wave>-<n>.parquet    rows, committed as soon as they stand
+    OUT/_open/<run_id>/parts/<attempt>-<wave>-<n>.parquet    rows, committed once computed
 
 Exactly-once rests on three rules. A part is written under a name made of the attempt, its wave and
 the number of Ray's write task, so that a retried task overwrites its own file. An attempt takes
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PartFooter:
-    """What a part says beside its rows, in its own file, so that both commit as one."""
+    """What a part records beside its rows, in the same file, so that both are committed as one."""
 
     shards: dict[str, int] = field(default_factory=dict)
     """Shards whose last row is in this part, and how many rows they have in all."""
@@ -52,9 +52,9 @@ class PartFooter:
         return table.replace_schema_metadata(metadata)
 
     def keep(self, uris: pa.ChunkedArray) -> PartFooter:
-        """What is left to say when only the rows of these uris stay.
+        """What remains of it when only the rows with these URIs stay.
 
-        A shard is stale as a whole: with any row of it, its last one stays too.
+        A shard is stale only as a whole: if any of its rows stays, so does its last one.
         """
         rows = set(uris.to_pylist())
         shards = {shard for uri in rows for shard in with_ancestors(uri)}
@@ -90,7 +90,7 @@ class Deferred:
 
 @dataclass(frozen=True)
 class Committed:
-    """What a write task, or a whole execution, has come to."""
+    """The result of a write task, or of a whole execution."""
 
     parts: tuple[Part, ...] = ()
     deferred: Deferred = Deferred()
@@ -100,16 +100,16 @@ class Committed:
 
 
 def new_run_id() -> str:
-    """Sorts by time, to the microsecond: the newest run of an output is the last by name."""
+    """IDs sort by time, to the microsecond: the newest run of an output is the last by name."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRecord(Record):
-    """What an unfinished run is, as ``open.json`` has it."""
+    """What an unfinished run is, as stored in ``open.json``."""
 
-    when_damaged: ClassVar[str] = "remove it, and what the unfinished run has done with it"
+    when_damaged: ClassVar[str] = "remove it, and with it what the unfinished run has done"
 
     started: str = ""
     attempts: int = 1
@@ -117,16 +117,16 @@ class OpenRecord(Record):
     """Whether any attempt was asked to do everything again."""
     identity: Identity = field(default_factory=Identity)
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    """What of the INPUT must stay the same for an attempt to continue the run."""
+    """The properties of the INPUT that must stay the same for an attempt to continue the run."""
     attempt: str = ""
     """The last attempt, which wrote this."""
     parts: tuple[str, ...] = ()
-    """What it has taken over from those before."""
+    """The parts that it took over from earlier attempts."""
 
 
 @dataclass
 class OpenRun:
-    """A run between its start and its publication; without a name, one that has done nothing."""
+    """A run between its start and its publication; without an ID, one that has done nothing."""
 
     store: Store
     run_id: str = ""
@@ -141,7 +141,7 @@ class OpenRun:
 
     @classmethod
     def begin(cls, store: Store, record: OpenRecord) -> OpenRun:
-        """Start a run, after what is left of discarded ones is removed; writing its record also
+        """Start a run, after removing what is left of discarded ones. Writing its record also
         proves that the output can be written."""
         store.remove(layout.OPEN)
         run = cls(store, new_run_id(), record)
@@ -166,14 +166,14 @@ class OpenRun:
         self.store.write_json(self._record_name, self.record.to_dict())
 
     def take_up(self, *, full: bool) -> None:
-        """Begin another attempt; once a run is to do everything again, it stays so."""
+        """Begin another attempt. Once an attempt was asked for a full run, it stays one."""
         record = self.record
         self.record = replace(record, attempts=record.attempts + 1, full=record.full or full)
         self.save()
 
     def discard(self) -> None:
-        """Remove the run, its record first: without one there is no open run, however much of it
-        is left by an interruption."""
+        """Remove the run, its record first: without a record there is no open run, whatever an
+        interruption leaves behind."""
         self.store.remove(self._record_name)
         self.store.remove(self.directory)
 
@@ -200,11 +200,11 @@ class OpenRun:
                 parquet = pq.ParquetFile(file)
                 return Part(name, parquet.metadata.num_rows, PartFooter.of(parquet.schema_arrow))
         except pa.ArrowInvalid as error:  # a disk that lost power may have lied about fsync
-            log.warning("doing the rows of %s again: %s", name, one_line(error))
+            log.warning("computing the rows of %s again: %s", name, one_line(error))
             return None
 
     def ledger(self, names: ShardNames) -> Ledger:
-        """An index over the rows that this run has already."""
+        """An index over the rows that this run already has."""
         files = [part.name for part in self.parts]
         return Ledger.from_tables(read_columns(self.store, files, LEDGER_COLUMNS), names)
 
@@ -213,7 +213,7 @@ class OpenRun:
         return {uri: rows for part in self.parts for uri, rows in part.footer.shards.items()}
 
     def members_done(self, shards: Set[str]) -> dict[str, list[str]]:
-        """The uris of the rows that this run has of each of these shards."""
+        """The URIs of the rows that this run has of each of these shards."""
         members: dict[str, list[str]] = {uri: [] for uri in shards}
         names = [part.name for part in self.parts] if shards else []
         for table in read_columns(self.store, names, ["uri"]):
@@ -223,8 +223,8 @@ class OpenRun:
         return members
 
     def drop_rows(self, stale: HashIndex) -> None:
-        """Forget the rows with these uris, whose object has changed or gone since an earlier
-        attempt wrote them; to be called before this attempt's own parts are added."""
+        """Drop the rows with these URIs, whose object has changed or gone since an earlier attempt
+        wrote them; to be called before this attempt's own parts are added."""
         if len(stale.keys):
             self.parts = [part for old in self.parts if (part := self._rewrite(old, stale))]
 

@@ -1,9 +1,9 @@
-"""A closed run becomes visible, by moves that can be repeated.
+"""How a closed run becomes visible, by moves that can be repeated.
 
     _open/<id>/parts/*                 what the attempts committed
     _open/<id>/publish/data/part-*     merged, sorted by uri, sized for scans
     _open/<id>/publish/*               the report and the tables beside it
-    _open/<id>/publish/manifest.json   from here on the run is closed; what follows is only moving
+    _open/<id>/publish/manifest.json   with it the run is closed; only moving is left
     data/run=<id>/, runs/<id>/, latest.json, in this order
 
 Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the moving first.
@@ -28,10 +28,10 @@ def seal(
     report: str,
     beside: Mapping[str, pa.Table | Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Write what goes beside the merged files; the manifest last, for with it the run is closed.
+    """Write what goes beside the merged files; the manifest last, since it closes the run.
 
     Args:
-        beside: by name; a table as Parquet, a list as JSON.
+        beside: further files by name; a table is written as Parquet, a list as JSON.
     """
     staged = layout.publish_dir(run.run_id)
     for name, value in beside.items():
@@ -44,12 +44,12 @@ def seal(
 
 
 def is_closed(run: OpenRun) -> bool:
-    """Whether all that is left to do is the moving."""
+    """Whether only the moving is left to do."""
     return run.store.exists(layout.publish_manifest(run.run_id))
 
 
 def publish(run: OpenRun) -> Manifest:
-    """Make a closed run visible; ``latest.json`` moves last. Safe to repeat. Its manifest."""
+    """Make a closed run visible, ``latest.json`` last, and return its manifest. Safe to repeat."""
     store, run_id = run.store, run.run_id
     staged, target = layout.publish_dir(run_id), layout.run_dir(run_id)
     written = store.read_bytes(layout.publish_manifest(run_id))

@@ -1,4 +1,4 @@
-"""What is to do: the inventory minus the ledger of earlier runs. Reads no image."""
+"""What is left to do: the inventory minus the ledger of earlier runs. Reads no image."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ IMAGES_OF_A_SHARD = 1000
 
 @dataclass
 class Counts:
-    """Images by what the plan found out about them; shards count as one until they are read."""
+    """Images by what the plan found out about them; a shard counts as one until it is read."""
 
     new: int = 0
     changed: int = 0
     retried: int = 0
     unchanged: int = 0
-    """Rows of earlier closed runs that stand: the ``skipped`` of the books."""
+    """Rows of earlier closed runs that remain valid: ``skipped`` in the manifest's counts."""
     finished: int = 0
     """Rows that an earlier attempt of this run has committed."""
     vanished: int = 0
     failed_before: Counter[str] = field(default_factory=Counter)
-    """Rows that stand, but as failures, by error code."""
+    """Rows that remain valid but are failures, by error code."""
     shards: int = 0
     """Shards to read (in whole or from where an attempt left off)."""
 
@@ -66,12 +66,12 @@ class Work:
 
     @property
     def weight(self) -> int:
-        """Images, a shard counting as a thousand: for choices that need no exact number."""
+        """Images, with a shard counted as a thousand: for choices that need no exact number."""
         return self.num_images + IMAGES_OF_A_SHARD * self.num_shards
 
     @property
     def mean_bytes(self) -> float:
-        """Of an encoded image, as far as the listing tells; 0 where it tells of none."""
+        """Of an encoded image, as far as the listing has sizes; 0 if it has none."""
         sizes = [table["size_bytes"] for table in self.images]
         total = sum(pc.sum(size).as_py() or 0 for size in sizes)
         known = sum(len(size) - size.null_count for size in sizes)
@@ -89,9 +89,9 @@ class Work:
 
 
 class Plan:
-    """Compares a listing, table by table, with the rows that stand, and keeps the count.
+    """Compares a listing, table by table, with the rows of earlier runs, and counts.
 
-    What it holds does not grow with the work: the work is handed out as it is found.
+    Its memory does not grow with the work, which is handed out as it is found.
     """
 
     def __init__(
@@ -100,14 +100,14 @@ class Plan:
         """
         Args:
             ledger: rows of closed runs; empty when everything is to be done again.
-            open_run: its committed rows are not done twice.
+            open_run: the run to continue; its committed rows are not computed again.
             retry_codes: failures with these codes count as not done.
         """
         self.counts = Counts()
         self.num_images = 0
-        """Images to do, the members of shards not counted."""
+        """Images to do, not counting the members of shards."""
         self.is_complete = False
-        """Whether the listing has come to its end."""
+        """Whether the listing has ended."""
         self._past = Sightings(ledger)
         self._staged = Sightings(open_run.ledger(ledger.names))
         self._open_run = open_run
@@ -117,7 +117,7 @@ class Plan:
         self._late = Work()
 
     def add(self, listing: pa.Table) -> Work:
-        """What there is to do of a LISTING table, but for what ``finish`` gives."""
+        """What there is to do of a LISTING table, except what ``finish`` returns."""
         of_shards = is_shard(listing["kind"])
         images = self._images(listing.filter(pc.invert(of_shards)))
         return images + self._shards(listing.filter(of_shards))
@@ -125,18 +125,18 @@ class Plan:
     def finish(self) -> Work:
         """After the whole listing: objects of which the open run has rows of another version.
 
-        They must not be begun before those rows are dropped, which only now can be told.
+        They must not be begun before those rows are dropped, and only now are they all known.
         """
         self.is_complete = True
         self.counts.vanished = len(self.vanished().keys)
         return self._late
 
     def vanished(self) -> HashIndex:
-        """After the whole listing: the uris of closed runs' rows whose object was not listed."""
+        """After the whole listing: the URIs of closed runs' rows whose object was not listed."""
         return self._past.vanished()
 
     def stale(self) -> HashIndex:
-        """After the whole listing: the uris of the open run's rows whose object has changed or
+        """After the whole listing: the URIs of the open run's rows whose object has changed or
         gone."""
         return self._staged.stale()
 
@@ -148,11 +148,11 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was found to do so far."""
+        """Whether nothing to do has been found so far."""
         return not self.num_images and not self.counts.shards
 
     def expected_rows(self, closed_shards: dict[str, int], deferred: Deferred) -> int:
-        """How many rows the run must have in the end, but for those that it left to the next.
+        """How many rows the run must have in the end, without those that it left to the next.
 
         Raises:
             RunError: a shard was not read to its end.
@@ -209,7 +209,7 @@ class Plan:
         return Work(shards=work)
 
     def _take_stock(self, past: Matches, staged: Matches, done: Mask) -> Mask:
-        """Count what the listed objects are; true where there is work."""
+        """Count the listed objects by what they are; true where there is work."""
         retried = past.failures[:, self._retry].any(axis=1)
         kept = past.same & ~retried & ~staged.same
         todo: Mask = ~done & ~kept
@@ -226,7 +226,7 @@ class Plan:
 def _split(
     table: pa.Table, todo: Mask, staged: Matches
 ) -> tuple[tuple[pa.Table, ...], tuple[pa.Table, ...]]:
-    """What is to do later, since rows of another version are in its way, and what at once."""
+    """What has to wait until rows of another version are dropped, and what can be done at once."""
     stale = staged.known & ~staged.same
     split = (table.filter(pa.array(todo & mask)) for mask in (stale, ~stale))
     late, work = ((some,) if some.num_rows else () for some in split)

@@ -8,12 +8,12 @@ from pipeline.output.history import History
 from pipeline.plan.diff import Plan
 
 IMAGES_FOR_A_SPEED = 100
-"""A run of fewer images says more about Ray's start than about speed."""
+"""A shorter run says more about Ray's start than about speed."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A plan, and the speed of the last run that is worth a comparison, if there was one."""
+    """A plan, and the speed of the last comparable run, if there was one."""
 
     plan: Plan
     images_per_second: float | None
@@ -28,7 +28,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """Of the loose images; shards are unknown until they are read."""
+        """For the single images; how many a shard holds is unknown until it is read."""
         if self.images_per_second is None:
             return None
         return self.plan.num_images / self.images_per_second
@@ -52,7 +52,7 @@ class Forecast:
 
     def _duration(self) -> str:
         if self.seconds is None or self.images_per_second is None:
-            return "no estimate: no earlier run computed enough images to tell the speed"
+            return "no estimate: no earlier run computed enough images to know the speed"
         more = ", and the shards" if self.plan.counts.shards else ""
         minutes = self.seconds / 60
         return f"about {minutes:.1f} minutes at {self.images_per_second:.1f} images/s{more}"

@@ -1,4 +1,4 @@
-"""What a listing has met of a ledger so far, and so, at its end, what it has not."""
+"""What a listing has met of a ledger so far, and thus, at its end, what it has not."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Sightings:
         return self._shards.meet(listing)
 
     def vanished(self) -> HashIndex:
-        """The uris of the rows whose object was not met."""
+        """The URIs of the rows whose object was not met."""
         met = self._images.seen | self.ledger.of_shards(self._shards.seen)
         return HashIndex(self.ledger.uris[~met])
 
     def stale(self) -> HashIndex:
-        """The uris of the rows whose object was not met in the row's version."""
+        """The URIs of the rows whose object was not met in the row's version."""
         shards = self.ledger.shards
         is_newest = self.ledger.of_shards(shards.versions) == self.ledger.images.versions
         members = self.ledger.of_shards(self._shards.same) & is_newest

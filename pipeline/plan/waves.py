@@ -1,8 +1,8 @@
 """A run's work in waves: what was listed so far is computed while the listing goes on.
 
-A bucket of millions takes minutes to list and hours to compute. The first wave is what a few
-seconds of listing found to do, every next one what was found meanwhile; a bucket of ordinary size
-is listed in these seconds, and done in one.
+A bucket of millions takes minutes to list and hours to compute. The first wave is the work found in
+a few seconds of listing, each later one what was found in the meantime; a bucket of ordinary size
+is listed in these seconds, and done in one wave.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pipeline.sources.inventory import CHUNK_ROWS
 from pipeline.storage.read_ahead import Ahead
 
 HEAD_START_SECONDS = 5.0
-"""How long the listing may take before the run begins without its end."""
+"""How long the run waits for the end of the listing before it begins without it."""
 SMALLEST_WAVE = 10_000
-"""Images; a wave starts its own actors, which has to be worth it."""
+"""Images; a wave starts its own actors, which must be worthwhile."""
 LARGEST_WAVE = 1_000_000
 """Images; also how far the listing runs ahead. Some 200 bytes each on the driver."""
 
@@ -39,8 +39,8 @@ def waves(listing: Ahead[pa.Table], plan: Plan, open_run: OpenRun) -> Iterator[W
     Before the last one, rows of the open run that the listing has shown to be stale are dropped.
 
     Raises:
-        UsageError: what cannot be listed was met before the first wave.
-        RunError: it was met later.
+        UsageError: the listing failed before the first wave.
+        RunError: it failed later.
     """
     work, computed = Work(), False
     tables = iter(listing)

@@ -1,10 +1,10 @@
-"""How every run ends: its parts are merged, its books balanced, and what it did is published.
+"""How every run ends: its parts are merged, its rows counted and checked, and it is published.
 
     parts ──merge──► files, a tally ──balance──► counts ──► manifest ──► report ──► publish
                        └── watched on the way, compared with earlier runs ──┘
 
-Used by a run, by a relabelling, and by the runs that tests make up. A run that was killed in the
-midst of it closes again from its parts, or, once the manifest stands, is only published.
+Used by a run, by a relabelling, and by the runs that tests make up. A run that was killed while
+closing is closed again from its parts or, if the manifest was written, only published.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time the body; what comes again under a name is added to it."""
+        """Time the body; times with the same name add up."""
         started = time.perf_counter()
         yield
         total = self.seconds.get(name, 0.0) + time.perf_counter() - started
@@ -54,19 +54,19 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What a run says of itself when it closes; all else is in its rows."""
+    """What a run says of itself when it closes; everything else is in its rows."""
 
     expected: int
     """How many rows it must have."""
     skipped: int
-    """Rows of earlier runs that stand."""
+    """Rows of earlier runs that remain valid."""
     model: Provenance
     identity: Identity
     classes: Sequence[str]
     """Names by ``label_id``."""
     spec: Mapping[str, Any]
     timings: Timings = field(default_factory=Timings)
-    """Of the phases before this one."""
+    """Of the phases before the closing."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     """What there was to do, for people to read."""
     deferred: DeferredCounts = field(default_factory=DeferredCounts)
@@ -75,7 +75,7 @@ class Account:
     review: int = 0
     """How many images of each kind to list for a person."""
     rows_per_file: int | None = None
-    """None for files of about the size that suits scans."""
+    """None for files of a size that suits scans."""
     complete: Callable[[pa.Table], pa.Table] = lambda table: table
     """Fills in what was left for the end."""
 
@@ -84,10 +84,10 @@ def close_run(run: OpenRun, earlier: Sequence[Manifest], account: Account) -> Ma
     """Close a run whose rows are committed.
 
     Args:
-        earlier: the live runs beside which it will stand, newest first.
+        earlier: the live runs that it joins, newest first.
 
     Raises:
-        RunError: a row is missing or stands twice; the run stays open.
+        RunError: a row is missing or repeated; the run stays open.
     """
     retrospect = Retrospect.of(earlier if run.parts else (), account.identity, account.review)
     metadata = _file_metadata(run, account.model)
@@ -102,12 +102,12 @@ def close_run(run: OpenRun, earlier: Sequence[Manifest], account: Account) -> Ma
 
 
 def balance(run: OpenRun, tally: Tally, expected: int, skipped: int) -> Counts:
-    """The books: listed = ok + failed + skipped, and as many rows as there must be.
+    """Check that there are exactly the rows expected, and count: listed = ok + failed + skipped.
 
-    What the deadline left to the next run stands in no column of the books, as if not listed.
+    What the deadline left to the next run is not counted, as if it were not listed.
 
     Raises:
-        RunError: a row is missing or stands twice; the run stays open.
+        RunError: a row is missing or repeated; the run stays open.
     """
     if tally.rows != expected or tally.repeated():
         raise RunError(
@@ -145,7 +145,7 @@ def _manifest(
 
 
 def _file_metadata(run: OpenRun, model: Provenance) -> dict[str, str]:
-    """What every published file says of its origin."""
+    """What every published file records about its origin."""
     return {
         "cvt.run_id": run.run_id,
         "cvt.model": model.model,
@@ -164,7 +164,7 @@ def utc_now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that the numbers depend on."""
+    """Versions of everything that the numbers depend on."""
     found = {"python": platform.python_version(), "platform": sys.platform}
     for package in _PACKAGES:
         try:

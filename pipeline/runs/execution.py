@@ -1,4 +1,4 @@
-"""A planned run: compute what is left, balance the books, close."""
+"""A planned run: compute what is left, then close."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipeline.stages.ray_session import ray_session
 from pipeline.stages.write import PartSink
 
 VANISHED_LISTED = 10_000
-"""Of the names of vanished images in a manifest."""
+"""The most names of vanished images in a manifest."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class PlannedRun:
     spec: RunSpec
     model: LoadedModel
     kept: pa.Schema
-    """Columns of the input that stand in the output as well."""
+    """Columns of the input that are carried along to the output."""
     history: History
     open_run: OpenRun
     plan: Plan
@@ -59,7 +59,7 @@ class PlannedRun:
     """What the workers reported."""
 
     def execute(self, waves: Iterable[Work], stop_at: float | None, *, debug: bool) -> None:
-        """Compute; the open run owns the new parts afterwards."""
+        """Compute the waves; afterwards the open run owns the new parts."""
         with ThreadPoolExecutor(1) as beside:
             packed = beside.submit(self.model.pack)  # Ray takes seconds to start, and few cores
             with ray_session(self.spec.compute, debug=debug) as allocation:
@@ -90,7 +90,7 @@ class PlannedRun:
 
     @property
     def _num_images(self) -> int | None:
-        """How many images there are to do, if that is known."""
+        """How many images there are to do, None if that is not known."""
         is_known = self.plan.is_complete and not self.plan.counts.shards
         return self.plan.num_images if is_known else None
 
@@ -116,7 +116,7 @@ class PlannedRun:
 
     @property
     def identity(self) -> Identity:
-        """What its rows share with those of the runs that they may stand beside."""
+        """What its rows have in common with those of the runs that they may join."""
         return identity_of(self.model, self.kept)
 
     @property
@@ -124,10 +124,10 @@ class PlannedRun:
         return self.spec.policy.reuse_content and not self.open_run.record.full
 
     def close(self, clock: Clock) -> Manifest:
-        """Balance the books and publish.
+        """Check that all rows are there, and publish.
 
         Raises:
-            RunError: rows are missing; the run stays open.
+            RunError: rows are missing or repeated; the run stays open.
         """
         return close_run(self.open_run, self.history.runs, self._account(clock))
 

@@ -19,7 +19,7 @@ class RunResult:
     manifest: Manifest
     policy: PolicySpec
     interrupted: RunResult | None = None
-    """The run before, if its publication was broken off and this start had to finish it."""
+    """The run before, if its publication was interrupted and this start had to finish it."""
 
     @property
     def run_id(self) -> str:
@@ -27,7 +27,7 @@ class RunResult:
 
     @property
     def counts(self) -> Counts:
-        """The books: listed, ok, failed, skipped."""
+        """Images by what became of them: listed, ok, failed, skipped."""
         return self.manifest.counts
 
     @property
@@ -45,18 +45,18 @@ class RunResult:
         if self.failure_rate > self.policy.max_failure_rate:
             return (
                 f"{self.failure_rate:.1%} of the images failed, more than the "
-                f"{self.policy.max_failure_rate:.1%} that may; the failed rows of the "
+                f"{self.policy.max_failure_rate:.1%} allowed; the failed rows of the "
                 "table name the reasons"
             )
         if self.policy.fail_on_drift and self.alarms:
             return f"the run differs from earlier ones ({'; '.join(self.alarms)}); see its report"
         if self.interrupted is not None and (complaint := self.interrupted.complaint):
-            return f"of the run {self.interrupted.run_id}, published only now: {complaint}"
+            return f"about the run {self.interrupted.run_id}, published only now: {complaint}"
         return None
 
     @property
     def alarms(self) -> list[str]:
-        """What differs from earlier runs by more than its threshold, a line for each."""
+        """A line for each statistic that differs from earlier runs by more than its threshold."""
         return self.manifest.drift.alarms
 
     @property

@@ -17,7 +17,7 @@ from pipeline.output.ledger import HashIndex, hash_strings
 from pipeline.storage.parquet import read_columns, read_table
 
 _OWN_COLUMNS = ("uri", "size_bytes", "sha256", "source_version")
-"""What a copied row says of itself; all else it takes from the row that it copies."""
+"""What a copied row has of its own; the rest comes from the row that it copies."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Contents:
         return HashIndex(np.unique(np.concatenate([np.array([], np.uint64), *hashes])))
 
     def fill(self, table: pa.Table) -> pa.Table:
-        """Replace rows that are marked as copies by whole ones.
+        """Replace rows that are marked as copies with complete ones.
 
         Raises:
             RunError: an earlier row is gone.
@@ -64,7 +64,7 @@ class Contents:
                 yield from run.file_names
 
     def _rows(self, wanted: pa.Array) -> pa.Table:
-        """One computed row for each sha256 that is found, reading only the files that have some."""
+        """One computed row for each sha256 found, fully reading only the files that have some."""
         found: list[pa.Table] = []
         for name in self._files():
             if not len(wanted):

@@ -1,4 +1,4 @@
-"""How the work of a wave is cut: into tasks, blocks and parts, each for a reason of its own."""
+"""How the work of a wave is cut into tasks, blocks and parts, each for a reason of its own."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ SMALLEST_GPU_BLOCK = 32
 """Below that, a block of a short wave costs Ray longer than all cores take to decode another."""
 IMAGES_WORTH_COMPILING = 200_000
 """For an actor. On an H100, torch.compile takes CvT-13 in bfloat16 from 12,000 to 18,000 images/s:
-28 microseconds an image. It takes 25 s in a machine's first run and 4 s in later ones, which a run
-of this length has gained again (docs/measurements)."""
+28 microseconds saved per image. It takes 25 s in a machine's first run and 4 s in later ones, which
+a run of this length makes up for (docs/measurements.md)."""
 MOST_BYTES_OF_A_TASK = 64 * 2**20
-"""Encoded: large images take long to decode, and are few enough to hide the latency of another."""
+"""Encoded: large images take so long to decode that a few of them hide the latency of the next."""
 MOST_BYTES_ON_GPUS = 128 * 2**20
-"""The same beside a GPU, that waits for whoever decodes: between two tasks, a core has nothing to
-do until the driver comes round to it."""
+"""The same beside a GPU, which waits for the decoders: between two tasks, a core is idle until the
+driver gets to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A wave of work in the pieces that suit it."""
+    """A wave of work, cut into pieces of suitable size."""
 
     blocks: list[pa.Table]
     """The work of one decode task each."""
     rows: int
     """Of a block of decoded images."""
     num_actors: int
-    """No more than there are such blocks."""
+    """At most as many as there are such blocks."""
     compile: bool
 
     @classmethod
     def of(cls, work: Work, compute: ComputeSpec, stages: Stages) -> Cut:
-        """Cut a wave, which is not empty, for stages that have no cut yet."""
+        """Cut a wave that is not empty, for stages that have no cut yet."""
         allocation = stages.allocation
         rows = rows_per_block(work, compute.block_size, stages.decode.image_bytes, allocation)
         is_worth_it = is_worth_compiling(work, allocation)
@@ -54,7 +54,7 @@ class Cut:
         )
 
     def fit(self, stages: Stages) -> Stages:
-        """The stages as they suit this work."""
+        """The stages, adapted to this work."""
         return replace(
             stages,
             decode=replace(stages.decode, block_size=self.rows),
@@ -70,10 +70,10 @@ def rows_per_block(
 
     Args:
         work: in a short wave they are fewer, so that every worker has a share.
-        block_size: at most so many, if it is given.
-        image_bytes: of the pixels of one.
-        allocation: on GPUs they make up one batch or several, or a part of one that Ray puts
-            together again.
+        block_size: the most there may be, if given.
+        image_bytes: of the pixels of one image.
+        allocation: on GPUs they make up one batch or several, or a part of one, which Ray
+            completes.
     """
     if allocation.on_gpu and block_size is None:
         return _rows_on_gpus(work, image_bytes, allocation)
@@ -95,8 +95,8 @@ def _rows_on_gpus(work: Work, image_bytes: int, allocation: Allocation) -> int:
 def images_per_task(work: Work, rows: int, allocation: Allocation) -> int:
     """Images that a decode task reads and hands on in blocks of ``rows``.
 
-    The storage's latency counts once a task, as fetching runs ahead within it, and so do some 15 ms
-    of Ray's scheduler; both disappear in a task of several blocks.
+    The storage's latency counts once per task, as fetching runs ahead within it, and so do some
+    15 ms of Ray's scheduler; both become negligible in a task of several blocks.
     """
     turn = work.num_images / (TURNS * allocation.decode_tasks)
     most_bytes = MOST_BYTES_ON_GPUS if allocation.on_gpu else MOST_BYTES_OF_A_TASK
@@ -105,7 +105,7 @@ def images_per_task(work: Work, rows: int, allocation: Allocation) -> int:
 
 
 def is_worth_compiling(work: Work, allocation: Allocation) -> bool:
-    """Whether what torch.compile saves is more than what it takes."""
+    """Whether ``torch.compile`` saves more time than it takes."""
     return allocation.on_gpu and work.weight >= IMAGES_WORTH_COMPILING * allocation.num_actors
 
 

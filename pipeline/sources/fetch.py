@@ -1,8 +1,8 @@
-"""The bytes of an image: out of a file, an object, a member of a tar, a row of a Parquet file.
+"""The bytes of an image: from a file, an object, a member of a tar, a row of a Parquet file.
 
 Fetching runs ahead of decoding in threads, so that the latency of the storage hides behind the
 work of the core; ``storage/read_ahead.py`` bounds what is read ahead, ``storage/retry.py`` says
-what is tried again.
+what is retried.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions, hold: Hold
     item = _item(row)
     try:
         check_size(row["size_bytes"], max_bytes)
-        hold(row["size_bytes"] or 0)  # if it has to wait, then better without a connection
+        hold(row["size_bytes"] or 0)  # better to wait before there is a connection
         if is_web(item.uri):
             private = options.allow_private_urls
             data = read_url(item.uri, max_bytes, allow_private=private, hold=hold)
@@ -55,7 +55,7 @@ def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions, hold: Hold
 
 
 def _item(row: dict[str, Any], **values: Any) -> Item:
-    """What a WORK row says of an image, or of those in a shard."""
+    """What a WORK row says about an image, or about those in a shard."""
     said = {
         "uri": row["uri"],
         "source_version": row["source_version"],
@@ -66,7 +66,7 @@ def _item(row: dict[str, Any], **values: Any) -> Item:
 
 
 def _mark_last(items: Iterator[Item], already: int) -> Iterator[Item]:
-    """Tell on the last item how many rows the shard has, earlier attempts' rows included."""
+    """Note on the last item how many rows the shard has, including those of earlier attempts."""
     count = already
     previous: Item | None = None
     for item in items:
@@ -79,7 +79,7 @@ def _mark_last(items: Iterator[Item], already: int) -> Iterator[Item]:
 
 
 def _shard_items(row: dict[str, Any], max_bytes: int, options: ReadOptions) -> Iterator[Item]:
-    """The images of a shard, streamed; what makes some unreadable is one more, failed item."""
+    """The images of a shard, streamed; damage that hides some becomes one more, failed item."""
     base = _item(row, size_bytes=None, shard=row["uri"])
     done = set(row["_done"] or ())
     try:

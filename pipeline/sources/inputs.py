@@ -17,7 +17,7 @@ from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.uris import is_web, split_uri
 
 Found = tuple[Format, dict[str, Any]]
-"""What a file is, and its uri, source_version and size_bytes in a LISTING."""
+"""The format of a file, and its uri, source_version and size_bytes in a LISTING."""
 
 
 def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
@@ -29,8 +29,8 @@ def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
     """
     if is_web(uri):
         raise UsageError(
-            f"{uri} is no INPUT: the web is read only where a list names its URIs; "
-            "write them into a .txt file, one a line"
+            f"{uri} cannot be an INPUT: web images are read only from lists; "
+            "write their URLs into a .txt file, one per line"
         )
     protocol, path = split_uri(uri)
     entry = named_entry(protocol, path)
@@ -48,7 +48,8 @@ def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
 
 
 def _searched(protocol: str, path: str, inputs: InputSpec) -> Iterator[Found]:
-    """What lies below a directory or prefix, or matches a glob; lists only if it ends like one."""
+    """What lies below a directory or prefix, or matches a glob; lists only if the glob names them
+    by their ending."""
     root, pattern = split_glob(protocol, path)
     entries = walk(protocol, root.rstrip("/") or root)
     if pattern is None:
@@ -70,7 +71,7 @@ def _taken(protocol: str, entries: Iterable[Entry], search: Search) -> Iterator[
 def _settle_parquet(found: Iterable[Found], inputs: InputSpec) -> Iterator[Found]:
     """Tell Parquet files with images from lists; the first one decides for all.
 
-    Beside images or shards, Parquet lists are left alone: there they describe their neighbours.
+    Parquet lists beside images or shards are ignored: there they describe their neighbours.
     """
     settled: Format | None = None
     lists: list[Found] = []
@@ -101,7 +102,7 @@ def _images_or_list(uri: str, inputs: InputSpec, *, named: bool = False) -> Form
     raise UsageError(
         f"{uri} has neither a column of image bytes ({images}) nor one of URIs "
         f"({inputs.uri_column or ', '.join(URI_COLUMNS)}) but {', '.join(schema.names)}; "
-        "name one by <inputs.image_column> or <inputs.uri_column>"
+        "name one with <inputs.image_column> or <inputs.uri_column>"
     )
 
 
@@ -115,7 +116,11 @@ def _row(protocol: str, entry: Entry) -> dict[str, Any]:
 
 @contextmanager
 def usage_errors(uri: str) -> Iterator[None]:
-    """Turn what the storage says of an INPUT into one line that says what to change."""
+    """Turn storage errors about an INPUT into one line that says what to change.
+
+    Raises:
+        UsageError: the storage failed.
+    """
     try:
         yield
     except PermissionError as error:

@@ -1,4 +1,4 @@
-"""What is there: the objects behind the INPUT arguments, streamed as LISTING tables.
+"""The objects behind the INPUT arguments, streamed as LISTING tables.
 
 Listing reads names, sizes and versions, and the lists that name images; never an image.
 """
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def inventory(
     inputs: InputSpec, *, exclude: str = "", kept: pa.Schema = NO_COLUMNS
 ) -> Iterator[pa.Table]:
-    """LISTING tables of at most ``CHUNK_ROWS`` rows, every uri once.
+    """LISTING tables of at most ``CHUNK_ROWS`` rows, every URI once.
 
     Args:
         inputs: the INPUT arguments and how to read them.
@@ -40,7 +40,7 @@ def inventory(
 
     Raises:
         UsageError: an INPUT does not exist, holds no images, or may not be listed; or two objects
-            would have the same uri in the output.
+            would have the same URI in the output.
     """
     once = _Once(always=len(inputs.uris) > 1)
     rows = (row for uri in inputs.uris for row in _checked(uri, inputs, tuple(kept.names)))
@@ -61,8 +61,8 @@ def inventory(
 
 
 class _Once:
-    """Overlapping INPUTs, and lists, name the same object twice; a hash per uri keeps the memory
-    small. A walk through a single directory needs none."""
+    """Finds repeated objects, which overlapping INPUTs and lists name twice; a hash per URI keeps
+    the memory small. A walk through a single directory needs none."""
 
     def __init__(self, *, always: bool) -> None:
         self.always = always
@@ -80,7 +80,7 @@ class _Once:
 
 
 def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same rows, unless an image is called like a member of a shard that is listed too."""
+    """The same rows; refuses an image with the name of a member of a shard that is also listed."""
     shards: set[str] = set()
     for row in rows:
         uri = row["uri"]
@@ -89,8 +89,8 @@ def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any
         elif "#" in uri and shards:
             for shard in shards.intersection(with_ancestors(uri)):
                 raise UsageError(
-                    f"{uri} is a file, and the uri of a member of {shard}, so their rows would be "
-                    "one; rename one of them, or give INPUTs that leave one out"
+                    f"{uri} is a file and also the URI of a member of {shard}, so they would share "
+                    "a row; rename one of them, or give INPUTs that leave one out"
                 )
         yield row
 
@@ -101,8 +101,7 @@ def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
     except (pa.ArrowException, OverflowError) as error:
         raise UsageError(
             "a column of <inputs.keep> has a value of another type than in the first rows of its "
-            "list: "
-            f"{one_line(error)}"
+            f"list: {one_line(error)}"
         ) from error
 
 
@@ -135,6 +134,6 @@ def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[s
 
 
 def _check_credentials(uri: str) -> None:
-    """A list is read without S3, which would refuse every one of its images instead."""
+    """Fail now: a list itself is read without S3, which would then refuse each of its images."""
     if refusal := refusal_of_credentials(split_uri(uri)[1].partition("/")[0]):
         raise PermissionError(refusal)

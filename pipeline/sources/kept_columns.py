@@ -1,4 +1,4 @@
-"""Columns of the input that are carried along to the output, known before the run."""
+"""Columns of the input that are carried along to the output, determined before the run."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ log = logging.getLogger(__name__)
 def kept_columns(inputs: InputSpec) -> pa.Schema:
     """The columns that ``--keep`` names, with the types that they have in the input.
 
-    Looked at is, of every INPUT, the first file of each format among its first ``CHUNK_ROWS``
-    objects. What later files lack is null in their rows.
+    They are read from the first file of each format among the first ``CHUNK_ROWS`` objects of every
+    INPUT. Columns that later files lack are null in their rows.
 
     Raises:
         UsageError: a name is the output's own, or no INPUT has such a column, or two have it with
-            types that do not go together.
+            incompatible types.
     """
     if not inputs.keep:
         return NO_COLUMNS
     offered = _unified([schema for uri in inputs.uris for schema in _offered(uri, inputs)])
     if inputs.keep == (EVERYTHING,):
         if taken := _reserved(offered.names):
-            log.warning("not kept, since the output has columns of these names: %s", taken)
+            log.warning("not kept, because the output has columns with these names: %s", taken)
         return pa.schema([field for field in offered if not _reserved([field.name])])
     if taken := _reserved(inputs.keep):
-        raise UsageError(f"<inputs.keep> names columns that the output has itself: {taken}")
+        raise UsageError(f"<inputs.keep> names columns that the output itself has: {taken}")
     if unknown := [name for name in inputs.keep if name not in offered.names]:
         raise UsageError(
-            f"<inputs.keep> names no column of the INPUT: {', '.join(unknown)}; "
-            f"there are: {', '.join(offered.names) or 'none'}"
+            f"<inputs.keep> names columns that the INPUT does not have: {', '.join(unknown)}; "
+            f"it has: {', '.join(offered.names) or 'none'}"
         )
     return pa.schema([offered.field(name) for name in dict.fromkeys(inputs.keep)])
 
@@ -66,6 +66,6 @@ def _unified(schemas: list[pa.Schema]) -> pa.Schema:
         return pa.unify_schemas([NO_COLUMNS, *schemas], promote_options="permissive")
     except pa.ArrowException as error:
         raise UsageError(
-            f"columns of two INPUTs have one name and types that do not go together: "
-            f"{one_line(error)}; do them in runs of their own"
+            f"columns of two INPUTs have the same name and incompatible types: "
+            f"{one_line(error)}; process them in separate runs"
         ) from error

@@ -19,7 +19,7 @@ _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One listed object. ``path`` is the filesystem's own name of it, without a scheme."""
+    """One listed object. ``path`` is the filesystem's own name for it, without a scheme."""
 
     path: str
     size: int | None
@@ -29,7 +29,10 @@ class Entry:
 def split_glob(protocol: str, path: str) -> tuple[str, re.Pattern[str] | None]:
     """The directory above the first component with a wildcard, and the pattern of the whole path.
 
-    A local directory whose name reads like a pattern is still a directory.
+    A local directory whose name looks like a pattern is still a directory.
+
+    Raises:
+        UsageError: it is not a valid pattern.
     """
     wildcard = _GLOB_CHARACTERS.search(path)
     if wildcard is None or (protocol == "file" and os.path.isdir(path)):
@@ -37,25 +40,25 @@ def split_glob(protocol: str, path: str) -> tuple[str, re.Pattern[str] | None]:
     try:
         pattern = re.compile(glob_translate(path))
     except (ValueError, re.error) as error:
-        raise UsageError(f"{path} is no glob pattern: {one_line(error)}") from error
+        raise UsageError(f"{path} is not a glob pattern: {one_line(error)}") from error
     return path[: path.rfind("/", 0, wildcard.start()) + 1], pattern
 
 
 def uri_of_named(uri: str) -> str:
-    """The uri that a listing gives a file which is named."""
+    """The URI under which a listing has the file that the user names so."""
     protocol, path = split_uri(uri)
-    if protocol not in ("file", "s3"):  # what others call the path is theirs to say
+    if protocol not in ("file", "s3"):  # other filesystems decide how they call the path
         path = str(filesystem(protocol)._strip_protocol(uri))
     return uri_of(protocol, path)
 
 
 def uri_of(protocol: str, path: str) -> str:
-    """The uri of an entry with this path."""
+    """The URI of an entry with this path."""
     return join_uri(protocol, printable(path))
 
 
 def named_entry(protocol: str, path: str) -> Entry | None:
-    """The object that the path names, None when it names a directory or a prefix."""
+    """The object that the path names; None if it names a directory or a prefix."""
     if path.endswith("/"):
         return None
     if protocol == "file":
@@ -67,7 +70,11 @@ def named_entry(protocol: str, path: str) -> Entry | None:
 
 
 def walk(protocol: str, root: str) -> Iterator[Entry]:
-    """Every object below a directory or prefix."""
+    """Every object below a directory or prefix.
+
+    Raises:
+        OSError: the storage failed; FileNotFoundError if a local directory does not exist.
+    """
     if protocol == "file":
         if not os.path.isdir(root):
             raise FileNotFoundError(root)
@@ -79,12 +86,12 @@ def walk(protocol: str, root: str) -> Iterator[Entry]:
 
 
 def local_entry(path: str, status: os.stat_result) -> Entry:
-    """A local file, whose version is its size and time."""
+    """A local file; its version is its size and modification time."""
     return Entry(path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
 
 
 def _walk_local(directory: str, above: set[tuple[int, int]]) -> Iterator[Entry]:
-    """Depth first, in order of name; symbolic links are followed, but not in a circle."""
+    """Depth first, in order of name; symbolic links are followed, but not in circles."""
     try:
         status = os.stat(directory)
         identity = (status.st_dev, status.st_ino)
@@ -102,7 +109,7 @@ def _walk_local(directory: str, above: set[tuple[int, int]]) -> Iterator[Entry]:
 
 
 def _local_child(child: os.DirEntry[str]) -> Entry | None:
-    """A file or a link to none; None for what is neither, or gone since its directory was read."""
+    """A file or a dangling link; None for anything else, or if it is gone by now."""
     if child.is_symlink() and not os.path.exists(child.path):
         return Entry(child.path, 0, "dangling-link")
     try:
@@ -127,7 +134,7 @@ def _s3_head(path: str) -> Entry | None:
 
 
 def _walk_s3(root: str) -> Iterator[Entry]:
-    """Page by page, so that a listing of any length streams; s3fs' own find holds it whole."""
+    """Page by page, so that a listing of any length streams; s3fs' own find keeps all of it."""
     bucket, _, prefix = root.partition("/")
     request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
     while True:

@@ -1,8 +1,8 @@
-"""How the stages share what a cluster has.
+"""How the stages share a cluster's resources.
 
-Actors start first and keep their CPUs; if nothing is left for the decode tasks, nothing ever
-moves (ray-project/ray 44687). The shares are therefore computed here, before the start, so that
-their sum always leaves room:
+Actors start first and keep their CPUs; if nothing is left for the decode tasks, the run never
+makes progress (ray-project/ray 44687). The shares are therefore computed here, before the start, so
+that their sum always leaves room:
 
     GPU     an actor takes its share of a GPU and one CPU (less on a machine with few), decode
             tasks one CPU each from the rest
@@ -38,7 +38,7 @@ WRITE_CPUS = 0.005
 _WRITERS_SHARE = WRITERS * WRITE_CPUS
 CPU_BATCH = 8
 GPU_BATCH = 256
-"""Images that a GPU is given together; its actor finds out in how many pieces they are fastest."""
+"""Images that a GPU is given together; its actor finds the batch size that is fastest for them."""
 CPU_BLOCK = 32
 """Images that travel to an actor together. A run ends when the last actor has done its last block,
 and shows rows after its first: 1.6 s at 20 images/s a core. A block costs Ray some 17 ms, half a
@@ -47,7 +47,7 @@ GPU_BLOCK = 256
 """The same on GPUs, which compute it in 15 ms, as long as Ray's driver takes for a block: 32 images
 a block were at most 2,600 images/s, of which one H100 computes 18,000."""
 GPU_BLOCK_BYTES = 64 * 2**20
-"""However large the images are, a block on its way to a GPU has no more of decoded pixels."""
+"""The most decoded pixels of a block on its way to a GPU, however large the images are."""
 SMALLEST_STORE_BYTES = 2**30
 _STORE_OF_BLOCK = 48 / 7
 
@@ -62,7 +62,7 @@ class Allocation:
     actor_threads: int
     decode_cpus: float
     decode_tasks: int
-    """How many find room at a time."""
+    """How many fit at a time."""
     write_tasks: int
     """How many may run at a time."""
     batch_size: int
@@ -75,7 +75,7 @@ class Allocation:
 
     @property
     def actor_calls(self) -> int:
-        """Batches that an actor has in hand: on a GPU one more than the one that is computed."""
+        """Batches that an actor has in hand: on a GPU one more than the one being computed."""
         return 2 if self.on_gpu else 1
 
     @property
@@ -123,13 +123,11 @@ def allocate(
         store_bytes: of the object stores of the whole cluster.
 
     Raises:
-        UsageError: what is asked for is more than there is.
+        UsageError: the run asks for more than there is.
     """
     wanted = gpus if compute.num_gpus is None else compute.num_gpus
     if wanted > gpus:
-        raise UsageError(
-            f"<compute.num_gpus> {wanted:g} asks for more than the {gpus:g} of the cluster"
-        )
+        raise UsageError(f"<compute.num_gpus> {wanted:g} is more than the {gpus:g} of the cluster")
     if wanted:
         return _on_gpus(compute, cpus, wanted, nodes, store_bytes)
     return _on_cpus(compute, cpus, nodes, store_bytes)
@@ -155,8 +153,8 @@ def _on_gpus(
 
 
 def _gpu_share(gpus: float, actors: int) -> float:
-    """What Ray can place: whole GPUs, or a part of one such that its actors' parts are no more
-    than the whole, in Ray's four decimals."""
+    """What Ray can place: whole GPUs, or a fraction in Ray's four decimals such that the fractions
+    of a GPU's actors add up to no more than 1."""
     if actors <= gpus:
         return float(gpus // actors)
     actors_of_one = math.ceil(actors / gpus)
@@ -188,9 +186,9 @@ def _on_cpus(compute: ComputeSpec, cpus: float, nodes: int, store_bytes: float) 
 
 
 def _decoders(free: float, nodes: int) -> tuple[float, int]:
-    """CPUs of a decode task, and how many such tasks find room at a time.
+    """CPUs of a decode task, and how many such tasks fit at a time.
 
-    At least two on a node with the mean of what is left (so that there is one that carries them),
+    At least two on a node that has the mean of what is left (so that some node can hold them),
     and one for every CPU; the writers' share comes off theirs.
     """
     of_node = free / nodes

@@ -25,15 +25,15 @@ from pipeline.stages.write import PartSink
 NO_PROGRESS_TIMEOUT_SECONDS = 600
 ACTORS_START_TIMEOUT_SECONDS = 1800
 """Machines with GPUs may have to be started first."""
-# Ray's defaults are endless: a block that kills its process would be tried for ever. An actor's
-# restarts bound that, too; its retries are not counted, for while nobody knows yet that its node is
-# dead, Ray uses up one of them in every second.
+# Ray's defaults have no limit: a block that kills its process would be retried for ever. An actor's
+# restarts bound that, too; its retries are not limited, because Ray uses one up every second until
+# it knows that the actor's node is dead.
 TASK_LIMITS: dict[str, Any] = {"max_retries": 3}
 ACTOR_LIMITS: dict[str, Any] = {"max_restarts": 3, "max_task_retries": -1}
 PASSED_ON_FROM = 0.8
 """Of a full block. Ray gathers a task's blocks up to a size, while actors wait for them, and cuts
-what is half as large again. Neither may happen to a block: not if failed images leave it smaller,
-nor if columns of the input make it larger, for actors would find odd rests of batches."""
+what is half as large again. Neither may happen to a block, be it smaller because images failed or
+larger because of columns of the input: actors would get odd remainders of batches."""
 
 Decode = Callable[[pa.Table], Iterator[pa.Table]]
 
@@ -55,19 +55,19 @@ class Stages:
 
 
 def warm_up(allocation: Allocation) -> None:
-    """Let the workers that will decode start and load their libraries, while actors do the same:
-    Ray Data gives them nothing to do before every actor is ready."""
+    """Let the workers that will decode start and load their libraries while the actors do: Ray Data
+    gives them nothing to do before every actor is ready."""
     load: Any = ray.remote(_load).options(num_cpus=allocation.decode_cpus, max_retries=0)
     for _ in range(allocation.decode_tasks):
         load.remote()
 
 
 def _load() -> None:
-    """Nothing is left to do: whoever has found this function has loaded this module."""
+    """Nothing to do: a worker that calls this function has already loaded this module."""
 
 
 def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
-    """Stream the blocks through decode and inference into the sink; what it committed."""
+    """Stream the blocks through decode and inference into the sink; returns what it committed."""
     work = source(blocks, stages.decode)
     decoded = decode_stage(work, partial(decode_block, settings=stages.decode), stages.allocation)
     results = infer_stage(decoded, Predictor, (stages.bundle, stages.infer), stages.allocation)
@@ -80,7 +80,7 @@ def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Commi
 
 
 def source(blocks: Sequence[pa.Table], decode: DecodeSettings) -> Dataset:
-    """WORK as a dataset, which carries the options of a run to every stage behind it."""
+    """WORK as a dataset, which carries the options of a run to every later stage."""
     _configure(decode)
     work: Dataset = ray.data.from_blocks(list(blocks))  # from_arrow runs a task for each of them
     return work
@@ -88,7 +88,7 @@ def source(blocks: Sequence[pa.Table], decode: DecodeSettings) -> Dataset:
 
 def decode_stage(work: Dataset, decode: Decode, allocation: Allocation) -> Dataset:
     """WORK to DECODED, a task for every block; ``decode`` is ``decode_block`` with its settings,
-    or what stands in its place where a stage is measured alone."""
+    or its substitute when a stage is measured alone."""
     with _limits_are_deprecated():
         return work.map_batches(
             decode,
@@ -102,8 +102,8 @@ def decode_stage(work: Dataset, decode: Decode, allocation: Allocation) -> Datas
 def infer_stage(
     decoded: Dataset, actor: type[Actor], arguments: tuple[object, ...], allocation: Allocation
 ) -> Dataset:
-    """DECODED to results, by a pool of actors; ``actor`` is the ``Predictor`` with its arguments,
-    or what stands in its place where a stage is measured alone."""
+    """DECODED to results, by a pool of actors; ``actor`` is the ``Predictor``, with its arguments,
+    or its substitute when a stage is measured alone."""
     with _limits_are_deprecated():
         return decoded.map_batches(
             actor,
@@ -122,7 +122,7 @@ def infer_stage(
 
 
 def _limits_are_deprecated() -> warnings.catch_warnings[None]:
-    """Ray 2.60 to 2.63 take restart limits only through arguments that they warn about."""
+    """Ray 2.60 to 2.63 accept restart limits only through arguments that they warn about."""
     return warnings.catch_warnings(action="ignore", category=RayDeprecationWarning)
 
 
@@ -131,7 +131,7 @@ def _configure(decode: DecodeSettings) -> None:
     context.enable_progress_bars = on_terminal()
     context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
-    # Actors check themselves when they start; until all have, no image is read.
+    # Actors check themselves when they start; no image is read until all have.
     context.wait_for_min_actors_s = ACTORS_START_TIMEOUT_SECONDS
     full = decode.block_size * decode.image_bytes
     context.target_max_block_size = max(int(PASSED_ON_FROM * full), 1)

@@ -1,7 +1,7 @@
-"""How far a run is: workers report what they did, the driver says it every few seconds.
+"""How far a run is: workers report what they did, the driver logs it every few seconds.
 
 Reports are fire and forget. They feed the progress line and the timings of the manifest, never
-the books: those are balanced on the committed rows alone.
+its counts: those come from the committed rows alone.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 INTERVAL_SECONDS = 5.0
 BOARD = "cvt-batch-progress-"
-"""How the names of boards begin."""
+"""The prefix of the names of boards."""
 
 log = logging.getLogger(__name__)
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches; then Ray draws its bars, and no lines are logged."""
+    """Whether somebody watches; Ray then draws its bars, and no progress lines are logged."""
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """Sends numbers from a worker to the board; does nothing when there is no board."""
+    """Sends numbers from a worker to the board; does nothing if there is no board."""
 
     board: Any = None
 
@@ -42,12 +42,12 @@ class Reporter:
             self.board.add.remote(numbers, ray.get_runtime_context().get_node_id())
 
     def say(self, message: str) -> None:
-        """Have the driver log a line; returns when it is sure to be told."""
+        """Have the driver log a line; returns once the board has it."""
         if self.board is not None:
             ray.get(self.board.say.remote(message))
 
     def agree(self, **value: float) -> float:
-        """The value that the first of all workers named for this; its own, if it is the first."""
+        """The value that the first worker gave under this name; one's own for the first."""
         (name, mine), *_ = value.items()
         if self.board is None:
             return mine
@@ -79,7 +79,7 @@ class _Board:
         return self.agreed.setdefault(name, value)
 
     def take_messages(self) -> list[str]:
-        """Those that nobody has taken yet."""
+        """Those that have not been taken yet."""
         messages, self.messages = self.messages, []
         return messages
 
@@ -91,15 +91,15 @@ class Progress:
     """Context of an execution: owns the board, and logs a line every few seconds.
 
     Args:
-        expected: images to do; None while shards, or a listing that goes on, hide the number. It
-            may be set later.
+        expected: images to do; None while shards, or a listing in progress, leave the number open.
+            It may be set later.
         done: images that earlier attempts committed.
     """
 
     def __init__(self, expected: int | None = None, done: int = 0) -> None:
         self.expected = expected
         self.done = done
-        # Beside the driver, or a lost node could take the numbers of the whole run with it.
+        # On the driver's node; otherwise a lost node could take the whole run's numbers with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(_Board)
         name = BOARD + secrets.token_hex(4)
@@ -122,7 +122,7 @@ class Progress:
         self._pass_on()
 
     def totals(self) -> dict[str, float]:
-        """What was reported so far, and agreed on; empty when the board is gone."""
+        """What was reported and agreed on so far; empty if the board is gone."""
         try:
             totals: Any = ray.get(self.board.read.remote(), timeout=10)
         except ray.exceptions.RayError:
@@ -146,7 +146,7 @@ class Progress:
                 log.info("%s", self.line(totals, time.monotonic() - self.started))
 
     def line(self, totals: dict[str, float], seconds: float) -> str:
-        """One line: how many, how fast, how many failed, how long to go."""
+        """One line: how many, how fast, how many failed, how much time is left."""
         images = int(totals.get("inferred", 0))
         rate = images / seconds
         of, left = "", ""
@@ -167,7 +167,7 @@ def watch() -> dict[str, dict[str, float]]:
         for name in names:
             board: Any = ray.get_actor(name)
             reported |= ray.get(board.by_node.remote(), timeout=10)
-    except (ValueError, ray.exceptions.RayError):  # it ended in between
+    except (ValueError, ray.exceptions.RayError):  # the run ended meanwhile
         return {}
     return reported
 

@@ -1,4 +1,4 @@
-"""Ray: joined or started, quiet, and left as it was found."""
+"""Ray: joined or started, kept quiet, and left as it was found."""
 
 from __future__ import annotations
 
@@ -37,9 +37,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Allocation]:
-    """Join the cluster named by RAY_ADDRESS (a submitted job has it), or start Ray locally.
+    """Join the cluster named by RAY_ADDRESS (set in submitted jobs), or start Ray locally.
 
-    A session that is already connected is used and left as it is.
+    A session that is already connected is used and stays connected.
+
+    Raises:
+        UsageError: Ray cannot be reached, or the run asks for more than the cluster has.
+        RunError: Ray did not start.
     """
     started = not ray.is_initialized()
     if started:
@@ -59,7 +63,7 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
 
 
 def _nodes_with_cpus() -> int:
-    """A head is often given none, so that it only keeps the cluster's books."""
+    """A head node is often given no CPUs, so that it only manages the cluster."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     return max(len(nodes), 1)
 
@@ -69,8 +73,8 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
     level = logging.INFO if debug else logging.ERROR
     _quiet(level)
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": debug}
-    if not address:  # then a Ray of our own, not one that happens to run on this machine
-        # Ray ends workers that were idle for a second, and has to start others soon after.
+    if not address:  # a Ray of our own, not one that happens to run on this machine
+        # Ray ends workers that are idle for a second, and then has to start others.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
         store = _object_store_bytes() if on_gpus else SMALLEST_STORE_BYTES
         options |= {"include_dashboard": False, "object_store_memory": store}
@@ -88,11 +92,11 @@ def _object_store_bytes() -> int:
 
 
 def start_ray(address: str, options: dict[str, Any]) -> None:
-    """A Ray of our own has 30 seconds to come up, which on a machine with much else to do is
-    little: Ray takes no other limit, but another try.
+    """Start or join Ray. A local one has 30 seconds to come up, which is not always enough on a
+    busy machine; Ray cannot be given more, so this tries again.
 
     Raises:
-        RunError: no try was enough.
+        RunError: it timed out in every try.
     """
     for _ in range(START_TRIES):
         try:
@@ -103,26 +107,26 @@ def start_ray(address: str, options: dict[str, Any]) -> None:
                 raise
             ray.shutdown()
     raise RunError(
-        f"Ray did not start in {START_TRIES} tries, the machine is too busy; start the same "
-        "command again when it is less so"
+        f"Ray did not start in {START_TRIES} tries because the machine is too busy; start the same "
+        "command again when it is less busy"
     )
 
 
 def _quiet(level: int) -> None:
-    """Ray tells much that only its developers need; its files under /tmp/ray keep all of it.
-    Its errors come as exceptions, too, and those become our one line."""
+    """Ray logs much that only its developers need; its files under /tmp/ray keep all of it.
+    Its errors also come as exceptions, and those become our one line."""
     logging.getLogger("ray").setLevel(level)
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, PlainRayHandler):
             handler.setLevel(level if level < logging.ERROR else logging.CRITICAL)
     if level >= logging.ERROR:
-        # Or Ray's C++ side warns of every actor that may be restarted.
+        # Otherwise Ray's C++ side warns about every actor that may be restarted.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 @contextmanager
 def _our_sigterm() -> Iterator[None]:
-    """Ray puts a handler of its own in the place of the caller's; it ends the process by abort."""
+    """Ray replaces the caller's handler with its own, which aborts the process; restore it."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     if threading.current_thread() is threading.main_thread():
@@ -131,8 +135,8 @@ def _our_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Nothing of this process reaches stderr: Ray's C++ side announces the log level it was given.
-    What goes wrong is raised all the same."""
+    """Send stderr nowhere, because Ray's C++ side announces the log level it was given. Errors are
+    still raised."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -31,7 +31,7 @@ class PartSink(Datasink[Committed]):
 
     @property
     def min_rows_per_write(self) -> int:
-        """Rows that a crash can cost, for every part being filled."""
+        """Rows that a crash can cost for every part being filled."""
         return self.rows_per_part
 
     def write(self, blocks: Iterable[pa.Table], ctx: TaskContext) -> Committed:
@@ -52,7 +52,7 @@ class PartSink(Datasink[Committed]):
         return Committed((Part(name, table.num_rows, footer),), deferred)
 
     def on_write_complete(self, write_result: WriteResult[Committed]) -> None:
-        """On the driver: keep what was committed, which is the run from now on."""
+        """On the driver: keep what was committed; from now on it belongs to the run."""
         self.committed = sum(write_result.write_returns, Committed())
 
 

@@ -23,12 +23,12 @@ def read_bytes(uri: str, max_bytes: int = sys.maxsize, hold: Hold = lambda size:
     """The whole object.
 
     Args:
-        uri: of a local file or an object; not one of the web.
-        max_bytes: how many it may have.
+        uri: of a local file or an object; not a web address.
+        max_bytes: the most it may have.
         hold: called with its size as soon as that is known, before it is read.
 
     Raises:
-        FetchError: with the code that says whether another try makes sense.
+        FetchError: it cannot be read; the code says why.
     """
 
     def read() -> bytes:
@@ -59,8 +59,8 @@ def _with_patience(read: Callable[[], T]) -> T:
 
 
 def _open(protocol: str, path: str, *, start: int = 0, is_streamed: bool) -> Any:
-    """An open binary file over the object, from ``start`` on. What is streamed is only read, in
-    order; all else is sought in, too."""
+    """The object as an open binary file, at ``start``. If streamed, it is only read in order;
+    otherwise it can also seek."""
     if protocol == "s3":
         if is_streamed:
             return S3Object(path).open(start)
@@ -83,7 +83,7 @@ def _size(file: Any) -> int:
 
 
 class FileStream:
-    """A shard as a file that outlives failing requests: it is opened anew where it failed."""
+    """A shard as a file that survives failing requests: it is reopened where one failed."""
 
     def __init__(self, uri: str, *, is_streamed: bool) -> None:
         self._open = partial(_open, *split_uri(uri), is_streamed=is_streamed)
@@ -107,7 +107,7 @@ class FileStream:
         return False
 
     def close(self) -> None:
-        """Left to whoever opened it, with ``end``: Arrow closes what it reads."""
+        """Nothing: Arrow closes what it reads, but only the opener may, by ``end``."""
 
     def end(self) -> None:
         """Close what is open."""
@@ -126,6 +126,10 @@ class FileStream:
 
 
 def check_size(size: int | None, max_bytes: int) -> None:
-    """Raise a FetchError for an image that is larger than allowed."""
+    """Refuse an image that is larger than allowed.
+
+    Raises:
+        FetchError: too_large.
+    """
     if size is not None and size > max_bytes:
         raise FetchError("too_large", f"{size} bytes are more than --max-bytes {max_bytes}")

@@ -32,7 +32,7 @@ _S3FS_TRIES = 2
 class WorkerEnvironment:
     """The storage settings of the driver, to be set on every worker.
 
-    Credentials never stand in a repr, a log line or the manifest; they travel only inside the
+    Credentials never appear in a repr, a log line or the manifest; they travel only inside the
     serialised task.
     """
 
@@ -51,9 +51,9 @@ class WorkerEnvironment:
         portable = portable_settings()
         variables = portable | {name: os.environ[name] for name in names}
         if "AWS_ACCESS_KEY_ID" in portable:
-            variables.pop("AWS_PROFILE", None)  # a worker that does not have it would stumble
+            variables.pop("AWS_PROFILE", None)  # would fail on a worker that lacks it
         config = deepcopy(fsspec.config.conf)
-        if (is_signed := is_signed_here()) is not None:  # no worker may think otherwise
+        if (is_signed := is_signed_here()) is not None:  # workers must agree
             config.setdefault("s3", {})["anon"] = not is_signed
         return cls(variables, config)
 
@@ -69,7 +69,7 @@ def filesystem(protocol: str) -> AbstractFileSystem:
     Raises:
         UsageError: fsspec does not know the protocol, or its package is not installed.
     """
-    # Instances are cached by their options, so that a change of these is not missed.
+    # fsspec caches instances by their options, so a changed option is not missed.
     options = access().s3fs_options() if protocol == "s3" else {}
     try:
         found = fsspec.filesystem(protocol, **options)

@@ -1,4 +1,4 @@
-"""Images on the web: fetched politely, in bounds, and from public addresses only.
+"""Images on the web: fetched politely, within limits, and from public addresses only.
 
 A list of URLs is other people's input. A name is resolved once, the address is checked, and the
 connection goes to that very address, so that nothing (a redirect, a name that resolves to something
@@ -28,7 +28,7 @@ from pipeline.storage.retry import PassingError, Patience
 MAX_REDIRECTS = 5
 TIMEOUT = Timeout(connect=10, read=30)
 TOTAL_SECONDS = 300.0
-"""For one try, however steadily its bytes drip."""
+"""For one try, however steadily bytes trickle in."""
 
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -43,15 +43,14 @@ def read_url(
 
     Args:
         uri: what to get.
-        max_bytes: how many it may have.
-        allow_private: whether addresses that are not public are asked.
-        hold: called with the bytes that it will have in all as far as is known, before they are
-            read.
+        max_bytes: the most it may have.
+        allow_private: whether to connect to addresses that are not public.
+        hold: called with its total size in bytes, as far as that is known, before they are read.
 
     Raises:
         FetchError: url_refused for addresses that are not public (unless ``allow_private``), for
-            certificates that do not verify and for what is no URL; not_found, access_denied,
-            too_large; timeout and storage_error after as many tries as ``Patience`` has.
+            certificates that do not verify and for what is not a URL; not_found, access_denied,
+            too_large; timeout and storage_error after as many tries as ``Patience`` allows.
     """
     patience = Patience()
     while True:
@@ -84,11 +83,11 @@ def _parse(target: str) -> Url:
     try:
         url = parse_url(target)
     except LocationParseError as error:
-        raise FetchError("url_refused", f"no URL: {one_line(error)}") from error
+        raise FetchError("url_refused", f"not a URL: {one_line(error)}") from error
     if url.scheme not in _PORTS or not url.host:
-        raise FetchError("url_refused", f"no http(s) URL with a host: {one_line(target)}")
+        raise FetchError("url_refused", f"not an http(s) URL with a host: {one_line(target)}")
     if url.auth:
-        raise FetchError("url_refused", "the URL holds credentials, which the table would show")
+        raise FetchError("url_refused", "the URL has credentials, which the table would expose")
     return url
 
 
@@ -108,13 +107,13 @@ def _resolve(url: Url, allow_private: bool) -> list[str]:
         if not (allow_private or is_public(address)):
             raise FetchError(
                 "url_refused",
-                f"{host} is at {address}, no public address; --allow-private-urls fetches it",
+                f"{host} is at {address}, which is not public; --allow-private-urls fetches it",
             )
     return addresses
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet, also where IPv6 wraps one of IPv4."""
+    """Whether an IP address is public; an IPv6 address that wraps an IPv4 one counts as that."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -153,22 +152,22 @@ def _request(url: Url, addresses: list[str], attempt: int) -> urllib3.BaseHTTPRe
             raise _classify(error) from error
         raise FetchError(
             "url_refused",
-            f"the certificate of {url.host} is not to be trusted ({_reason(error)}); SSL_CERT_FILE "
-            "names other authorities",
+            f"the certificate of {url.host} is not trusted ({_reason(error)}); SSL_CERT_FILE can "
+            "name other authorities",
         ) from error
     except (HTTPError, OSError) as error:
         raise _classify(error) from error
 
 
 def _reason(error: SSLError) -> str:
-    """What OpenSSL says in words, out of all that it says."""
+    """The reason that OpenSSL gives, without the codes around it."""
     found = re.search(r"verify failed: ([^()]*[^() ])", str(error))
     return found[1] if found else one_line(error)
 
 
 def _classify(error: Exception) -> FetchError:
     is_late = isinstance(error, UrlTimeoutError | TimeoutError)
-    is_refused = isinstance(error, NewConnectionError)  # to urllib3 a timeout, too
+    is_refused = isinstance(error, NewConnectionError)  # also a timeout to urllib3
     code = "timeout" if is_late and not is_refused else "storage_error"
     return PassingError(code, one_line(error))
 
@@ -190,14 +189,14 @@ def _check_status(response: urllib3.BaseHTTPResponse) -> None:
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds to wait, of a number or a date; 0 where there is neither."""
+    """Seconds to wait, from a number or a date; 0 if it is neither."""
     if not value:
         return 0
     if value.strip().isdecimal():
         return float(value)
     try:
         return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # no date, or one without a zone
+    except (ValueError, TypeError):  # not a date, or one without a time zone
         return 0
 
 
@@ -215,5 +214,5 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, give_up: float, ho
         if len(data) > announced:
             hold(len(data) + _CHUNK_BYTES)
         if time.monotonic() > give_up:
-            raise PassingError("timeout", f"not whole after {TOTAL_SECONDS:.0f} s")
+            raise PassingError("timeout", f"incomplete after {TOTAL_SECONDS:.0f} s")
     return bytes(data)

@@ -4,12 +4,12 @@
                      none is at fault, so the wait is long, ``AWAY_SECONDS``
     passing          resets, stalls, truncated bodies, 5xx: ``TRIES`` tries
     denied           busy stores say so, too (ray-project/ray 47230): ``DENIED_TRIES`` tries, but
-                     one where nothing was readable lately
+                     only one if nothing was readable lately
     lasting          not found, too large, refused: one try
 
-What an answer means is for each protocol to say: a web server that is busy, or away, is one among
-thousands, and a store that denies may only be busy. Pauses double from try to try and are spread at
-random, so that a thousand workers that were turned away together do not come back together.
+Each protocol decides what an answer means: a web server that is busy, or away, is one among
+thousands, and a store that denies access may only be busy. Pauses double from try to try and are
+randomised, so that a thousand workers that were turned away together do not come back together.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class PassingError(FetchError):
-    """Another try may help."""
+    """A failure that another try may overcome."""
 
     def __init__(
         self, code: str, message: str, *, is_busy: bool = False, retry_after: float = 0
@@ -54,14 +54,14 @@ class PassingError(FetchError):
         self.is_busy = is_busy
         """Whether the whole server is busy or away."""
         self.retry_after = retry_after
-        """Seconds for which the server asks to be left alone."""
+        """Seconds that the server asks us to wait."""
 
 
 class Patience:
-    """How often and how long one read is tried again."""
+    """How often and for how long one read is retried."""
 
     _denied_in_a_row = 0
-    """Objects of this process whose denial might have passed; reads that end well set it back."""
+    """Objects of this process that stayed denied; a successful read resets the count."""
 
     def __init__(self) -> None:
         self.tries = 0
@@ -70,8 +70,11 @@ class Patience:
         self._busy_since: float | None = None
 
     def pause(self, error: FetchError) -> None:
-        """Wait before another try; raise the error where there is none left, or none makes
-        sense."""
+        """Wait before another try.
+
+        Raises:
+            FetchError: the given one, if no try is left or none makes sense.
+        """
         if not isinstance(error, PassingError):
             raise error
         self.tries += 1
@@ -99,7 +102,7 @@ class Patience:
 
 
 def classify(error: Exception) -> FetchError:
-    """The error class of whatever a filesystem raised; many tell theirs only in the text."""
+    """What a filesystem raised, as one of our errors; many kinds differ only in their text."""
     text = one_line(error)
     if isinstance(error, FetchError):
         return error

@@ -1,4 +1,4 @@
-"""Local disks and object stores behind one set of verbs."""
+"""Local disks and object stores behind one set of operations."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _temporary(target: Path) -> Path:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    """Return when the disk has it: a name that is given afterwards survives a power failure only
-    together with the content."""
+    """Return once it is on disk: a file that is renamed afterwards survives a power failure either
+    whole or not at all."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -39,7 +39,7 @@ class Store:
     """The output root. Names are relative to it, with forward slashes.
 
     Every write is atomic: on local disks a temporary name, fsync and rename; on object stores a
-    single PUT, which shows only when it is whole.
+    single PUT, which is visible only once it is complete.
     """
 
     uri: str
@@ -94,10 +94,10 @@ class Store:
             return None
 
     def read_record(self, kind: type[R], name: str) -> R | None:
-        """The JSON file as what it stands for, or None when there is none.
+        """The JSON file as a record, or None when there is none.
 
         Raises:
-            DamagedFileError: it says something else.
+            DamagedFileError: it does not hold such a record.
         """
         try:
             return kind.from_json(self.read_bytes(name), self.locate(name))
@@ -123,7 +123,7 @@ class Store:
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file that does not exist yet, or leave the one that does. Some object stores
-        overwrite all the same: read back who won."""
+        overwrite it nevertheless: read back who won."""
         if self.is_local:
             self._link(Path(self.path(name)), data)
             return
@@ -166,7 +166,7 @@ class Store:
         source.replace(target)
 
     def remove(self, prefix: str) -> None:
-        """Remove a file or everything below a directory; nothing there is no error."""
+        """Remove a file or everything below a directory, if there is any."""
         if not self.is_local:
             for name in self.list(prefix):
                 self.fs.rm_file(self.path(name))

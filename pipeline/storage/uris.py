@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate
 
-# How backslashreplace writes the surrogate that stands for a byte of no UTF-8 name.
+# How backslashreplace writes the surrogate that stands for a byte that is not UTF-8.
 _ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 
@@ -26,24 +26,24 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def join_uri(protocol: str, path: str) -> str:
-    """The inverse of :func:`split_uri`: local paths stand without a scheme."""
+    """The inverse of ``split_uri``: local paths have no scheme."""
     return path if protocol == "file" else f"{protocol}://{path}"
 
 
 def printable(path: str) -> str:
-    """A local path as valid Unicode: bytes that are no UTF-8 are escaped, as in ``caf\\udce9``."""
+    """A local path as valid Unicode: bytes that are not UTF-8 are escaped: ``caf\\udce9``."""
     return path.encode("utf-8", "backslashreplace").decode()
 
 
 def local_path(path: str) -> str:
-    """The inverse of :func:`printable`, if there is no file of the escaped name itself."""
+    """The inverse of ``printable``, unless a file has the escaped name itself."""
     if "\\udc" not in path or os.path.lexists(path):
         return path
     return _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), path)
 
 
 def with_ancestors(uri: str) -> Iterator[str]:
-    """The uri, and every one that it may be a member's of: what stands before one of its "#".
+    """Every URI that this one may be a member of (what precedes a "#"), and the URI itself.
 
     >>> list(with_ancestors("a#1/x.tar#b.jpg"))
     ['a', 'a#1/x.tar', 'a#1/x.tar#b.jpg']

@@ -73,5 +73,5 @@ def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path, call_job: CallJ
     done = call_job("relabel", tmp_path / "out", "--output", tmp_path / "new",
                     "--label-map", tmp_path / "map.json")  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "error: --label-map names no class: unicorn\n"
+    assert done.stderr == "error: --label-map names unknown classes: unicorn\n"
     assert not (tmp_path / "new").exists()

@@ -16,7 +16,7 @@ class ComputeSpec:
 
     num_gpus: float | None = setting(
         None,
-        "GPUs of the whole run; 0 computes on CPUs (default: all there are)",
+        "GPUs for the whole run; 0 computes on CPUs (default: all available)",
         metavar="N",
         at_least=0,
     )
@@ -27,18 +27,18 @@ class ComputeSpec:
         at_least=1,
     )
     num_cpus_per_actor: int = setting(
-        1, "threads of a model replica on CPUs", metavar="N", at_least=1
+        1, "threads per model replica on CPUs", metavar="N", at_least=1
     )
     batch_size: int | Auto = setting(
         "auto",
-        "images per forward pass; auto: 8 on a CPU, what is fast enough on the GPU at hand",
+        "images per forward pass; auto: 8 on a CPU, on a GPU a size that suits it",
         metavar="N",
         at_least=1,
     )
     compile: bool | None = setting(
         None,
-        "on GPUs, compile the network: half as fast again, after half a minute of a machine's "
-        "first run (default: where a run is long enough to gain from it)",
+        "on GPUs, compile the network: about 1.5 times as fast, after half a minute in a machine's "
+        "first run (default: if the run is long enough to benefit)",
         negatable=True,
     )
     block_size: int | None = setting(

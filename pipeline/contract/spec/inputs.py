@@ -16,9 +16,9 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", 
 """Extensions that make a listed object an image."""
 
 URI_COLUMNS = ("uri", "url", "image_url", "path", "image_path", "file_name")
-"""Usual names of the column of a list that names the images, the first that is there."""
+"""Usual names of the column of a list that names the images; the first one present is used."""
 IMAGE_COLUMNS = ("image", "bytes", "jpg", "img", "content")
-"""Usual names of the column of a Parquet file that holds the images, the first that is there."""
+"""Usual names of a Parquet file's column that holds the images; the first one present is used."""
 
 
 PILLOW_PIXEL_LIMIT = 89_478_485
@@ -47,7 +47,7 @@ class InputSpec:
     )
     format: InputFormat = setting(
         "auto",
-        "what a named file is, whatever its name; of directories and globs, which files are taken",
+        "format of a named file, whatever its name; for directories and globs, which files to take",
         flag="--input-format",
     )
     extensions: tuple[str, ...] = setting(
@@ -73,15 +73,15 @@ class InputSpec:
         metavar="A,B,...",
     )
     allow_private_urls: bool = setting(
-        False, "fetch listed http(s) images also from private and local addresses"
+        False, "also fetch listed http(s) images from private and local addresses"
     )
     max_pixels: int = setting(
         PILLOW_PIXEL_LIMIT,
-        "larger images, by their header, are not decoded",
+        "do not decode images that are larger according to their header",
         metavar="N",
         at_least=1,
     )
-    max_bytes: int = setting(512 * 2**20, "larger files are not fetched", metavar="N", at_least=1)
+    max_bytes: int = setting(512 * 2**20, "do not fetch larger files", metavar="N", at_least=1)
 
     def __post_init__(self) -> None:
         check_settings(self, "inputs")
@@ -96,7 +96,7 @@ class InputSpec:
         for extension in self.extensions:
             if not _EXTENSION.fullmatch(extension):
                 raise UsageError(
-                    f"<inputs.extensions> holds {extension!r}, which is none; "
+                    f"<inputs.extensions> holds {extension!r}, which is not an extension; "
                     "give e.g. jpg,png,heif"
                 )
         if not self.extensions:

@@ -16,7 +16,7 @@ Scores = Literal["softmax", "sigmoid", "logits"]
 Sink = Literal["parquet", "lance"]
 
 DEFAULT_TOP_K = 5
-"""How many labels a command writes if it is not told."""
+"""How many labels a command writes unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class OutputSpec:
         None, "how many labels a row gets, best first", metavar="K", at_least=1
     )
     scores: Scores | None = setting(
-        None, "what the logits become (default: what the checkpoint's problem type means)"
+        None, "what the logits become (default: according to the checkpoint's problem type)"
     )
     thresholds: float | dict[str, float] | None = setting(
         None,
-        "score from which on a class stands in `labels`: one for all, or by label (*: others)",
+        "lowest score that puts a class into `labels`: one for all, or by label (*: all others)",
         metavar="T|FILE.json",
     )
     embeddings: bool = setting(False, "also write embeddings", flag="--with-embeddings")
@@ -44,10 +44,10 @@ class OutputSpec:
         "the last stage but one",
     )
     normalize: bool = setting(False, "scale embeddings to length 1", negatable=True)
-    embedding_dtype: EmbeddingDtype = setting("float32", "type of the numbers of an embedding")
+    embedding_dtype: EmbeddingDtype = setting("float32", "number type of the embeddings")
     rows_per_file: int | None = setting(
         None,
-        "rows of a published file (default: what makes about 256 MiB)",
+        "rows per published file (default: as many as make about 256 MiB)",
         metavar="N",
         at_least=1,
     )
@@ -70,21 +70,21 @@ class OutputSpec:
                 "nothing to write: give <output.top_k> for labels, <output.embeddings>, or both"
             )
         if self.thresholds is not None and self.top_k is None:
-            raise UsageError("<output.thresholds> choose among labels; give <output.top_k> too")
+            raise UsageError("<output.thresholds> needs labels; give <output.top_k> too")
         check_thresholds(self.thresholds)
 
 
 def check_thresholds(thresholds: float | dict[str, float] | None) -> None:
-    """Refuse scores that are not numbers.
+    """Refuse scores that are not finite.
 
     Raises:
-        UsageError: naming the label.
+        UsageError: one is not; the message names its label.
     """
     if isinstance(thresholds, dict):
         for label, value in thresholds.items():
             if not math.isfinite(value):
                 raise UsageError(
-                    f"<output.thresholds> for {label!r} is {value}; it must be a number"
+                    f"<output.thresholds> for {label!r} is {value}; it must be a finite number"
                 )
     elif thresholds is not None and not math.isfinite(thresholds):
-        raise UsageError(f"<output.thresholds> is {thresholds}; it must be a number")
+        raise UsageError(f"<output.thresholds> is {thresholds}; it must be a finite number")

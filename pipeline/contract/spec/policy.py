@@ -20,7 +20,7 @@ class PolicySpec:
         0.1, "share of this run's images that may fail before the exit code is 3", metavar="R"
     )
     fail_on_drift: bool = setting(
-        False, "exit code 3 also when the run differs much from earlier ones"
+        False, "also exit with code 3 when the run differs much from earlier ones"
     )
     retry_failed: tuple[str, ...] = setting(
         (), "error codes of earlier failures to try again", metavar="CODE,...", group="increments"
@@ -30,7 +30,7 @@ class PolicySpec:
     )
     max_seconds: float | None = setting(
         None,
-        "stop feeding after this time, commit what is done, and leave the rest to the next run",
+        "start no more images after this time, commit what is done, leave the rest to the next run",
         metavar="S",
         at_least=0,
         group="increments",
@@ -52,18 +52,20 @@ class PolicySpec:
         check_settings(self, "policy")
         if unknown := set(self.retry_failed) - ERROR_CODES:
             raise UsageError(
-                f"<policy.retry_failed> names no error code: {', '.join(sorted(unknown))}; "
+                f"<policy.retry_failed> has unknown error codes: {', '.join(sorted(unknown))}; "
                 f"accepted: {', '.join(sorted(ERROR_CODES))}"
             )
         if self.deadline is not None and not _CLOCK.fullmatch(self.deadline):
-            raise UsageError(f"<policy.deadline> is {self.deadline!r}; it is a time of day, HH:MM")
+            raise UsageError(
+                f"<policy.deadline> is {self.deadline!r}; it must be a time of day, HH:MM"
+            )
         if not 0 <= self.max_failure_rate <= 1:
             raise UsageError(
-                f"<policy.max_failure_rate> is {self.max_failure_rate}; it is a share, 0 to 1"
+                f"<policy.max_failure_rate> is {self.max_failure_rate}; it must be from 0 to 1"
             )
 
     def stop_at(self, now: float) -> float | None:
-        """When to stop feeding, in seconds since the epoch like ``now``; None for never."""
+        """When to start no more images, in seconds since the epoch like ``now``; None for never."""
         limits = []
         if self.max_seconds is not None:
             limits.append(now + self.max_seconds)

@@ -13,7 +13,7 @@ from pipeline.contract.spec.settings import About, check_settings, setting
 
 
 def _same(place: str, **words: Any) -> Mapping[str, About]:
-    """Metadata of a setting that a run has too, here perhaps in other words."""
+    """Metadata of a setting that a run has too, perhaps in other words here."""
     return replace(SETTINGS[place].about, place=place, **words).metadata
 
 
@@ -31,8 +31,8 @@ class RelabelSpec:
     )
     label_map: Mapping[str, str] | None = setting(
         None,
-        "old name to new name; scores of classes that become one add up (softmax) or the largest "
-        "counts (sigmoid, logits)",
+        "old name to new name; the scores of merged classes add up (softmax) or the largest counts "
+        "(sigmoid, logits)",
         metavar="FILE.json",
     )
     thresholds: float | dict[str, float] | None = field(
@@ -66,7 +66,7 @@ class RelabelSpec:
             )
         if self.scores is not None and self.head is None:
             raise UsageError(
-                "<output.scores> needs <relabel.head>: stored scores stay what they are"
+                "<output.scores> needs <relabel.head>: stored scores cannot be converted"
             )
         if not self.output:
             raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")

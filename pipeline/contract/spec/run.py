@@ -29,7 +29,7 @@ class RunSpec:
         if self.output.sink == "lance" and self.policy.allow_mixed:
             raise UsageError(
                 "<output.sink> lance excludes <policy.allow_mixed>: embeddings of two models are "
-                "no neighbours; <policy.full> redoes everything with the new one"
+                "not comparable; <policy.full> redoes everything with the new one"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,17 +28,17 @@ class About:
     """What a field of a spec says about itself."""
 
     help: str
-    """For a person at the command line as much as for one who writes Python."""
+    """For users of the command line and of Python alike."""
     metavar: str | None = None
-    """What stands for the value in a help text."""
+    """The placeholder of the value in a help text."""
     flag: str | None = None
-    """Where it is not the field's name: "--model"; without dashes, a positional argument."""
+    """If not the field's name, as in "--model"; without dashes, a positional argument."""
     group: str | None = None
-    """Under which heading of a help text it stands, if not that of its section."""
+    """Its heading in a help text, if not that of its section."""
     at_least: float | None = None
     """The smallest number that is accepted."""
     negatable: bool = False
-    """Whether there is a --no-FLAG as well."""
+    """Whether there is also a --no-FLAG."""
     place: str | None = None
     """Section and field of the setting that this one repeats, in the spec of another job."""
 
@@ -58,7 +58,7 @@ def setting(
     at_least: float | None = None,
     negatable: bool = False,
 ) -> T:
-    """A field with a default, and what ``About`` says of it."""
+    """A field with a default, described as in ``About``."""
     described = About(help, metavar, flag, group, at_least, negatable)
     return field(default=default, metadata=described.metadata)
 
@@ -72,11 +72,11 @@ class Setting:
     place: str
     """Section and field, "model.dtype": its name in messages and in configuration files."""
     type: Any
-    """Of its values, None left out."""
+    """Of its values, without None."""
     is_optional: bool
-    """Whether None is a value."""
+    """Whether None is accepted."""
     default: Any
-    """``dataclasses.MISSING`` where a value must be given."""
+    """``dataclasses.MISSING`` if a value must be given."""
     about: About
 
     @property
@@ -101,14 +101,14 @@ class Setting:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """All values that are accepted; empty where they are not a list."""
+        """All values that are accepted; empty if they are not enumerated."""
         return get_args(self.type) if get_origin(self.type) is Literal else ()
 
     def check(self, value: Any) -> None:
         """Refuse what is not accepted.
 
         Raises:
-            UsageError: naming the setting, its value and what is accepted.
+            UsageError: the message names the setting, its value and what is accepted.
         """
         if value is None and self.is_optional:
             return
@@ -118,7 +118,7 @@ class Setting:
         least = self.about.at_least
         if least is None or value == "auto":
             return
-        if not value >= least:  # NaN is not a number of anything
+        if not value >= least:  # refuses NaN, too
             raise UsageError(f"<{self.place}> is {value}; it must be {least:g} or more")
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def claims(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is that of a CvT."""
+    """Whether a ``config.json`` is that of a CvT."""
     return config.get("model_type") == "cvt"
 
 
@@ -43,7 +43,7 @@ def load(spec: ModelSpec) -> CvtCheckpoint:
     """Read a CvT and its preprocessing.
 
     Raises:
-        UsageError: they cannot be read, or give images of many sizes.
+        UsageError: they cannot be read, or the images would have different sizes.
     """
     try:
         model = CvtForImageClassification.from_pretrained(spec.source, activation=spec.activation)
@@ -59,7 +59,7 @@ def load(spec: ModelSpec) -> CvtCheckpoint:
 
 @dataclass(frozen=True)
 class CvtPreprocessing:
-    """A `Preprocessing`."""
+    """A ``Preprocessing``."""
 
     processor: CvtImageProcessor
 
@@ -80,7 +80,7 @@ class CvtPreprocessing:
 
 @dataclass(frozen=True)
 class CvtCheckpoint:
-    """A `Checkpoint`."""
+    """A ``Checkpoint``."""
 
     model: CvtForImageClassification
     processor: CvtImageProcessor
@@ -117,7 +117,8 @@ class CvtCheckpoint:
         config = self.config
         if pooling == "cls" and not config.cls_token[-1]:
             raise UsageError(
-                "<output.pooling> cls needs a class token, which this model has not; use cls_norm"
+                "<output.pooling> cls needs a class token, which this model does not have; "
+                "use cls_norm"
             )
         if pooling == "mean" and config.num_stages < 2:
             raise UsageError(
@@ -144,7 +145,7 @@ class CvtCheckpoint:
 
 @dataclass(frozen=True)
 class PackedCvt:
-    """A `PackedNetwork`. Ray's object store shares the arrays between the actors of a node."""
+    """A ``PackedNetwork``. Ray's object store shares the arrays between the actors of a node."""
 
     config: CvtConfig
     arrays: dict[str, npt.NDArray[Any]]
@@ -179,7 +180,7 @@ class PackedCvt:
 
 @dataclass(frozen=True)
 class CvtNetwork:
-    """A `Network`."""
+    """A ``Network``."""
 
     module: nn.Module
     """Takes normalised images (B, 3, S, S), and returns a CvtOutput."""
@@ -193,7 +194,7 @@ class CvtNetwork:
 
 @dataclass(frozen=True)
 class CvtFromPixels:
-    """A `Network` whose normalisation is on the device, too."""
+    """A ``Network`` that also normalises on the device."""
 
     module: nn.Module
     """Takes uint8 pixels (B, S, S, 3), and returns a CvtOutput."""

@@ -15,17 +15,17 @@ from pipeline.model.network import Checkpoint
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of network that runs can have."""
+    """A kind of network that a run can use."""
 
     name: str
     load: Callable[[ModelSpec], Checkpoint]
-    """Raises a UsageError for what cannot be read, or cannot compute as the spec wants it."""
+    """Raises a UsageError if it cannot be read, or cannot compute as the spec asks."""
     claims: Callable[[Mapping[str, Any]], bool]
-    """Whether a checkpoint with this config.json is one of the family; it may lack any key."""
+    """Whether a checkpoint with this ``config.json``, which may lack any key, is of the family."""
 
 
 FAMILIES: tuple[Family, ...] = (Family("cvt", cvt.load, cvt.claims),)
-"""The first takes every checkpoint that none of them claims."""
+"""The first one takes checkpoints that none of them claims."""
 
 
 def load_checkpoint(spec: ModelSpec) -> Checkpoint:

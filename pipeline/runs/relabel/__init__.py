@@ -1,1 +1,1 @@
-"""New labels from the scores or embeddings of an output, without an image."""
+"""New labels from the scores or embeddings of an output, without reading images."""

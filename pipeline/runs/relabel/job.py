@@ -1,7 +1,7 @@
-"""New labels without a network: out of the scores or embeddings that an output stores.
+"""New labels without a network: from the scores or embeddings that an output stores.
 
 Reads the live rows of one output and publishes them, relabelled, as a run of another. Failed rows
-are carried over. A second call does only the rows that are new or say something else.
+are carried over. A second call relabels only rows that are new or have changed.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
 
 FORMAT = "relabel"
-"""What the record of an open run says about where its rows come from."""
+"""Marks the record of an open run as that of a relabelling."""
 
 _UNSURE = (
-    "%d rows might have another `%s` if more than their stored scores were known; "
+    "%d rows might have a different `%s` if more scores were stored; "
     "classify with a larger <output.top_k>, or store embeddings and use <relabel.head>"
 )
 
@@ -54,7 +54,7 @@ def relabel(spec: RelabelSpec) -> RunResult:
     """
     clock = Clock()
     if split_uri(spec.source) == split_uri(spec.output):
-        raise UsageError("<output.uri> is the output to read; name another, for a new table")
+        raise UsageError("<output.uri> is the output to read; name another one for the new table")
     output = Store(join_uri(*split_uri(spec.output)))
     lance.check(spec.sink, output)
     job = _Job.prepare(spec)
@@ -74,7 +74,7 @@ def relabel(spec: RelabelSpec) -> RunResult:
 
 
 def _clear(output: Store) -> None:
-    """Finish or forget what an interrupted relabelling left; it takes no time to do again."""
+    """Publish or discard what an interrupted relabelling left; redoing it takes little time."""
     found = OpenRun.find(output)
     if found is None:
         return
@@ -105,12 +105,12 @@ class _Job:
         if head is not None:
             _check_embeddings(source, old, head)
         elif old.scores is None:
-            raise UsageError(f"{spec.source} stores no scores; give <relabel.head> to make some")
+            raise UsageError(f"{spec.source} stores no scores; give <relabel.head> to compute some")
         rescorer = _rescorer(spec, source, old, head)
         return cls(spec, source, rescorer, _identity(spec, old, rescorer))
 
     def run(self, output: Store, history: History, clock: Clock, lease: Lease) -> Manifest:
-        """Relabel, balance the books, publish."""
+        """Relabel, count, publish."""
         record = OpenRecord(
             started=utc_now(),
             full=self.spec.full,
@@ -173,7 +173,7 @@ def _rescorer(spec: RelabelSpec, source: History, old: Identity, head: Head | No
     scores = spec.scores or (head and head.scores) or old.scores or "softmax"
     renamed = spec.label_map or {}
     if unknown := renamed.keys() - set(classes):
-        raise UsageError(f"<relabel.label_map> names no class: {', '.join(sorted(unknown))}")
+        raise UsageError(f"<relabel.label_map> names unknown classes: {', '.join(sorted(unknown))}")
     groups = Groups.of_map(classes, renamed)
     check_threshold_names(spec.thresholds, groups.new)
     stored = old.top_k or DEFAULT_TOP_K
@@ -189,21 +189,25 @@ def _rescorer(spec: RelabelSpec, source: History, old: Identity, head: Head | No
 
 
 def _stored_classes(source: History) -> list[str]:
-    """The names by label_id, as the newest run that wrote labels has them."""
+    """The names by ``label_id``, from the newest run that wrote labels."""
     for run in source.runs:
         classes: list[str] | None = source.store.read_json(layout.classes_file(run.run_id))
         if classes is not None:
             return classes
-    raise UsageError(f"{source.store.uri} names no classes: no run there has labelled an image")
+    raise UsageError(f"{source.store.uri} has no class names: no run there labelled an image")
 
 
 def _check_embeddings(source: History, old: Identity, head: Head) -> None:
-    """Refuse embeddings that a head does not take."""
+    """Refuse embeddings that the head cannot take.
+
+    Raises:
+        UsageError: there are none, or they are of another kind or width.
+    """
     if old.embedding is None:
         raise UsageError(f"{source.store.uri} stores no embeddings, which <relabel.head> needs")
     if old.pooling != "cls_norm" or old.normalize:
         raise UsageError(
-            "<relabel.head> needs what enters a classifier: embeddings with "
+            "<relabel.head> needs the embeddings that a classifier takes: "
             f"<output.pooling> cls_norm, not normalized; these have {old.pooling}, "
             f"normalize {old.normalize}"
         )
@@ -213,7 +217,7 @@ def _check_embeddings(source: History, old: Identity, head: Head) -> None:
             width = pq.read_schema(file).field("embedding").type.list_size
         if width != wanted:
             raise UsageError(
-                f"<relabel.head> takes embeddings of {wanted} numbers; these have {width}"
+                f"<relabel.head> takes embeddings of {wanted} dimensions; these have {width}"
             )
 
 

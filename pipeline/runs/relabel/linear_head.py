@@ -37,20 +37,21 @@ class Head:
     """(N,)."""
     classes: tuple[str, ...]
     scores: str | None = None
-    """What its logits are trained to become, if its configuration says."""
+    """The scores that its logits were trained for, if its configuration says."""
 
     @classmethod
     def load(cls, source: str) -> Self:
         """Read a head.
 
         Args:
-            source: an .npz file with weight (N, C), bias (N,) and labels (N,); or weights as a
-                checkpoint has them (a directory, a .safetensors, .bin or .pth file) with tensors
-                named weight and bias, alone or after "classifier." or "head.". The names of the
-                classes then stand beside it: id2label in config.json, or a list in labels.json.
+            source: an .npz file with ``weight`` (N, C), ``bias`` (N,) and ``labels`` (N,); or
+                weights in the form of a checkpoint (a directory, a .safetensors, .bin or .pth file)
+                with tensors named ``weight`` and ``bias``, alone or after "classifier." or "head.".
+                The names of the classes are then beside it: ``id2label`` in config.json, or a list
+                in labels.json.
 
         Raises:
-            UsageError: the file cannot be read, or holds no head.
+            UsageError: the file cannot be read, or does not hold a head.
         """
         try:
             head = cls(**(_read_npz(source) if source.endswith(".npz") else _read(source)))
@@ -73,12 +74,12 @@ class Head:
         shape = self.weight.shape
         if len(shape) != 2 or self.bias.shape != shape[:1] or len(self.classes) != shape[0]:
             raise UsageError(
-                f"<relabel.head> {source} does not fit together: weight {shape}, "
+                f"<relabel.head> {source} is inconsistent: weight {shape}, "
                 f"bias {self.bias.shape}, {len(self.classes)} labels; they must be (N, C), (N,) "
                 "and N"
             )
         if len(set(self.classes)) < len(self.classes):
-            raise UsageError(f"<relabel.head> {source} has two classes of the same name")
+            raise UsageError(f"<relabel.head> {source} has two classes with the same name")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise UsageError(f"<relabel.head> {source} holds NaN or infinity")
 
@@ -110,7 +111,9 @@ def _names(files: CheckpointFiles) -> dict[str, Any]:
         return {"classes": tuple(map(str, listed))}
     config = files.json("config.json") or {}
     if not config.get("id2label"):
-        raise ValueError("no names: put labels.json (a list) or config.json (id2label) beside it")
+        raise ValueError(
+            "there are no class names: put labels.json (a list) or config.json (id2label) beside it"
+        )
     labels = {int(number): str(label) for number, label in config["id2label"].items()}
     scores = _SCORES.get(config.get("problem_type") or "")
     return {"classes": tuple(label for _, label in sorted(labels.items())), "scores": scores}

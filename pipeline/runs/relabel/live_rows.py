@@ -1,4 +1,4 @@
-"""The live rows of an output: of each uri the newest, read batch by batch."""
+"""The live rows of an output: the newest of each URI, read batch by batch."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _KEY_COLUMNS = ("uri", "source_version", "sha256", "error_code")
 
 @dataclass(frozen=True)
 class LiveRows:
-    """Some of the rows of an output; 17 bytes of memory for each that the files hold."""
+    """Some of the rows of an output; takes 17 bytes of memory per row of its files."""
 
     store: Store
     files: dict[str, int]
     """Rows by name of the file, the newest run first."""
     keys: Hashes
-    """Of every row of the files: what it says of its image."""
+    """For every row of the files, a hash of what it says about its image."""
     chosen: Mask
-    """... whether it is one of these rows."""
+    """For every row of the files, whether it is one of these rows."""
 
     @classmethod
     def of(cls, history: History) -> Self:
-        """The newest row of each uri in the live runs."""
+        """The newest row of each URI in the live runs."""
         files = {file: 0 for run in history.runs for file in run.file_names}
         uris, keys = [np.array([], np.uint64)], [np.array([], np.uint64)]
         tables = read_columns(history.store, files, _KEY_COLUMNS)
@@ -50,12 +50,12 @@ class LiveRows:
         return int(self.chosen.sum())
 
     def without(self, other: LiveRows) -> LiveRows:
-        """These rows but for those of which ``other`` says the same."""
+        """These rows, except those that ``other`` has with the same key."""
         known, _ = HashIndex(np.unique(other.keys[other.chosen])).find(self.keys)
         return replace(self, chosen=self.chosen & ~known)
 
     def batches(self, rows: int) -> Iterator[pa.Table]:
-        """The rows themselves, at most so many at a time, with all their columns."""
+        """The rows themselves, at most ``rows`` at a time, with all their columns."""
         start = 0
         for name, length in self.files.items():
             chosen = self.chosen[start : start + length]

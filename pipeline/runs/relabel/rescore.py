@@ -1,4 +1,4 @@
-"""New labels for rows that are scored already: other names, other thresholds, another head."""
+"""New labels for rows that already have scores: other names, other thresholds, another head."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Groups:
-    """Old classes and the new ones that they become; several may become one."""
+    """Old classes and the new classes that they become; several may become one."""
 
     old: tuple[str, ...]
     new: tuple[str, ...]
@@ -33,8 +33,8 @@ class Groups:
 
     @classmethod
     def of_map(cls, classes: Sequence[str], renamed: Mapping[str, str]) -> Groups:
-        """New names in the order in which the old classes bring them up; a class that is not in
-        the map keeps its name."""
+        """New names in the order of the old classes; a class that is not in the map keeps its
+        name."""
         names = [renamed.get(name, name) for name in classes]
         new = tuple(dict.fromkeys(names))
         position = {name: number for number, name in enumerate(new)}
@@ -42,11 +42,11 @@ class Groups:
 
     @property
     def sizes(self) -> npt.NDArray[np.intp]:
-        """(M,): how many old classes each new one is made of."""
+        """(M,): how many old classes each new one combines."""
         return np.bincount(self.of, minlength=len(self.new))
 
     def reduce(self, scores: Floats, combine: np.ufunc) -> Floats:
-        """(B, M) of scores (B, N), those of one new class combined."""
+        """Scores (B, N) as (B, M), with those of each new class combined."""
         if len(self.new) == len(self.old):
             return scores
         order = np.argsort(self.of, kind="stable")
@@ -57,16 +57,16 @@ class Groups:
 
 @dataclass(frozen=True)
 class Stored:
-    """What the stored top scores of some rows say about the new classes."""
+    """What the stored top scores of some rows tell about the new classes."""
 
     merged: Floats
-    """(B, M): minus infinity where nothing is known of a class."""
+    """(B, M): minus infinity where nothing is known about a class."""
     unseen: npt.NDArray[np.intp]
-    """(B, M): how many old classes of each new one are not among the stored."""
+    """(B, M): how many old classes of each new one are not among those stored."""
     last: Floats
     """(B, 1): the smallest stored score, which no other exceeds."""
     left: Floats
-    """(B, 1): what the stored scores leave of 1."""
+    """(B, 1): 1 minus the sum of the stored scores."""
 
     @classmethod
     def of(cls, rows: pa.Table, groups: Groups, combine: np.ufunc) -> Stored:
@@ -87,7 +87,7 @@ class Stored:
         return cls(merged.reshape(shape), unseen, last[:, None], left[:, None])
 
     def upper(self, combine: np.ufunc) -> Floats:
-        """(B, M): what the scores may be at most if all were known."""
+        """(B, M): the most that the scores could be if all were known."""
         if combine is np.add:
             gain = np.minimum(self.left, self.unseen * self.last)
             upper: Floats = np.maximum(self.merged, 0.0) + gain
@@ -99,10 +99,10 @@ class Stored:
 class Rescorer:
     """Replaces the label columns of rows, and counts where the stored scores do not suffice.
 
-    Scores of classes that become one add up for softmax, where classes exclude each other; for
-    sigmoid and logits the largest counts. From stored scores only the best k are known. A new
-    score out of them is then a lower bound, and ``unsure`` counts the rows whose best label, or
-    whose ``labels``, might be others if all were known; a head computes them all.
+    The scores of merged classes add up for softmax, where classes exclude each other; for sigmoid
+    and logits the largest counts. Of stored scores only the best k are known. A new score made of
+    them is then a lower bound, and ``unsure`` counts the rows whose best label, or whose
+    ``labels``, might differ if all were known; a head computes them all.
     """
 
     scores: str
@@ -110,13 +110,13 @@ class Rescorer:
     groups: Groups
     top_k: int
     thresholds: tuple[float, ...] = ()
-    """Of every new class; empty when ``labels`` are only renamed."""
+    """One per new class; empty when ``labels`` are only renamed."""
     head: Head | None = None
     unsure: dict[str, int] = field(default_factory=lambda: {"label": 0, "labels": 0})
 
     @property
     def batch_rows(self) -> int:
-        """So many that a table of all their scores stays small."""
+        """How many rows to take at a time, so that a table of all their scores stays small."""
         width = len(self.groups.old if self.head else self.groups.new)
         return min(max(_MAX_CELLS // max(width, 1), 64), _MAX_ROWS)
 
@@ -143,7 +143,7 @@ class Rescorer:
 
     @property
     def _drops_labels(self) -> bool:
-        """Of another head, ``labels`` of the old one say nothing."""
+        """With a new head, the ``labels`` of the old one are meaningless."""
         return self.head is not None and not self.thresholds
 
     def _columns(self, rows: pa.Table) -> dict[str, pa.Array]:
@@ -163,7 +163,7 @@ class Rescorer:
         return self.groups.reduce(scores, self._combine)
 
     def _stored_scores(self, rows: pa.Table) -> Floats:
-        """(B, M), minus infinity where nothing is known of a class."""
+        """(B, M), minus infinity where nothing is known about a class."""
         stored = Stored.of(rows, self.groups, self._combine)
         if self.thresholds or len(self.groups.new) < len(self.groups.old):
             self._count_unsure(stored)
@@ -180,7 +180,7 @@ class Rescorer:
         self.unsure["label"] += int((rivals > merged[rows, best] + _ROUNDING).sum())
 
     def _renamed(self, labels: pa.ChunkedArray) -> pa.Array:
-        """Lists of old names as lists of new ones, each once."""
+        """Lists of old names as lists of new ones, without repetitions."""
         new = dict(zip(self.groups.old, (self.groups.new[i] for i in self.groups.of), strict=True))
         lists = [list(dict.fromkeys(new[name] for name in row)) for row in labels.to_pylist()]
         return pa.array(lists, pa.list_(pa.string()))

@@ -34,12 +34,12 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What the INPUT says about reading; travels with the decode tasks."""
+    """How the INPUT is to be read; travels with the decode tasks."""
 
     image_suffixes: tuple[str, ...] = suffixes(IMAGE_EXTENSIONS)
     """Members of a tar with these endings are images."""
     image_column: str | None = None
-    """Of Parquet files; None takes the first usual name."""
+    """Of Parquet files; None for the first usual name that is present."""
     allow_private_urls: bool = False
     kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
     """Columns of the input that are carried along."""

@@ -28,7 +28,7 @@ from pipeline.storage.filesystems import open_binary
 _PLAIN_SUFFIXES = (".txt", ".csv", ".jsonl", ".ndjson")
 TEXT_SUFFIXES = (*_PLAIN_SUFFIXES, *(f"{suffix}.gz" for suffix in _PLAIN_SUFFIXES))
 HEAD_BYTES = 2**16
-"""What is looked at of a file whose name does not tell what it is."""
+"""How much is read of a file whose name does not tell its format."""
 SAMPLED_LINES = 1000
 """Lines of a JSONL file that decide the types of its columns."""
 
@@ -37,7 +37,7 @@ _BROKEN = (csv.Error, ValueError, EOFError, gzip.BadGzipFile, zlib.error)
 
 @dataclass(frozen=True)
 class Records:
-    """The rows of a file, and what they hold."""
+    """The rows of a file, and their schema."""
 
     schema: pa.Schema
     rows: Iterator[dict[str, Any]]
@@ -48,13 +48,13 @@ def open_records(uri: str, uri_column: str | None = None) -> Iterator[Records]:
     """Read a file: a text file is a column ``uri`` of its lines; CSV has a header and holds
     strings; the types of JSONL are those of its first ``SAMPLED_LINES`` lines.
 
-    Parquet is told by its first and last bytes, the others by their names. Under any other name the
-    content decides: of gzip the first bytes, of JSONL a first line that begins with "{", of CSV a
-    first line that names ``uri_column``, or without one any of ``URI_COLUMNS``. All else is a text
-    file, unless its only column would not be the one that is asked for.
+    Parquet is recognised by its first and last bytes, the others by their names. Under any other
+    name the content decides: gzip by its first bytes, JSONL by a first line that begins with "{",
+    CSV by a first line that contains ``uri_column`` or, if that is None, any of ``URI_COLUMNS``.
+    Everything else is a text file, or CSV if a column other than ``uri`` is asked for.
 
     Raises:
-        UsageError: the content is not what the name says.
+        UsageError: the content does not match the format.
         OSError: the storage failed.
     """
     try:
@@ -71,7 +71,7 @@ def open_records(uri: str, uri_column: str | None = None) -> Iterator[Records]:
 
 
 def _form_of(name: str, file: Any, uri_column: str | None) -> tuple[str, bool]:
-    """The suffix that the file has or ought to have, and whether it is packed by gzip."""
+    """The suffix that the file has or should have, and whether it is compressed with gzip."""
     if name.endswith(PARQUET_SUFFIXES) or is_parquet(file):
         return "parquet", False
     if name.endswith(TEXT_SUFFIXES):
@@ -138,12 +138,12 @@ def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             continue
         row = json.loads(line)
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no JSON object")
+            raise ValueError(f"line {number} is not a JSON object")
         yield row
 
 
 def _type_of(values: list[Any]) -> pa.DataType:
-    """What Arrow makes of the values; strings of JSON where they are of several kinds."""
+    """The type that Arrow infers; string (of JSON) if the values are of several kinds."""
     try:
         inferred = pa.array(values).type
     except pa.ArrowException:

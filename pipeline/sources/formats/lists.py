@@ -1,4 +1,4 @@
-"""Lists of images: files whose rows name an image each, by URI or by path."""
+"""Lists of images: files in which each row names an image, by URI or by path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def list_columns(uri: str, inputs: InputSpec) -> pa.Schema:
     """The columns beside the one that names the images.
 
     Raises:
-        UsageError: it is no list.
+        UsageError: it is not a list.
         OSError: the storage failed.
     """
     with open_records(uri, inputs.uri_column) as records:
@@ -44,21 +44,21 @@ def list_columns(uri: str, inputs: InputSpec) -> pa.Schema:
 def listed_objects(
     uri: str, uri_column: str | None, keep: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    """LISTING rows, but for their kind, of what a list names, in its order.
+    """LISTING rows, without their kind, for what a list names, in its order.
 
-    A local image has the version that a listing of its directory would give it. Of all others
-    nothing is asked: their version is a hash of their whole row, so that an unchanged row is
-    skipped by the next run without a request, wherever in the list it stands by then. An image
-    that changes under a name that stays is noticed if the row says so, in a column such as an
-    ETag or a date; a list of bare URIs cannot say it.
+    A local image has the version that a listing of its directory would give it. All others are not
+    looked up: their version is a hash of their whole row, so that the next run skips an unchanged
+    row without a request, wherever in the list it then is. If an image changes and keeps its name,
+    this is noticed only if the row changes, in a column such as an ETag or a date; a list of bare
+    URIs cannot show it.
 
     Args:
         uri: the list. Relative paths in it are relative to its own directory.
         uri_column: the column with the names; None for the first of ``URI_COLUMNS``.
-        keep: columns that are carried along; they count for the version of local images too.
+        keep: columns that are carried along; they are part of a local image's version, too.
 
     Raises:
-        UsageError: it is no list, or has no such column.
+        UsageError: it is not a list, or has no such column.
     """
     with open_records(uri, uri_column) as records:
         column = find_uri_column(records.schema, uri_column)
@@ -84,13 +84,13 @@ def _is_text(stored: pa.DataType) -> bool:
 def _no_column(uri: str, wanted: str | None, schema: pa.Schema) -> str:
     looked = wanted or ", ".join(URI_COLUMNS)
     return (
-        f"{uri} has no column of text named {looked}; it has {', '.join(schema.names)}: "
-        "name the one with the images by <inputs.uri_column>"
+        f"{uri} has no text column named {looked}; it has {', '.join(schema.names)}: "
+        "name the one with the images with <inputs.uri_column>"
     )
 
 
 def _absolute(name: str, list_uri: str) -> str:
-    """What a list means by a name."""
+    """The URI that a list means by a name."""
     if "://" in name:
         return join_uri(*split_uri(name))
     protocol, path = split_uri(list_uri)
@@ -112,6 +112,6 @@ def _described(uri: str, record: dict[str, Any], kept: dict[str, Any]) -> dict[s
 
 
 def _digest(values: dict[str, Any]) -> str:
-    """16 hex digits; of equal rows the same in every process."""
+    """16 hex digits; equal rows have equal ones in every process."""
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

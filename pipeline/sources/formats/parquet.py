@@ -60,7 +60,12 @@ def parquet_columns(uri: str, inputs: InputSpec) -> pa.Schema:
 
 
 def parquet_schema(uri: str) -> pa.Schema:
-    """The columns of a file; raises as ``parquet_columns`` does."""
+    """The columns of a file.
+
+    Raises:
+        UsageError: the file cannot be read as Parquet.
+        OSError: the storage failed.
+    """
     try:
         with open_binary(uri) as file:
             return plain_schema(open_parquet(file))
@@ -69,7 +74,7 @@ def parquet_schema(uri: str) -> pa.Schema:
 
 
 def is_parquet(file: Any) -> bool:
-    """Whether a file begins and ends as Parquet does; it is at its start afterwards."""
+    """Whether a file begins and ends as Parquet does; leaves the file at its start."""
     found: bool = file.read(len(MAGIC)) == MAGIC
     if found:
         file.seek(-len(MAGIC), os.SEEK_END)
@@ -82,19 +87,19 @@ def open_parquet(file: Any) -> pq.ParquetFile:
     """A Parquet file that is read as a stream.
 
     Raises:
-        ValueError: its footer is damaged, or it is none.
+        ValueError: its footer is damaged, or it is not Parquet.
         OSError: the storage failed.
     """
     try:
         return pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
     except OSError as error:
-        if error.errno is None:  # Arrow's own, of a damaged footer
+        if error.errno is None:  # Arrow's own, about a damaged footer
             raise ValueError(error) from error
         raise
 
 
 def plain_schema(parquet: pq.ParquetFile) -> pa.Schema:
-    """The columns, with the types of the values themselves, without how they are stored."""
+    """The columns, with the types of the values, not those in which they are stored."""
     return pa.schema([(field.name, _plain_type(field.type)) for field in parquet.schema_arrow])
 
 
@@ -107,14 +112,14 @@ def _plain_type(stored: pa.DataType) -> pa.DataType:
 def parquet_members(
     file: Any, base: Item, done: Set[str], max_bytes: int, options: ReadOptions
 ) -> Iterator[Item]:
-    """The rows of a Parquet file as images, but for those in ``done``, named by their number in
-    the file. Of a damaged row group the rows before the damage are read, and later groups too.
+    """The rows of a Parquet file as images, except those in ``done``, named by their number in the
+    file. The rows before the damage in a damaged row group are read, and so are later groups.
 
     Args:
         file: seekable, opened for reading.
 
     Raises:
-        ShardError: some rows, or all, cannot be read; or there are none.
+        ShardError: some or all rows cannot be read; or there are none.
         FetchError: the storage failed.
     """
     parquet = _open(file)
@@ -145,11 +150,11 @@ def _open(file: Any) -> pq.ParquetFile:
         )
     except (ItemError, JobError):
         raise
-    except Exception as error:  # of damaged footers Arrow raises whatever it trips over
+    except Exception as error:  # on damaged footers, Arrow raises whatever it trips over
         file.seek(0)
         begins_well = file.read(len(MAGIC)) == MAGIC
         code = "shard_truncated" if begins_well and "footer" in str(error) else "shard_corrupt"
-        raise ShardError(code, f"no Parquet file: {one_line(error)}") from error
+        raise ShardError(code, f"not a Parquet file: {one_line(error)}") from error
 
 
 class _GroupReader:
@@ -165,7 +170,7 @@ class _GroupReader:
         self.kept = [f for f in options.kept if f.name in parquet.schema_arrow.names]
 
     def items(self, base: Item, uris: list[str], done: Set[str]) -> Iterator[Item]:
-        """Items of the rows, whose uris are given, that are not done."""
+        """Items for the rows that are not done; ``uris`` are those of all rows."""
         if all(uri in done for uri in uris):
             return
         for uri, (data, kept) in zip(uris, self._rows(), strict=False):
@@ -183,7 +188,7 @@ class _GroupReader:
                     yield data, {name: values[row] for name, values in kept.items()}
         except (ItemError, JobError):
             raise
-        except Exception as error:  # likewise of damaged pages
+        except Exception as error:  # likewise on damaged pages
             text = f"row group {self.group} of {self.parquet.num_row_groups}: {one_line(error)}"
             raise ShardError("shard_corrupt", text) from error
 

@@ -1,7 +1,7 @@
 """What a file is, and how it is read: one entry for each format of input files.
 
-Whoever wants to know asks here: the listing, the reading of shards, ``--keep``, the ledger. A new
-format is a module beside this one that reads it, and an entry.
+The listing, the reading of shards, ``--keep`` and the ledger all ask here. A new format is a module
+beside this one that reads it, and an entry.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pipeline.storage.files import FileStream
 from pipeline.storage.uris import is_web
 
 Members = Callable[[FileStream, Item, Set[str], int, ReadOptions], Iterator[Item]]
-"""``(file, base, done, max_bytes, options)``: the images of a shard as items made of ``base``, but
-for those whose uris are done. An item's uri is the shard's, "#" and a name of its own.
+"""``(file, base, done, max_bytes, options)``: the images of a shard as items derived from ``base``,
+except those whose URIs are in ``done``. An item's URI is the shard's, "#" and a name of its own.
 
 Raises:
-    ShardError: the shard, or the rest of it, cannot be read; or there was no image.
+    ShardError: the shard, or the rest of it, cannot be read; or it holds no image.
     FetchError: the storage failed.
 """
 
@@ -49,28 +49,28 @@ class Format:
     """A format of input files."""
 
     kind: str
-    """In the column ``kind`` of a LISTING."""
+    """Its value in the column ``kind`` of a LISTING."""
     word: InputFormat
     """What ``--input-format`` calls it."""
     suffixes: tuple[str, ...] = ()
-    """What the names end in, in lower case; of images ``--extensions`` says it."""
+    """The endings of its names, in lower case; for images, those of ``--extensions``."""
     is_sought: bool = True
-    """Whether directories, prefixes, globs and reports are searched for it unasked; lists and
-    reports describe their neighbours there."""
+    """Whether directories, prefixes, globs and reports are searched for it without being asked;
+    lists and reports found there describe their neighbours."""
     members: Members = _no_members
-    """Reads a shard; nothing else has any."""
+    """Reads the images of a shard; only shards have members."""
     is_streamed: bool = False
-    """Whether a shard is read from its start to its end; in others, positions are sought."""
+    """Whether a shard is read from start to end; in others, the reader seeks."""
     columns: Callable[[str, InputSpec], pa.Schema] = _no_columns
-    """What a file has beside its images, or their names, and ``--keep`` can name."""
+    """The columns that a file has beside its images, or their names, and ``--keep`` can name."""
     listed: Callable[[str, str | None, tuple[str, ...]], Iterator[dict[str, Any]]] | None = None
-    """``(uri, uri_column, keep)``: LISTING rows, but for their kind, of what a list names."""
+    """``(uri, uri_column, keep)``: LISTING rows, without their kind, for what a list names."""
     reported: Callable[[str], Iterator[Entry]] | None = None
-    """What a report says there is; a search goes through it as through a directory."""
+    """The objects that a report lists; they are searched like those of a directory."""
 
     @property
     def is_shard(self) -> bool:
-        """Whether a file holds many images, which have a row each."""
+        """Whether a file holds many images, each with a row of its own."""
         return self.members is not _no_members
 
 
@@ -107,8 +107,8 @@ S3_INVENTORY = Format(
 )
 
 FORMATS = (IMAGE, WEBDATASET, PARQUET, LIST, S3_INVENTORY)
-"""Where names end like those of several formats, the first one has them: a Parquet file is a list
-only if it is asked for as one, or holds no images."""
+"""If a name matches several formats, the first one wins: a Parquet file is a list only if it is
+requested as one, or holds no images."""
 
 _BY_KIND = {format.kind: format for format in FORMATS}
 _BY_WORD = {format.word: format for format in FORMATS}
@@ -117,7 +117,7 @@ _SHARD_KINDS = pa.array([format.kind for format in _SHARDS])
 
 
 def format_of_kind(kind: str) -> Format:
-    """The format that a LISTING calls so."""
+    """The format that has this kind in a LISTING."""
     return _BY_KIND[kind]
 
 
@@ -127,13 +127,13 @@ def is_shard(kinds: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def format_of_named(path: str, asked: InputFormat) -> Format:
-    """What an INPUT is that names a file: what it is asked for as, or what its name says, or an
-    image."""
+    """The format of an INPUT that names a file: the one requested, or the one that its name
+    suggests, or an image."""
     return _BY_WORD[asked] if asked != "auto" else _first(FORMATS, path) or IMAGE
 
 
 def format_of_listed(uri: str) -> Format:
-    """What a list names: a shard, if it is called like one, or an image."""
+    """The format of what a list names: a shard if its name ends like one, or an image."""
     return IMAGE if is_web(uri) else _first(_SHARDS, uri) or IMAGE
 
 
@@ -143,7 +143,7 @@ def _first(formats: tuple[Format, ...], path: str) -> Format | None:
 
 
 class Search:
-    """What of a directory, prefix, glob or report is taken, and as what: by its name."""
+    """Which files of a directory, prefix, glob or report are taken, and as what, by their names."""
 
     def __init__(self, inputs: InputSpec) -> None:
         as_usual = inputs.format == "auto" or _BY_WORD[inputs.format].reported is not None
@@ -154,19 +154,19 @@ class Search:
         ]
 
     def format_of(self, path: str) -> Format | None:
-        """What the object is, None if it is left alone."""
+        """The format of the object, None if it is ignored."""
         lowered = path.lower()
         return next((format for ends, format in self._wanted if lowered.endswith(ends)), None)
 
     @property
     def suffixes(self) -> list[str]:
-        """What the names end in that are taken."""
+        """The endings of the names that are taken."""
         return [suffix for ends, _ in self._wanted for suffix in ends]
 
 
 def shard_names(inputs: InputSpec) -> ShardNames:
-    """How the ledger of a run knows the members of shards: by the usual endings, or by the INPUT
-    that was asked for as a shard."""
+    """How the ledger of a run recognises members of shards: by the usual endings, or by an INPUT
+    that was requested as a shard."""
     usual = tuple(suffix for format in _SHARDS for suffix in format.suffixes)
     asked = inputs.format != "auto" and _BY_WORD[inputs.format].is_shard
     named = map(uri_of_named, inputs.uris if asked else ())

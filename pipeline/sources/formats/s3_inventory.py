@@ -25,7 +25,7 @@ from pipeline.storage.filesystems import open_binary
 from pipeline.storage.uris import join_uri, split_uri
 
 S3_MANIFEST = "manifest.json"
-"""What AWS calls the file that names the others."""
+"""AWS' name for the file that names the others."""
 
 
 def reported_objects(uri: str) -> Iterator[Entry]:
@@ -33,10 +33,10 @@ def reported_objects(uri: str) -> Iterator[Entry]:
     versions, delete markers and markers of directories are left out.
 
     Args:
-        uri: of the manifest. The data files of a local copy lie in ../data or beside it.
+        uri: of the manifest. The data files of a local copy lie in ``../data`` or beside it.
 
     Raises:
-        UsageError: it is no report in CSV or Parquet, or one that leaves out what a listing needs.
+        UsageError: it is not a report in CSV or Parquet, or lacks what a listing needs.
         OSError: the storage failed.
     """
     protocol, path = split_uri(uri)
@@ -53,7 +53,7 @@ def reported_objects(uri: str) -> Iterator[Entry]:
                         yield _entry(row)
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, csv.Error) as error:
         raise UsageError(
-            f"{uri} is no manifest of an S3 Inventory report in CSV or Parquet: "
+            f"{uri} is not the manifest of an S3 Inventory report in CSV or Parquet: "
             f"{one_line(repr(error))}"
         ) from error
 
@@ -68,7 +68,7 @@ def _data_file(protocol: str, manifest: str, bucket: str, key: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """One spelling for CSV's LastModifiedDate and Parquet's last_modified_date."""
+    """One spelling for CSV's ``LastModifiedDate`` and Parquet's ``last_modified_date``."""
     return name.strip().replace("_", "").lower()
 
 

@@ -31,8 +31,8 @@ class Readable(Protocol):
 
 
 class _Header(tarfile.TarInfo):
-    """A header of a tar. To tarfile the first one that is missing or damaged is the end; here that
-    is what the end mark is for, a block of zeros."""
+    """A header of a tar. To tarfile, the first missing or damaged one is the end; here only the end
+    mark is, a block of zeros."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -42,20 +42,20 @@ class _Header(tarfile.TarInfo):
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if any(buf):
-                raise ShardError("shard_corrupt", f"no header of a tar: {error}") from error
+                raise ShardError("shard_corrupt", f"not a tar header: {error}") from error
             raise
 
 
 @dataclass
 class _Sample:
-    """What is held of the members that share a key: their name up to its first dot."""
+    """What is held of the members that share a key, which is their name up to its first dot."""
 
     names: set[str] = field(default_factory=set)
     images: list[Item] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
 
     def release(self) -> Iterator[Item]:
-        """The images that wait, with the siblings that are known by now."""
+        """The waiting images, with the siblings known so far."""
         images, self.images = self.images, []
         return (replace(item, kept={**(item.kept or {}), **self.texts}) for item in images)
 
@@ -69,8 +69,8 @@ class _Samples:
     """Brings images and their siblings together in bounded memory.
 
     Members of a sample may come in any order and need not be neighbours: an image waits until all
-    wanted siblings are there, but no longer than until ``HELD_SAMPLES`` other samples have begun
-    or ``HELD_BYTES`` are held. A sibling that comes later than that is lost: its column is null.
+    wanted siblings are there, but only until ``HELD_SAMPLES`` other samples have begun or
+    ``HELD_BYTES`` are held. A sibling that comes later is lost: its column is null.
     """
 
     def __init__(self, wanted: frozenset[str]) -> None:
@@ -78,7 +78,7 @@ class _Samples:
         self._held: dict[str, _Sample] = {}
 
     def image(self, name: str, item: Item) -> Iterator[Item]:
-        """Take an image; yields those whose waiting has an end."""
+        """Take an image; yields the images that need not wait any longer."""
         if not self.wanted:
             yield item
             return
@@ -95,12 +95,12 @@ class _Samples:
         yield from self._settle(sample)
 
     def drain(self) -> Iterator[Item]:
-        """Everything that waits."""
+        """All images that still wait."""
         for sample in self._held.values():
             yield from sample.release()
 
     def _begin(self, name: str) -> Iterator[Item]:
-        """A name that comes again begins another sample of the same key."""
+        """A repeated name begins another sample with the same key."""
         known = self._held.get(_key(name))
         if known is not None and name in known.names:
             yield from self._held.pop(_key(name)).release()
@@ -117,17 +117,17 @@ class _Samples:
 
 
 def tar_columns(uri: str, inputs: InputSpec) -> pa.Schema:
-    """What can be kept of any tar; what is really in it shows when it is read."""
+    """The columns that any tar may have; which ones it has shows only when it is read."""
     return pa.schema([(name, pa.string()) for name in SIBLINGS])
 
 
 def tar_members(
     stream: Readable, base: Item, done: Set[str], max_bytes: int, options: ReadOptions
 ) -> Iterator[Item]:
-    """Image members, but for those in ``done``; a name that comes again gets a number.
+    """Image members, except those in ``done``; a repeated name gets a number.
 
     Raises:
-        ShardError: the rest of the tar cannot be read, or there was no image.
+        ShardError: the rest of the tar cannot be read, or it holds no image.
         FetchError: the storage failed.
     """
     items = _with_siblings(stream, base, max_bytes, options)
@@ -151,7 +151,7 @@ def _members(
 ) -> Iterator[Item]:
     seen: set[str] = set()
     try:
-        file = cast(IO[bytes], stream)  # of which a stream mode only reads
+        file = cast(IO[bytes], stream)  # stream mode only calls read
         with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
             for member in tar:
                 if not member.isfile():
@@ -165,7 +165,7 @@ def _members(
                     yield from samples.text(name, data.decode("utf-8", "backslashreplace"))
     except (ItemError, JobError):
         raise
-    except Exception as error:  # of damaged headers tarfile raises whatever it trips over
+    except Exception as error:  # on damaged headers, tarfile raises whatever it trips over
         ends = isinstance(error, EOFError) or "unexpected end" in str(error)
         code = "shard_truncated" if ends else "shard_corrupt"
         raise ShardError(code, f"the tar ends early or is damaged: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""The actor: holds one replica of the network, DECODED in, results out."""
+"""The actor: holds one replica of the network; DECODED goes in, results come out."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def use_only_share(gpus: float, *, tf32: bool) -> None:
 class CudaLane:
     """A `Lane`: uint8 pixels cross the bus from pinned memory, everything else is on the card.
 
-    The rows behind a smaller batch are those of an earlier one, which nothing reads: images do not
-    meet inside a network.
+    After a smaller batch come rows of an earlier one. They do no harm: nobody reads their results,
+    and images do not influence each other inside a network.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class CudaLane:
         """Capture a network for batches of this shape (B, S, S, 3)."""
         self.batch_size = shape[0]
         self._stream = torch.cuda.Stream(device)
-        self._done = torch.cuda.Event(blocking=True)  # who waits leaves its core to others
+        self._done = torch.cuda.Event(blocking=True)  # a waiting thread leaves its core to others
         self._host = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
         self._pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
         self._graph = torch.cuda.CUDAGraph()

@@ -1,5 +1,5 @@
-"""What can happen to a GPU, told apart: too little memory, which smaller batches mend, and a device
-that is lost to this process, which only another process can replace."""
+"""Two kinds of GPU failure, told apart: too little memory, which smaller batches cure, and a device
+that is lost to this process, which only a new process cures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOST = (
     "NVML",
 )
 EXIT_STATUS = 70
-"""EX_SOFTWARE of sysexits.h; whatever it is, Ray starts the actor again."""
+"""EX_SOFTWARE of sysexits.h; Ray restarts the actor whatever the status."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -35,8 +35,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_lost_device(error: BaseException) -> bool:
-    """Whether CUDA will not work again in this process: after an Xid, a device-side assertion or
-    with the driver gone, every later call fails as well."""
+    """Whether CUDA will not work again in this process: after an Xid error or a device-side
+    assertion, or with the driver gone, every later call fails as well."""
     if is_out_of_memory(error):
         return False
     if isinstance(error, torch.AcceleratorError):
@@ -45,10 +45,10 @@ def is_lost_device(error: BaseException) -> bool:
 
 
 def leave(error: BaseException, device: str, reporter: Reporter) -> NoReturn:
-    """End this process at once, so that Ray starts the actor elsewhere, and tries its task there.
+    """End this process at once, so that Ray starts the actor in a new one and retries its task.
 
     Raising would do neither: to Ray Data, an exception is the end of the run.
     """
-    reporter.say(f"lost {device}: {one_line(error)}; starting its actor again")
+    reporter.say(f"lost {device}: {one_line(error)}; restarting its actor")
     sys.stderr.flush()
     os._exit(EXIT_STATUS)

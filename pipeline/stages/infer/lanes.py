@@ -1,4 +1,4 @@
-"""Batches in hand: as many lanes as an actor has calls, of a size that the memory holds.
+"""Batches in hand: as many lanes as an actor has concurrent calls, of a size that fits in memory.
 
 While the device computes the batch of one lane, another one is filled, and the results of a third
 become rows. Nothing here knows what a device is; ``cuda.py`` does.
@@ -21,7 +21,7 @@ from pipeline.stages.infer.faults import is_out_of_memory
 SIZES = (32, 64, 128, 256, 512)
 """Batch sizes to choose from."""
 GOOD_ENOUGH = 0.95
-"""Of the best rate: larger batches hold more memory, and are longer in coming together."""
+"""Share of the best rate: larger batches need more memory, and take longer to fill."""
 
 
 class Lane(Protocol):
@@ -29,10 +29,10 @@ class Lane(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Images that it holds."""
+        """The most images that it takes."""
 
     def run(self, pixels: Pixels) -> Outputs:
-        """The outputs, on the host, for no more pixels (B, S, S, 3) than it holds."""
+        """The outputs, on the host, for pixels (B, S, S, 3), with B up to ``batch_size``."""
 
     def seconds(self) -> float:
         """How long the device takes for a whole batch."""
@@ -41,7 +41,7 @@ class Lane(Protocol):
 class Lanes:
     """Lanes of one size, each for one thread at a time.
 
-    Where the memory does not hold them, all become half as large, and ``say`` is told.
+    When they do not fit in memory, all are halved, and ``say`` is told.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Lanes:
         self._fill()
 
     def run(self, pixels: Pixels) -> Outputs:
-        """The outputs for any number of pixels (B, S, S, 3) from 1 on."""
+        """The outputs for pixels (B, S, S, 3), with any B from 1 on."""
         parts: list[Outputs] = []
         done = 0
         while done < len(pixels):
@@ -73,7 +73,7 @@ class Lanes:
         return Outputs(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _attempt(self, pixels: Pixels) -> tuple[Outputs | None, int]:
-        """What a lane makes of the first pixels, None where its memory is not enough; its size."""
+        """A lane's outputs for the first images, None if memory ran out; and the lane's size."""
         lane = self._free.get()
         try:
             return lane.run(pixels[: lane.batch_size]), lane.batch_size
@@ -85,7 +85,7 @@ class Lanes:
             self._free.put(lane)
 
     def _halve(self, size: int) -> None:
-        """Make lanes of less than ``size``, unless another thread has done so meanwhile."""
+        """Make lanes smaller than ``size``, unless another thread has already done so."""
         with self._resizing:
             if self.batch_size < size:
                 return
@@ -101,7 +101,7 @@ class Lanes:
             self._free.put(lane)
 
     def _made(self) -> list[Lane] | None:
-        """All lanes; None where the memory does not hold them."""
+        """All lanes; None if they do not fit in memory."""
         try:
             return [self._make(self.batch_size) for _ in range(self._number)]
         except RuntimeError as error:
@@ -112,12 +112,12 @@ class Lanes:
     def _shrink(self) -> None:
         if self.batch_size == 1:
             raise RunError(
-                "the GPU has no memory for a single image; use a smaller model, <model.dtype> "
-                "bfloat16, or a GPU that nobody shares"
+                "the GPU has too little memory for a single image; use a smaller model, "
+                "<model.dtype> bfloat16, or a GPU that nobody else uses"
             )
         self.batch_size //= 2
         _free_memory()
-        self._say(f"out of GPU memory: going on with batches of {self.batch_size}")
+        self._say(f"out of GPU memory: continuing with batches of {self.batch_size}")
 
 
 def best_batch_size(make: Callable[[int], Lane], most: int) -> int:
@@ -137,7 +137,7 @@ def best_batch_size(make: Callable[[int], Lane], most: int) -> int:
 
 
 def _free_memory() -> None:
-    """Give back what nobody refers to any more, so that the next lane finds one piece of it."""
+    """Release unreferenced memory, so that the next lane finds it in one piece."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Between a table and a network: the pixels of its rows, and what is said of them as columns."""
+"""Between a table and a network: the pixels of its rows, and the results as columns."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pipeline.stages.infer.settings import InferSettings
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the network says about a batch, on the host, one row per image."""
+    """The results of the network for a batch, on the host, one row per image."""
 
     logits: Tensor
     """(B, N) float32."""
     embedding: Tensor
-    """(B, C) as it is stored: what is too large for half precision is infinite."""
+    """(B, C) as it is stored: numbers too large for half precision are infinite."""
 
     @classmethod
     def of(cls, outputs: Outputs, settings: InferSettings) -> Predictions:
@@ -36,7 +36,7 @@ class Predictions:
         return cls(outputs.logits, embedding.to(DTYPES[settings.embedding_dtype]))
 
     def finite(self) -> npt.NDArray[np.bool_]:
-        """(B,): which images have numbers only."""
+        """(B,): which images have only finite numbers."""
         finite = self.logits.isfinite().all(dim=1) & self.embedding.isfinite().all(dim=1)
         mask: npt.NDArray[np.bool_] = finite.numpy()
         return mask
@@ -49,7 +49,7 @@ def count(table: pa.Table, status: Status) -> int:
 
 
 def pixels_of(column: pa.ChunkedArray, size: int) -> Pixels:
-    """uint8 (B, S, S, 3) of the rows that have pixels: Arrow's own memory, not to be written."""
+    """uint8 (B, S, S, 3) of the rows that have pixels; a read-only view of Arrow's memory."""
     values = column.drop_null().combine_chunks()
     if not len(values):
         return np.empty((0, size, size, 3), np.uint8)
@@ -95,7 +95,7 @@ def assemble(
 def _columns(
     predictions: Predictions, labels: pa.Array, settings: InferSettings
 ) -> dict[str, pa.Array]:
-    """Everything that a row can say about its predictions, one element per decoded image."""
+    """All columns that can be made of the predictions, one element per decoded image."""
     vectors = predictions.embedding.numpy()
     flat = pa.array(vectors.ravel())
     embedding = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])

@@ -1,4 +1,4 @@
-"""What an actor computes, on what."""
+"""What an actor computes, and on which hardware."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.stages.progress import Reporter
 
 @dataclass(frozen=True, kw_only=True)
 class InferSettings:
-    """What an actor computes, on what."""
+    """What an actor computes, and on which hardware."""
 
     gpus: float = 0.0
     """Its share of GPUs; 0 on a CPU."""
@@ -26,17 +26,17 @@ class InferSettings:
     calls: int = 1
     """Batches in hand at a time."""
     batch_size: int
-    """Images of a call, but for the last ones of a block."""
+    """Images per call; the last call of a block may have fewer."""
     find_batch_size: bool = False
-    """On a GPU: compute in smaller batches than that where they are as fast."""
+    """On a GPU: compute in smaller batches if they are about as fast."""
     compile: bool = False
     """On a GPU."""
     columns: tuple[pa.Field, ...]
-    """What to write beside the columns that describe the image."""
+    """The columns to write beside those that describe the image."""
     top_k: int
     scores: str
     thresholds: tuple[float, ...]
-    """Score from which on a class counts, by class; empty when nothing is cut."""
+    """The lowest score at which a class is listed, by class; empty for no ``labels`` column."""
     normalize: bool
     embedding_dtype: EmbeddingDtype
     reporter: Reporter = field(default_factory=Reporter)
@@ -45,7 +45,7 @@ class InferSettings:
     def of_run(
         cls, model: LoadedModel, compute: ComputeSpec, allocation: Allocation, **state: Any
     ) -> InferSettings:
-        """Settings for a run; ``state`` holds what a start of it decides.
+        """Settings for a run; ``state`` holds the fields that are decided at its start.
 
         Raises:
             UsageError: the runtime has no GPUs.
@@ -62,14 +62,14 @@ class InferSettings:
 
     @classmethod
     def of(cls, model: LoadedModel, *, gpus: float, **hardware: Any) -> InferSettings:
-        """Settings for a model; ``hardware`` holds the fields that no model decides.
+        """Settings for a model; ``hardware`` holds the fields that do not depend on the model.
 
         Raises:
             UsageError: the runtime has no GPUs.
         """
         if gpus and model.runtime == "openvino":
             raise UsageError(
-                "<model.runtime> openvino computes on CPUs; set <compute.num_gpus> to 0 or drop it"
+                "<model.runtime> openvino runs only on CPUs; drop it or set <compute.num_gpus> to 0"
             )
         described = len(result_schema(labels=False, thresholds=False, embedding=None))
         return cls(

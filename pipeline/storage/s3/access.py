@@ -1,11 +1,11 @@
 """How this process reaches S3: one resolution for listing and writing (s3fs) and for reading.
 
 Endpoint, region and credentials come from where every AWS client takes them: AWS_* variables, a
-profile (AWS_PROFILE, of ~/.aws/config and ~/.aws/credentials), the machine's role; botocore finds
-and refreshes them. What fsspec is configured with (FSSPEC_S3_*, ~/.config/fsspec) wins over that.
+profile (AWS_PROFILE, in ~/.aws/config and ~/.aws/credentials), the machine's role; botocore finds
+and refreshes them. fsspec's configuration (FSSPEC_S3_*, ~/.config/fsspec) takes precedence.
 
-    another region     found in what S3 answers; one has to be set only for stores that are not AWS
-                       and check it
+    another region     taken from S3's answer; it must be set only for stores other than AWS that
+                       check it
     public buckets     requests go unsigned where no credentials are found; with FSSPEC_S3_ANON=true
                        they always do, with FSSPEC_S3_ANON=false never
     requester pays     FSSPEC_S3_REQUESTER_PAYS=true agrees to be charged
@@ -30,12 +30,12 @@ from pipeline.contract.errors import UsageError, one_line
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 10
-"""Without a single byte, after which the read of an object is given up and tried again."""
+"""After so long without a single byte, the read of an object is given up and retried."""
 LIST_SECONDS = 30
-"""The same for all else: a page of a listing takes longer than an object."""
+"""The same for other requests: a page of a listing takes longer than an object."""
 
 _STATIC = ("shared-credentials-file", "config-file")
-"""What botocore calls keys that stand in a profile, and do not expire."""
+"""botocore's names for keys that are written in a profile and do not expire."""
 _NO = ("", "0", "false", "no", "off")
 
 
@@ -53,13 +53,13 @@ class Access:
 
     @property
     def credentials(self) -> Credentials:
-        """Fresh, of temporary ones too."""
+        """Refreshed if they are temporary."""
         return self.session.get_credentials()
 
     def settings(self) -> dict[str, str]:
-        """Endpoint, region, and keys that stand in a profile, as AWS's variables.
+        """Endpoint, region, and keys written in a profile, as AWS's variables.
 
-        Credentials that expire (roles, SSO) are left out: who has them copied cannot refresh them.
+        Credentials that expire (roles, SSO) are left out: a copy cannot be refreshed.
         """
         found = {"AWS_ENDPOINT_URL_S3": self.endpoint, "AWS_DEFAULT_REGION": self.region}
         credentials = self.credentials if self.is_signed else None
@@ -83,7 +83,7 @@ class Access:
             "requester_pays": self.requester_pays,
             "client_kwargs": config.get("client_kwargs", {}) | client,
             "config_kwargs": timeouts | retries | config.get("config_kwargs", {}),
-            # A listing kept from before the run would hide what arrived since.
+            # A listing cached before the run would hide what has arrived since.
             "use_listings_cache": False,
         }
 
@@ -96,8 +96,8 @@ def access() -> Access:
     """How to reach S3, as the environment is now.
 
     Raises:
-        UsageError: AWS_PROFILE names no profile, or there are no credentials although requests are
-            to be signed.
+        UsageError: AWS_PROFILE names an unknown profile, or requests are to be signed and there
+            are no credentials.
     """
     key = _key()
     with _lock:
@@ -109,15 +109,15 @@ def access() -> Access:
 def portable_settings() -> dict[str, str]:
     """What a profile of this machine says, as variables for machines that do not have it.
 
-    Of credentials that expire a worker gets and refreshes its own, from its own role or from a
-    profile of the same name.
+    They leave out credentials that expire: a worker gets and refreshes its own, from its role or
+    from a profile of the same name.
     """
     is_needed = _key() in _resolved or "AWS_PROFILE" in os.environ
     return access().settings() if is_needed and "profile" not in _config() else {}
 
 
 def is_signed_here() -> bool | None:
-    """Whether requests are signed; None where S3 was not asked for yet."""
+    """Whether requests are signed; None if S3 has not been used yet."""
     known = _resolved.get(_key())
     return None if known is None else known.is_signed
 
@@ -172,13 +172,13 @@ def _is_signed(session: Session, config: dict[str, Any]) -> bool:
         return True
     if "anon" in config:
         raise UsageError(
-            f"no AWS credentials are found on {socket.gethostname()}; set AWS_* variables, or give "
+            f"no AWS credentials found on {socket.gethostname()}; set AWS_* variables, or give "
             "the machine a role"
         )
     return False
 
 
 def _is_on(value: Any) -> bool:
-    """A switch in fsspec's configuration; out of the environment, numbers and booleans come parsed
-    and other words as they are."""
+    """Whether a switch in fsspec's configuration is on; from environment variables, fsspec parses
+    numbers and booleans and keeps other words as they are."""
     return str(value).lower() not in _NO if value is not None else False

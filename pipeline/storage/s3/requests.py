@@ -52,11 +52,10 @@ class S3Object:
         self._etag: str | None = None
 
     def open(self, start: int = 0, stop: int | None = None) -> Body:
-        """Its bytes from ``start`` on, before ``stop`` if that is given.
+        """Its bytes from ``start`` up to ``stop``, or to the end.
 
         Raises:
-            FetchError: with the code that says what S3 answered; a PassingError where another try
-                may help.
+            FetchError: S3 refuses; the code says why. A PassingError if another try may help.
         """
         headers = {}
         if start or stop is not None:
@@ -78,7 +77,7 @@ class S3Object:
         etag = response.headers.get("ETag")
         if self._etag not in (None, etag):
             response.raw.close()
-            raise FetchError("storage_error", "the object was replaced while it was read")
+            raise FetchError("storage_error", "the object was replaced while being read")
         self._etag = etag
 
     def _request(self, method: str, headers: dict[str, str]) -> AWSResponse:
@@ -89,7 +88,7 @@ class S3Object:
 
 
 class Body:
-    """What S3 sends, as a file that is read once, in order."""
+    """The bytes that S3 sends, as a file that is read once, in order."""
 
     def __init__(self, response: AWSResponse) -> None:
         self._raw = response.raw
@@ -110,7 +109,7 @@ class Body:
 
 
 class RangeFile:
-    """An object as a file that is read anywhere, each time by a request of its own."""
+    """An object as a seekable file; every read is a request of its own."""
 
     def __init__(self, path: str) -> None:
         self._object = S3Object(path)
@@ -144,13 +143,13 @@ class RangeFile:
 
 
 def refusal_of_credentials(bucket: str) -> str | None:
-    """What S3 has against the credentials themselves; None where that is not what it says.
+    """Why S3 refuses the credentials themselves; None if it does not.
 
-    Asks for a list of no objects, which may well be denied to credentials that are good.
+    Asks for a listing of no objects, which may be denied even to good credentials.
     """
     try:
         response = _answer(bucket, "GET", "?list-type=2&max-keys=0", {})
-    except BotoCoreError:  # no answer, which is another matter
+    except BotoCoreError:  # no answer, which says nothing about credentials
         return None
     refusal = response.content.decode("utf-8", "replace") if response.status_code >= 300 else ""
     is_refused = _element("Code", refusal).startswith(_BAD_CREDENTIALS)
@@ -158,7 +157,7 @@ def refusal_of_credentials(bucket: str) -> str | None:
 
 
 def _answer(bucket: str, method: str, path: str, headers: dict[str, str]) -> AWSResponse:
-    """From the region that has the bucket; ``path`` is quoted."""
+    """The answer of the bucket's region; ``path`` is already quoted."""
     reach = access()
     place = _locate(reach, bucket)
     response = _send(reach, place, method, path, headers)
@@ -169,7 +168,7 @@ def _answer(bucket: str, method: str, path: str, headers: dict[str, str]) -> AWS
 
 
 _regions: dict[str, str] = {}
-"""Of buckets that turned out to be elsewhere."""
+"""The regions of buckets that turned out to be elsewhere."""
 _lock = threading.Lock()
 
 
@@ -181,7 +180,7 @@ def _locate(reach: Access, bucket: str) -> _Bucket:
 
 @lru_cache(maxsize=256)
 def _address(reach: Access, bucket: str, region: str) -> _Bucket:
-    """botocore says where a bucket is by the URL that it would give for an object in it."""
+    """Where a bucket is: botocore tells by the URL that it makes for an object in it."""
     client = reach.session.create_client(
         "s3",
         region_name=region,
@@ -216,14 +215,14 @@ def _send(
 
 
 def _other_region(response: AWSResponse, bucket: _Bucket) -> str | None:
-    """The region that a refusal points to, None if it is for another reason."""
+    """The region that a refusal points to; None if it has another reason."""
     named = re.search(rb"<Region>([\w-]+)</Region>", response.content)
     region = response.headers.get("x-amz-bucket-region") or (named and named[1].decode())
     return region if region != bucket.region else None
 
 
 def _refusal(response: AWSResponse) -> FetchError:
-    """What S3 says when it sends no object."""
+    """The error for an answer that is a refusal."""
     status, content = response.status_code, response.content.decode("utf-8", "replace")
     code, message = _element("Code", content), _element("Message", content)
     text = " ".join(filter(None, [f"S3 answers {status}", code, f"({message})" if message else ""]))

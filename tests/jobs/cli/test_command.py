@@ -123,7 +123,7 @@ def test_the_other_jobs_name_their_own_flags(complaint: Complaint) -> None:
     nothing = complaint(relabel, "old", "--output", "new")
     assert "give --label-map, --thresholds, --head or --top-k" in nothing
     scores = complaint(relabel, "old", "--output", "new", "--top-k", "2", "--scores", "sigmoid")
-    assert scores == "error: --scores needs --head: stored scores stay what they are"
+    assert scores == "error: --scores needs --head: stored scores cannot be converted"
 
 
 @pytest.mark.parametrize("job", [classify, embed, nightly, relabel])

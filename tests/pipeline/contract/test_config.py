@@ -73,11 +73,11 @@ def test_the_example_for_a_cluster_is_valid() -> None:
         (minimal(output={"pooling": "max"}), "'cls_norm', 'cls' or 'mean', not 'max'"),
         (
             minimal(policy={"deadline": "25:00"}),
-            "policy.deadline is '25:00'; it is a time of day, HH:MM",
+            "policy.deadline is '25:00'; it must be a time of day, HH:MM",
         ),
         (
             minimal(policy={"max_failure_rate": 3}),
-            "policy.max_failure_rate is 3.0; it is a share, 0 to 1",
+            "policy.max_failure_rate is 3.0; it must be from 0 to 1",
         ),
         ({"inputs": {"uris": ["x"]}, "model": {"source": "m"}}, "output: Field required"),
     ],

@@ -158,9 +158,9 @@ def test_an_alarm_is_what_exceeds_its_threshold() -> None:
         ({"labels": {"cat": None}}, "labels.cat is null, not a whole number"),
         ({"timings": {"execute": "long"}}, 'timings.execute is "long", not a number'),
         ({"spec": {"policy": {"full": "no"}}}, 'spec.policy.full is "no", not true or false'),
-        ({"spec": {"inputs": {"uris": [7]}}}, "spec.inputs.uris[0] is 7, not a text"),
+        ({"spec": {"inputs": {"uris": [7]}}}, "spec.inputs.uris[0] is 7, not a string"),
         ({"identity": None}, "identity is null, not an object"),
-        ({"run_id": 7}, "run_id is 7, not a text"),
+        ({"run_id": 7}, "run_id is 7, not a string"),
     ],
 )
 def test_a_damaged_one_is_told_by_name_and_place(change: dict[str, Any], complaint: str) -> None:

@@ -50,7 +50,7 @@ def test_the_model_is_loaded_without_a_look_at_the_input(tmp_path: Path, night: 
 def test_what_is_wrong_with_the_model_is_said_first(tmp_path: Path, night: Night) -> None:
     spec = night(list("abcdef"), "nothing")
     for begin in (forecast, run):
-        with pytest.raises(UsageError, match="no column of the INPUT: nothing"):
+        with pytest.raises(UsageError, match="columns that the INPUT does not have: nothing"):
             begin(spec)
     shutil.rmtree(tmp_path / "model")
     for begin in (forecast, run):

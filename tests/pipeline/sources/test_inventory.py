@@ -71,7 +71,7 @@ def test_file_called_like_a_member_is_a_usage_error(tmp_path: Path, shard: str) 
         pq.write_table(pa.table({"image": [b""]}), tmp_path / shard)
     else:
         touch(tmp_path, shard)
-    with pytest.raises(UsageError, match=r"#1#\.jpg is a file, and the uri of a member.*rename"):
+    with pytest.raises(UsageError, match=r"#1#\.jpg is a file and also the URI of a mem.*rename"):
         uris(tmp_path)
 
 

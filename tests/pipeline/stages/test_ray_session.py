@@ -41,7 +41,7 @@ class TestStart:
 
     def test_ends_in_one_line(self, failures: list[Exception]) -> None:
         failures += [self.timeout() for _ in range(9)]
-        with pytest.raises(RunError, match=r"3 tries, the machine is too busy; start the same"):
+        with pytest.raises(RunError, match=r"3 tries because the machine is too busy; start"):
             cluster.start_ray("local", {})
 
     def test_other_errors_are_not_tried_again(self, failures: list[Exception]) -> None:

@@ -49,7 +49,7 @@ class TestCertificate:
             other = self.row(url)
             for item in (unknown, other):
                 assert code(item) == "url_refused"
-                assert "localhost is not to be trusted (self-signed certificate)" in str(item.error)
+                assert "localhost is not trusted (self-signed certificate)" in str(item.error)
             assert not web.asked
             monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "right.pem"))
             assert self.row(url).data == b"x"

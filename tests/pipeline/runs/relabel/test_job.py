@@ -121,9 +121,12 @@ class TestUsage:
         ("what", "complaint"),
         [
             ({}, "nothing to do"),
-            ({"label_map": {"unicorn": "cat"}}, "relabel.label_map names no class: unicorn"),
-            ({"thresholds": {"unicorn": 0.5}}, "output.thresholds names no class"),
-            ({"label_map": MAP, "thresholds": {"lynx": 0.5}}, "output.thresholds names no class"),
+            ({"label_map": {"unicorn": "cat"}}, "relabel.label_map names unknown classes: unicorn"),
+            ({"thresholds": {"unicorn": 0.5}}, "output.thresholds names unknown classes"),
+            (
+                {"label_map": MAP, "thresholds": {"lynx": 0.5}},
+                "output.thresholds names unknown classes",
+            ),
             ({"top_k": 6}, "output.top_k is 6, but .* stores only 5 scores"),
             ({"top_k": 0}, "output.top_k is 0"),
             ({"head": "head.npz"}, "stores no embeddings, which relabel.head needs"),
@@ -166,7 +169,7 @@ class TestUsage:
         [
             ({"pooling": "mean"}, 12, "these have mean"),
             ({"normalize": True}, 12, "normalize True"),
-            ({}, 7, "takes embeddings of 7 numbers; these have 12"),
+            ({}, 7, "takes embeddings of 7 dimensions; these have 12"),
         ],
     )
     def test_embeddings_that_a_head_does_not_take(

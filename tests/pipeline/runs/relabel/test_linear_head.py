@@ -115,8 +115,8 @@ class TestHeadFile:
         [
             ({"weight": np.zeros((2, 3)), "bias": np.zeros(2)}, "labels"),
             ({"labels": ["a"]}, "no tensor named weight"),
-            ({"weight": np.zeros((2, 3)), "labels": ["a"]}, "does not fit together"),
-            ({"weight": np.zeros((2, 3)), "labels": ["a", "a"]}, "two classes of the same name"),
+            ({"weight": np.zeros((2, 3)), "labels": ["a"]}, "is inconsistent"),
+            ({"weight": np.zeros((2, 3)), "labels": ["a", "a"]}, "two classes with the same name"),
             ({"weight": np.full((1, 3), np.nan), "labels": ["a"]}, "NaN"),
         ],
     )

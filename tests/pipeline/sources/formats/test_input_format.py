@@ -123,7 +123,7 @@ class TestListsUnderOtherNames:
     def test_a_column_that_is_asked_for_makes_it_a_table(self, tmp_path: Path) -> None:
         (tmp_path / "urls.log").write_text("photo,note\ns3://b/a.jpg,x\n")
         assert uris(tmp_path / "urls.log", format="list", uri_column="photo") == ["s3://b/a.jpg"]
-        with pytest.raises(UsageError, match="no column of text named url; it has photo, note"):
+        with pytest.raises(UsageError, match="no text column named url; it has photo, note"):
             rows(tmp_path / "urls.log", format="list", uri_column="url")
         spec = InputSpec(
             uris=(f"{tmp_path}/urls.log",), format="list", uri_column="photo", keep=("note",)

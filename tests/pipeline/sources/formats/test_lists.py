@@ -129,14 +129,14 @@ def test_parquet_lists_in_a_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("l.csv", b"id,name\n1,2\n", "no column of text named uri, url.*it has id, name"),
+        ("l.csv", b"id,name\n1,2\n", "no text column named uri, url.*it has id, name"),
         ("l.csv", b"uri,a\nx\n", "line 2 has 1 cells, the header 2"),
         ("l.csv", b"uri,uri\nx,y\n", "same name"),
         ("l.csv", b'uri\n"x\n', "cannot be read as a list"),
-        ("l.csv", b"", "no column"),
-        ("l.jsonl", b'{"uri": "x"}\n[1]\n', "line 2 is no JSON object"),
+        ("l.csv", b"", "no text column"),
+        ("l.jsonl", b'{"uri": "x"}\n[1]\n', "line 2 is not a JSON object"),
         ("l.jsonl", b'{"uri": \n', "cannot be read as a list"),
-        ("l.jsonl", b'{"uri": 3}\n', "no column of text"),
+        ("l.jsonl", b'{"uri": 3}\n', "no text column"),
         ("l.txt", b"\xff\xfe\n", "cannot be read as a list"),
         ("l.txt.gz", b"plain", "cannot be read as a list"),
         ("l.txt", b"\n\n", "no images under"),
@@ -155,7 +155,7 @@ def test_what_is_no_list_is_a_usage_error(
 
 def test_the_web_is_no_input() -> None:
     for uri in ("http://h.example/a.jpg", "https://h.example/list.txt"):
-        with pytest.raises(UsageError, match=r"only where a list names"):
+        with pytest.raises(UsageError, match=r"read only from lists"):
             rows(uri)
 
 
@@ -213,10 +213,10 @@ class TestKeep:
     @pytest.mark.parametrize(
         ("keep", "message"),
         [
-            (("label",), "the output has itself: label"),
-            (("_x",), "the output has itself: _x"),
-            (("nothing",), "no column of the INPUT: nothing; there are: label, _x, id"),
-            (("uri",), "the output has itself: uri"),
+            (("label",), "the output itself has: label"),
+            (("_x",), "the output itself has: _x"),
+            (("nothing",), "columns that the INPUT does not have: nothing; it has: label, _x, id"),
+            (("uri",), "the output itself has: uri"),
         ],
     )
     def test_what_cannot_be_kept_is_a_usage_error(
@@ -234,5 +234,5 @@ class TestKeep:
         paths = [str(tmp_path / name) for name in ("l.jsonl", "m.jsonl", "n.jsonl")]
         schema = kept_columns(InputSpec(uris=tuple(paths[:2]), keep=("*",)))
         assert schema == pa.schema({"a": pa.int64(), "b": pa.float64(), "c": pa.string()})
-        with pytest.raises(UsageError, match="do not go together"):
+        with pytest.raises(UsageError, match="incompatible types"):
             kept_columns(InputSpec(uris=tuple(paths), keep=("*",)))

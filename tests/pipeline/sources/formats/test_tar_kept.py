@@ -73,7 +73,7 @@ def test_compressed_and_chosen_by_the_input(tmp_path: Path) -> None:
         assert columns == pa.schema([(name, pa.string()) for name in ("json", "cls", "txt")])
         row = {"uri": str(tmp_path / "x.tar.gz"), "kind": "webdataset"}
         assert kept(list(fetch_items(work(row), MIB, ReadOptions.of(spec, columns)))) == EXPECTED
-    with pytest.raises(UsageError, match="there are: json, cls, txt"):
+    with pytest.raises(UsageError, match="it has: json, cls, txt"):
         kept_columns(InputSpec(uris=(str(tmp_path),), keep=("caption",)))
 
 

@@ -118,7 +118,7 @@ class TestRuntime:
     def test_openvino_is_for_cpus(self, checkpoint: tuple[Oracle, Path]) -> None:
         model = replace(prepare(checkpoint[1]), runtime="openvino")
         with pytest.raises(
-            UsageError, match=r"openvino computes on CPUs; set compute\.num_gpus to 0"
+            UsageError, match=r"openvino runs only on CPUs; drop it or set compute\.num_gpus to 0"
         ):
             InferSettings.of(model, gpus=1, threads=1, batch_size=64)
 

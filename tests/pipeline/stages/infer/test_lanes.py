@@ -87,7 +87,9 @@ def test_too_little_memory_at_the_start_halves_the_batch() -> None:
     lanes = memory.lanes(64, number=2)
     assert lanes.batch_size == 8
     assert numbers(lanes.run(images(20))) == list(range(20))
-    assert memory.said == [f"out of GPU memory: going on with batches of {n}" for n in (32, 16, 8)]
+    assert memory.said == [
+        f"out of GPU memory: continuing with batches of {n}" for n in (32, 16, 8)
+    ]
 
 
 def test_memory_that_goes_in_between_halves_the_batch_of_all_lanes() -> None:
@@ -99,12 +101,12 @@ def test_memory_that_goes_in_between_halves_the_batch_of_all_lanes() -> None:
         for out in threads.map(lanes.run, [images(40)] * 20):
             assert numbers(out) == list(range(40))
     assert lanes.batch_size == 4
-    assert memory.said[-1] == "out of GPU memory: going on with batches of 4"
+    assert memory.said[-1] == "out of GPU memory: continuing with batches of 4"
     assert memory.made[-2:] == [4, 4]
 
 
 def test_no_memory_at_all_is_one_line() -> None:
-    with pytest.raises(RunError, match="no memory for a single image"):
+    with pytest.raises(RunError, match="too little memory for a single image"):
         Memory(holds=0).lanes(4)
 
 

@@ -81,9 +81,7 @@ class TestLabels:
         assert table["labels"].to_pylist() == [[], None]
 
     def test_unknown_class_in_thresholds_is_refused(self, checkpoint: tuple[Oracle, Path]) -> None:
-        with pytest.raises(
-            UsageError, match=r"output\.thresholds names no class of the model: dog"
-        ):
+        with pytest.raises(UsageError, match=r"output\.thresholds names unknown classes: dog"):
             load(checkpoint[1], thresholds={"dog": 0.5})
 
 

@@ -129,7 +129,7 @@ def test_worker_without_credentials_ends_the_run(
     environment = WorkerEnvironment.capture()
     without_credentials(monkeypatch)
     WorkerEnvironment({}, environment.fsspec_config).apply()
-    with pytest.raises(UsageError, match="no AWS credentials are found on"):
+    with pytest.raises(UsageError, match="no AWS credentials found on"):
         fetch(uri)
 
 
