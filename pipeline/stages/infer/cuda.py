@@ -31,7 +31,7 @@ def use_only_share(gpus: float, *, tf32: bool) -> None:
 
 
 class CudaLane:
-    """A `Lane`: uint8 pixels cross the bus from pinned memory, everything else is on the card.
+    """A ``Lane``: uint8 pixels cross the bus from pinned memory, everything else is on the card.
 
     After a smaller batch come rows of an earlier one. They do no harm: nobody reads their results,
     and images do not influence each other inside a network.
