@@ -12,6 +12,7 @@ from jobs.cli import flags
 from pipeline.contract.spec import (
     SETTINGS,
     ComputeSpec,
+    Dtype,
     InputSpec,
     ModelSpec,
     OutputSpec,
@@ -44,10 +45,13 @@ def add_model(parser: argparse.ArgumentParser, default_preset: str | None = None
 
 
 def _dtype() -> Setting:
-    """The setting, without a default: a contest has two."""
+    """The setting as what is computed in, without a default: a contest has two."""
     one = SETTINGS["model.dtype"]
-    text = f"{one.about.help} (default: {one.default}; with --peers float32, then bfloat16)"
-    return replace(one, default=None, about=replace(one.about, help=text))
+    default = (
+        "bfloat16 where the hardware has it, else float32; with --peers float32, then bfloat16"
+    )
+    about = replace(one.about, help=f"arithmetic of the model (default: {default})")
+    return replace(one, type=Dtype, default=None, about=about)
 
 
 def run_spec(a: argparse.Namespace, scratch: Path) -> RunSpec:

@@ -193,6 +193,8 @@ class Manifest(Record):
     files: tuple[DataFile, ...]
     model: Provenance = field(default_factory=Provenance)
     identity: Identity
+    arithmetic: str | None = omitted()
+    """What the run computed in, and why; None for runs that compute nothing."""
     source_runs: tuple[str, ...] | None = omitted()
     """The runs whose rows were relabelled; None for runs that compute."""
     spec: Mapping[str, Any]

@@ -12,6 +12,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import result_schema
 from pipeline.contract.spec import Dtype, OutputSpec, RunSpec, Runtime
+from pipeline.model.arithmetic import Arithmetic
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
@@ -28,22 +29,24 @@ class LoadedModel:
 
     checkpoint: Checkpoint
     provenance: Provenance
-    dtype: Dtype
+    arithmetic: Arithmetic
     runtime: Runtime
     """No part of the provenance: like CPU and GPU, the runtimes give the same numbers, to within
     what the self-check of every actor allows at its dtype."""
     output: OutputSpec
 
     @classmethod
-    def load(cls, spec: RunSpec) -> LoadedModel:
-        """Read weights and preprocessing.
+    def load(cls, spec: RunSpec, dtype: Dtype) -> LoadedModel:
+        """Read weights and preprocessing, to compute in ``dtype`` whatever the spec says.
 
         Raises:
             UsageError: the checkpoint cannot be read, or has not what the output asks for.
         """
-        _check_runtime(spec.model.runtime)
-        checkpoint = load_checkpoint(spec.model)
-        _check(checkpoint, spec.output)
+        return cls.of(read_checkpoint(spec), spec, Arithmetic(dtype))
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, spec: RunSpec, arithmetic: Arithmetic) -> LoadedModel:
+        """What a run makes of a checkpoint that was read for it."""
         provenance = Provenance(
             model=spec.model.source,
             weights_sha256=checkpoint.weights_sha256,
@@ -51,10 +54,16 @@ class LoadedModel:
             preprocessing=checkpoint.preprocessing.to_dict() | {"decode": spec.model.decode},
             pooling=spec.output.pooling,
             normalize=spec.output.normalize,
-            dtype=spec.model.dtype,
+            dtype=arithmetic.dtype,
         )
-        dtype, runtime = spec.model.dtype, spec.model.runtime
-        return cls(checkpoint, fingerprinted(provenance), dtype, runtime, spec.output)
+        return cls(
+            checkpoint, fingerprinted(provenance), arithmetic, spec.model.runtime, spec.output
+        )
+
+    @property
+    def dtype(self) -> Dtype:
+        """What the actors compute in."""
+        return self.arithmetic.dtype
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -116,6 +125,18 @@ class LoadedModel:
         golden = GoldenBatch.compute(self.checkpoint, self.output.pooling)
         network = self.checkpoint.pack(self.form)
         return ModelBundle(network, self.form, golden, self.checkpoint.classes)
+
+
+def read_checkpoint(spec: RunSpec) -> Checkpoint:
+    """Read weights and preprocessing.
+
+    Raises:
+        UsageError: they cannot be read, or have not what the output asks for.
+    """
+    _check_runtime(spec.model.runtime)
+    checkpoint = load_checkpoint(spec.model)
+    _check(checkpoint, spec.output)
+    return checkpoint
 
 
 def _check_runtime(runtime: Runtime) -> None:

@@ -24,9 +24,11 @@ from pipeline.contract.spec import DecodeMode, Dtype, Pooling, Runtime, Scores
 
 DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
+    "tf32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+"""Of weights and activations; what tf32 rounds, the device does."""
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -65,6 +65,8 @@ class Account:
     classes: Sequence[str]
     """Names by ``label_id``."""
     spec: Mapping[str, Any]
+    arithmetic: str | None = None
+    """What the run computed in, and why."""
     timings: Timings = field(default_factory=Timings)
     """Of the phases before the closing."""
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -135,6 +137,7 @@ def _manifest(
         files=tuple(tally.files),
         model=account.model,
         identity=account.identity,
+        arithmetic=account.arithmetic,
         source_runs=account.source_runs,
         spec=account.spec,
         timings=account.timings,

@@ -145,6 +145,7 @@ class PlannedRun:
             model=model.provenance,
             identity=self.identity,
             classes=model.classes,
+            arithmetic=str(model.arithmetic),
             spec=replace(spec, policy=policy).to_dict(),
             timings=Timings(clock.seconds, reported),
             review=spec.output.review,

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -16,7 +17,9 @@ from ray.exceptions import RayError
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import RunSpec
-from pipeline.model.loaded import LoadedModel
+from pipeline.model.arithmetic import Kept, choose
+from pipeline.model.loaded import LoadedModel, read_checkpoint
+from pipeline.model.network import Checkpoint
 from pipeline.output import lance
 from pipeline.output.history import History, check_open_run
 from pipeline.output.lease import Lease
@@ -32,6 +35,8 @@ from pipeline.runs.result import RunResult
 from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
+from pipeline.stages.places import places
+from pipeline.stages.ray_session import ray_as_found
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
@@ -41,6 +46,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 log = logging.getLogger(__name__)
 
 
+@ray_as_found()
 def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     """Do everything that ``spec`` asks for and that is not done yet.
 
@@ -53,7 +59,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)
     with clock.phase("model"):
-        model = LoadedModel.load(spec)
+        checkpoint = read_checkpoint(spec)
     with clock.phase("list"):
         kept = kept_columns(spec.inputs)
     with listing_ahead(_inventory(spec, store, kept)) as listing:
@@ -62,7 +68,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         with Lease(store) as lease, _run_errors():
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):
-                planned = _take_up(spec, store, model, kept)
+                planned = _take_up(spec, store, checkpoint, kept, debug=debug)
                 work = waves(listing, planned.plan, planned.open_run)
                 first = next(work)
             if not first.is_empty:
@@ -75,6 +81,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     return RunResult(store, manifest, spec.policy, interrupted)
 
 
+@ray_as_found()
 def forecast(spec: RunSpec) -> Forecast:
     """What ``run`` would do now. Reads no image and writes nothing.
 
@@ -83,10 +90,12 @@ def forecast(spec: RunSpec) -> Forecast:
     """
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)
-    model = LoadedModel.load(spec)
+    checkpoint = read_checkpoint(spec)
     kept = kept_columns(spec.inputs)
-    history = _history(spec, store, identity_of(model, kept))
-    open_run = OpenRun.find(store) or OpenRun(store)
+    found, history = OpenRun.find(store), History.load(store)
+    model = _model(spec, checkpoint, found, history)
+    _check(spec, history, identity_of(model, kept))
+    open_run = found or OpenRun(store)
     plan = _plan(spec, history, open_run, full=spec.policy.full or open_run.record.full)
     plan.survey(_inventory(spec, store, kept))
     return Forecast.of(plan, history)
@@ -104,22 +113,53 @@ def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
     return RunResult(store, publish(found), spec.policy)
 
 
-def _take_up(spec: RunSpec, store: Store, model: LoadedModel, kept: pa.Schema) -> PlannedRun:
+def _take_up(
+    spec: RunSpec, store: Store, checkpoint: Checkpoint, kept: pa.Schema, *, debug: bool
+) -> PlannedRun:
     """Find out what is done, in closed runs and in the open one."""
+    found, history = OpenRun.find(store), History.load(store)
+    model = _model(spec, checkpoint, found, history, debug=debug)
     identity = identity_of(model, kept)
-    open_run = _reopen(spec, store, identity)
-    history = _history(spec, store, identity)
+    open_run = _reopen(spec, found, identity)
+    _check(spec, history, identity)
     open_run = open_run or _begin(spec, store, identity)
     plan = _plan(spec, history, open_run, full=open_run.record.full)
     return PlannedRun(spec, model, kept, history, open_run, plan)
 
 
-def _history(spec: RunSpec, store: Store, identity: Identity) -> History:
-    """The closed runs, if this one may stand beside them."""
-    history = History.load(store)
+def _model(
+    spec: RunSpec,
+    checkpoint: Checkpoint,
+    found: OpenRun | None,
+    history: History,
+    *,
+    debug: bool = False,
+) -> LoadedModel:
+    """The network in the arithmetic of this run, which is also said."""
+    kept = _kept(spec, found, history)
+    arithmetic = choose(spec.model, kept, partial(places, spec.compute, debug=debug))
+    if spec.model.dtype == "auto":
+        log.info("<model.dtype> auto: %s", arithmetic)
+    if arithmetic.warning:
+        log.warning("%s", arithmetic.warning)
+    return LoadedModel.of(checkpoint, spec, arithmetic)
+
+
+def _kept(spec: RunSpec, found: OpenRun | None, history: History) -> Kept | None:
+    """The rows that this run's will stand beside: of the run that it continues, else of the newest
+    closed one, which ``--full`` replaces."""
+    if found is not None and found.parts and not spec.policy.discard_open_run:
+        return Kept(found.record.identity.dtype, f"the unfinished run {found.run_id}")
+    if spec.policy.full or not history.runs:
+        return None
+    newest = history.runs[0]
+    return Kept(newest.identity.dtype, f"the closed run {newest.run_id}")
+
+
+def _check(spec: RunSpec, history: History, identity: Identity) -> None:
+    """Refuse to stand beside closed runs of another identity, unless asked to."""
     if not (spec.policy.full or spec.policy.allow_mixed):
         history.check(identity)
-    return history
 
 
 def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> Plan:
@@ -128,9 +168,8 @@ def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> 
     return Plan(ledger, open_run, frozenset(spec.policy.retry_failed))
 
 
-def _reopen(spec: RunSpec, store: Store, identity: Identity) -> OpenRun | None:
+def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun | None:
     """The run that an earlier attempt left open; one that has no row yet binds nobody."""
-    found = OpenRun.find(store)
     if found is None:
         return None
     if spec.policy.discard_open_run:

@@ -45,10 +45,8 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
         UsageError: Ray cannot be reached, or the run asks for more than the cluster has.
         RunError: Ray did not start.
     """
-    started = not ray.is_initialized()
-    if started:
-        _connect(debug, on_gpus=compute.num_gpus != 0 and torch.cuda.is_available())
-    try:
+    with ray_as_found():
+        join(compute, debug=debug)
         resources: dict[str, float] = ray.cluster_resources()
         yield allocate(
             compute,
@@ -57,9 +55,32 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
             nodes=_nodes_with_cpus(),
             store_bytes=resources.get("object_store_memory", SMALLEST_STORE_BYTES),
         )
+
+
+@contextmanager
+def ray_as_found() -> Iterator[None]:
+    """Whoever connects to Ray inside can leave it so: at the end all is as it was before."""
+    connected = ray.is_initialized()
+    try:
+        yield
     finally:
-        if started:
+        if not connected and ray.is_initialized():
             ray.shutdown()
+
+
+def on_cluster() -> bool:
+    """Whether the run has a Ray to join, and will not start one of its own."""
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+
+
+def join(compute: ComputeSpec, *, debug: bool = False) -> None:
+    """Connect as ``ray_session`` says, unless that is done.
+
+    Raises:
+        UsageError: the cluster cannot be reached.
+    """
+    if not ray.is_initialized():
+        _connect(debug, on_gpus=compute.num_gpus != 0 and torch.cuda.is_available())
 
 
 def _nodes_with_cpus() -> int:

@@ -77,6 +77,7 @@ def test_every_flag_is_explained() -> None:
     [
         (["--dtype", "int7"], "invalid choice: 'int7'"),
         (["--runtime", "openvino", "--dtype", "float16"], "--runtime openvino has no float16"),
+        (["--dtype", "tf32", "--num-gpus", "0"], "; drop --dtype or say auto"),
         (["--top-k", "0"], "--top-k is 0; it must be 1 or more"),
         (["--max-failure-rate", "2"], "--max-failure-rate is 2.0; it must be from 0 to 1"),
         (["--retry-failed", "tired"], "--retry-failed has unknown error codes: tired"),

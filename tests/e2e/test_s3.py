@@ -95,7 +95,10 @@ def test_every_image_ends_right_on_a_store_that_fails(
     table = io.BytesIO()
     pq.write_table(pa.table({"image": images[340:]}), table, row_group_size=ROOM)
     parquet = s3_bucket.put("in/y.parquet", table.getvalue())
-    options = ("--model", checkpoint, "--with-embeddings", "--max-failure-rate", "0.1")
+    options = (
+        *("--model", checkpoint, "--dtype", "float32", "--with-embeddings"),
+        *("--max-failure-rate", "0.1"),
+    )
 
     arguments: tuple[str | Path, ...] = (f"{s3_bucket.uri}/in", "--output", tmp_path / "clean")
     assert call_main("classify", *arguments, *options) == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.bench.arguments import add_run, run_spec
 from jobs.bench.subcommand import Subcommand, add_json, add_rounds, save, scratch_directory
-from pipeline.contract.errors import ExitCode
+from pipeline.contract.errors import ExitCode, UsageError
 from pipeline.contract.spec import Dtype
 
 STAGES = ("all", "null", "decode", "model", "end-to-end", "none")
@@ -30,6 +30,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _measure(a: argparse.Namespace) -> ExitCode:
     from jobs.bench.ceilings.end_to_end import bench, report
 
+    if a.peers and a.dtype == "tf32":
+        raise UsageError("--peers have no tf32; compare in float32, bfloat16 or float16")
     names = ("null", "decode", "model", "end-to-end") if a.stage == "all" else (a.stage,)
     found: dict[str, Any] = {}
     with scratch_directory() as scratch:

@@ -26,6 +26,7 @@ from jobs.bench.measure.rates import curve_of, steady_rate
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import DECODED, NO_COLUMNS, Status
 from pipeline.contract.spec import ComputeSpec, RunSpec
+from pipeline.model.arithmetic import choose
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
 from pipeline.plan.diff import Work
@@ -35,6 +36,7 @@ from pipeline.stages.decode import DecodeSettings, decode_block
 from pipeline.stages.graph import Stages, decode_stage, infer_stage, source
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
+from pipeline.stages.places import places
 
 StageName = Literal["decode", "model", "null"]
 
@@ -60,7 +62,8 @@ class Stage:
 
 def stages_of(spec: RunSpec, allocation: Allocation) -> Stages:
     """The stages of a run without bookkeeping and kept columns; Ray is up."""
-    model = LoadedModel.load(spec)
+    dtype = choose(spec.model, None, partial(places, spec.compute)).dtype
+    model = LoadedModel.load(spec, dtype)
     return Stages(
         decode=DecodeSettings.of(spec, model.preprocessing, NO_COLUMNS),
         bundle=ray.put(model.pack()),

@@ -159,7 +159,7 @@ def _contestants(
 ) -> Iterator[tuple[str, Contestant]]:
     for name, spec in ours.items():
         mine = _with_source(spec, images, model, dtype, device)
-        yield name, lambda work, name=name, mine=mine: run_ours(name, mine, work)  # type: ignore[misc]
+        yield name, lambda work, name=name, mine=mine: run_ours(name, dtype, mine, work)  # type: ignore[misc]
     for name, module in (GPU_PEERS if device == "cuda" else PEERS).items():
         batch = PEER_BATCH[device]
         entry = Entry(str(images), str(model), "", dtype, machine.cores(), batch, device)
@@ -175,13 +175,13 @@ def _with_source(spec: RunSpec, images: Path, model: Path, dtype: Dtype, device:
     )
 
 
-def run_ours(name: str, spec: RunSpec, work: Path) -> Lap:
+def run_ours(name: str, dtype: Dtype, spec: RunSpec, work: Path) -> Lap:
     """One run of the pipeline in a fresh process."""
     output = work / "out"
     measured = measure_apart(replace(spec, output=replace(spec.output, uri=str(output))))
     return Lap(
         name=name,
-        dtype=spec.model.dtype,
+        dtype=dtype,
         is_ours=True,
         images=measured.images,
         processing_seconds=measured.processing_seconds,

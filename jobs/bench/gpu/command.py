@@ -114,14 +114,14 @@ def _faults(scratch: Path) -> Iterable[Found]:
 def _peers(scratch: Path) -> Iterable[Found]:
     from jobs.bench.contest.report import peers_table
     from jobs.bench.contest.rounds import contest, contest_device, our_contestants
-    from jobs.bench.gpu.whole import PEERS_NAMES, run_spec, write_photographs
+    from jobs.bench.gpu.whole import DTYPE, PEERS_NAMES, run_spec, write_photographs
 
     below = scratch / "peers"
     photographs = write_photographs(below, names=PEERS_NAMES)
     spec = run_spec(photographs, below)
     device = contest_device(spec)
-    model, dtypes = Path(spec.model.source), (spec.model.dtype,)
-    results = contest(our_contestants(spec, device), photographs, model, dtypes, 1, device)
+    model = Path(spec.model.source)
+    results = contest(our_contestants(spec, device), photographs, model, (DTYPE,), 1, device)
     yield results.to_dict() | {"table": peers_table(results)}
 
 

@@ -16,6 +16,7 @@ from jobs.bench.synthetic.images import write_images
 from jobs.bench.synthetic.models import write_model
 from pipeline.contract.spec import (
     ComputeSpec,
+    Dtype,
     InputSpec,
     ModelSpec,
     OutputSpec,
@@ -27,6 +28,7 @@ DISTINCT, NAMES = (2_000, 60_000) if ON_GPU else (24, 48)
 """Photographs, and the names under which they are linked: making more would take the time."""
 PEERS_NAMES = 6_000 if ON_GPU else 24
 MODEL = "cvt-13" if ON_GPU else "small"
+DTYPE: Dtype = "bfloat16" if ON_GPU else "float32"
 GOAL = 0.85
 """Share of the smaller ceiling."""
 
@@ -64,7 +66,7 @@ def run_spec(photographs: Path, scratch: Path, **compute: object) -> RunSpec:
     model = write_model(scratch / "model", MODEL)
     return RunSpec(
         inputs=InputSpec(uris=(str(photographs),), format="images"),
-        model=ModelSpec(source=str(model), dtype="bfloat16" if ON_GPU else "float32"),
+        model=ModelSpec(source=str(model), dtype=DTYPE),
         output=OutputSpec(uri=str(scratch / "out"), top_k=5),
         compute=ComputeSpec(**compute),  # type: ignore[arg-type]
         policy=PolicySpec(),

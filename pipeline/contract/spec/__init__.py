@@ -10,7 +10,15 @@ from pipeline.contract.spec.inputs import (
     InputSpec,
     suffixes,
 )
-from pipeline.contract.spec.model import Activation, DecodeMode, Dtype, ModelSpec, Runtime
+from pipeline.contract.spec.model import (
+    Activation,
+    DecodeMode,
+    Dtype,
+    DtypeChoice,
+    ModelSpec,
+    Runtime,
+    has_dtype,
+)
 from pipeline.contract.spec.output import (
     DEFAULT_TOP_K,
     EmbeddingDtype,
@@ -37,6 +45,7 @@ __all__ = [
     "ComputeSpec",
     "DecodeMode",
     "Dtype",
+    "DtypeChoice",
     "EmbeddingDtype",
     "InputFormat",
     "InputSpec",
@@ -51,6 +60,7 @@ __all__ = [
     "Setting",
     "Sink",
     "check_settings",
+    "has_dtype",
     "setting",
     "settings",
     "suffixes",

@@ -10,7 +10,10 @@ from pipeline.contract.spec.settings import About, check_settings, setting
 
 Activation = Literal["gelu", "quick_gelu"]
 DecodeMode = Literal["exact", "fast", "draft"]
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "tf32", "bfloat16", "float16"]
+"""What a network computes in; tf32 is float32 whose products GPUs round."""
+DtypeChoice = Literal["auto", Dtype]
+"""What can be asked for."""
 Runtime = Literal["torch", "openvino"]
 
 
@@ -27,7 +30,11 @@ class ModelSpec:
     image_size: int | None = setting(
         None, "override the size in preprocessor_config.json", metavar="S", at_least=3
     )
-    dtype: Dtype = setting("float32", "arithmetic of the model")
+    dtype: DtypeChoice = setting(
+        "auto",
+        "arithmetic of the model; auto: what the output has, and for a new one bfloat16 where the "
+        "hardware has it, else float32",
+    )
     runtime: Runtime = setting(
         "torch", "what runs the model; openvino, an extra, is faster on CPUs"
     )
@@ -43,7 +50,13 @@ class ModelSpec:
             raise UsageError(
                 "<model.source> is empty: name a checkpoint directory, file, URI or hub name"
             )
-        if self.runtime == "openvino" and self.dtype == "float16":
+        if self.dtype != "auto" and not has_dtype(self.runtime, self.dtype):
+            instead = "bfloat16 is as small" if self.dtype == "float16" else "float32 is near it"
             raise UsageError(
-                "<model.runtime> openvino has no float16; <model.dtype> bfloat16 is as small"
+                f"<model.runtime> {self.runtime} has no {self.dtype}; <model.dtype> {instead}"
             )
+
+
+def has_dtype(runtime: Runtime, dtype: Dtype) -> bool:
+    """Whether a runtime computes in a dtype, on hardware that does."""
+    return runtime == "torch" or dtype in ("float32", "bfloat16")

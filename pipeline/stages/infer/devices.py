@@ -47,7 +47,7 @@ class Gpu:
     def __init__(self, bundle: ModelBundle, settings: InferSettings) -> None:
         device = torch.device("cuda")
         self.name = torch.cuda.get_device_name(device)
-        use_only_share(settings.gpus, tf32=False)
+        use_only_share(settings.gpus, tf32=bundle.form.dtype == "tf32")
         network = bundle.network.build(device)
         shape = (bundle.size, bundle.size, 3)
         size, reporter = settings.batch_size, settings.reporter

@@ -48,7 +48,7 @@ class InferSettings:
         """Settings for a run; ``state`` holds the fields that are decided at its start.
 
         Raises:
-            UsageError: the runtime has no GPUs.
+            UsageError: the runtime has no GPUs, or the dtype needs some.
         """
         return cls.of(
             model,
@@ -65,8 +65,10 @@ class InferSettings:
         """Settings for a model; ``hardware`` holds the fields that do not depend on the model.
 
         Raises:
-            UsageError: the runtime has no GPUs.
+            UsageError: the runtime has no GPUs, or the dtype needs some.
         """
+        if not gpus and model.dtype == "tf32":
+            raise UsageError("<model.dtype> tf32 needs GPUs, and this run has none; use float32")
         if gpus and model.runtime == "openvino":
             raise UsageError(
                 "<model.runtime> openvino runs only on CPUs; drop it or set <compute.num_gpus> to 0"

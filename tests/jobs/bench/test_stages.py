@@ -134,7 +134,7 @@ def execute_run(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[All
         open_run: Any = SimpleNamespace(parts=(), record=OpenRecord())
         counts = SimpleNamespace(finished=0, shards=0)
         plan: Any = SimpleNamespace(counts=counts, is_complete=True, num_images=IMAGES)
-        model = LoadedModel.load(spec)
+        model = LoadedModel.load(spec, "float32")
         planned = execution.PlannedRun(spec, model, NO_COLUMNS, history, open_run, plan)
         planned.execute([work_of(spec.inputs, None)], None, debug=False)
 

@@ -34,14 +34,15 @@ def two_families(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.stages.infer.actor.ray.get", lambda reference: reference)
 
 
-def load(source: Path, **changes: Any) -> LoadedModel:
+def load(source: Path, dtype: Any = "float32", **changes: Any) -> LoadedModel:
     output: dict[str, Any] = {"uri": "out", "top_k": 2, "embeddings": True, "pooling": "mean"}
     return LoadedModel.load(
         RunSpec(
             inputs=InputSpec(uris=("in",)),
             model=ModelSpec(source=str(source)),
             output=OutputSpec(**output | changes),
-        )
+        ),
+        dtype,
     )
 
 
@@ -65,7 +66,7 @@ def decoded(model: LoadedModel, uris: list[str]) -> pa.Table:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_its_images_become_rows(tmp_path: Path, dtype: Any) -> None:
-    model = load(write_toy(tmp_path / "model"))
+    model = load(write_toy(tmp_path / "model"), dtype)
     uris = [paint(tmp_path / f"{colour}.png", colour) for colour in ("blue", "red")]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")

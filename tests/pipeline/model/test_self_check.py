@@ -7,10 +7,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch.overrides import TorchFunctionMode
 
 from cvt import CvtForImageClassification, CvtImageProcessor
 from pipeline.contract.errors import RunError
-from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, Pooling, RunSpec
+from pipeline.contract.spec import Dtype, InputSpec, ModelSpec, OutputSpec, Pooling, RunSpec
 from pipeline.model.families.cvt import CvtCheckpoint
 from pipeline.model.network import Checkpoint, Form
 from pipeline.model.self_check import MAX_DEVIATION, GoldenBatch
@@ -42,7 +44,7 @@ def test_an_intact_network_passes_by_far(checkpoint: Path, dtype: Any, pooling: 
 
 @pytest.mark.parametrize("dtype", list(MAX_DEVIATION))
 def test_another_weight_file_or_broken_numbers_do_not_pass(
-    tmp_path: Path, checkpoint: Path, dtype: str
+    tmp_path: Path, checkpoint: Path, dtype: Dtype
 ) -> None:
     golden = GoldenBatch.compute(load(checkpoint), "cls_norm")
     other = load(write_checkpoint(tmp_path, seed=1))
@@ -56,6 +58,32 @@ def test_another_weight_file_or_broken_numbers_do_not_pass(
             golden.check(*found, dtype, "a GPU")
     with pytest.raises(RuntimeError, match="deviate by inf"):
         golden.check(golden.logits, np.full_like(golden.embedding, np.nan), dtype, "a GPU")
+
+
+class Tf32(TorchFunctionMode):
+    """Takes from the factors of every product what TF32 has no bits for, as its worst rounding."""
+
+    PRODUCTS = (F.linear, F.conv2d, torch.conv2d, torch.matmul, F.scaled_dot_product_attention)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function in self.PRODUCTS:
+            args = [self.cut(x) if isinstance(x, torch.Tensor) and x.dim() > 1 else x for x in args]
+        return function(*args, **(kwargs or {}))
+
+    def cut(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+def test_tf32_passes_by_far(checkpoint: Path) -> None:
+    """No CPU has it; what it rounds can be computed."""
+    read = load(checkpoint)
+    golden = GoldenBatch.compute(read, "cls_norm")
+    with torch.inference_mode(), Tf32():
+        out = read.model(read.processor.normalize(golden.pixels))
+    found = golden.deviations(out.logits.numpy(), out.embedding.numpy())
+    assert MAX_DEVIATION["float32"] / 10 < max(found.values()) < MAX_DEVIATION["tf32"] / 3
 
 
 def test_logits_near_zero_are_no_deviation(checkpoint: Path) -> None:

@@ -41,7 +41,7 @@ def night(tmp_path: Path) -> Night:
 def test_the_model_is_loaded_without_a_look_at_the_input(tmp_path: Path, night: Night) -> None:
     spec = night(list("abcdef"), "note")
     (tmp_path / "list.csv").unlink()
-    model = LoadedModel.load(spec)
+    model = LoadedModel.load(spec, "float32")
     assert model.identity.kept is None
     with pytest.raises(UsageError, match=r"list\.csv does not exist"):
         forecast(spec)

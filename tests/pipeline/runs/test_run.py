@@ -99,7 +99,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Oracle, Path]:
 def spec(checkpoint: tuple[Oracle, Path], tmp_path: Path) -> RunSpec:
     return RunSpec(
         inputs=InputSpec(uris=(str(tmp_path / "in"),), max_pixels=10**6, max_bytes=200_000),
-        model=ModelSpec(source=str(checkpoint[1]), decode="exact"),
+        model=ModelSpec(source=str(checkpoint[1]), dtype="float32", decode="exact"),
         output=OutputSpec(uri=str(tmp_path / "out"), top_k=3, embeddings=True),
         compute=ComputeSpec(num_actors=1),
         policy=PolicySpec(max_failure_rate=1),

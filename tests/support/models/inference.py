@@ -32,7 +32,8 @@ def load(
             inputs=InputSpec(uris=("in",)),
             model=ModelSpec(source=str(source), dtype=dtype, runtime=runtime),
             output=OutputSpec(**values),
-        )
+        ),
+        dtype,
     )
 
 

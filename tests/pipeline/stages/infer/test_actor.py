@@ -14,6 +14,7 @@ from cvt import CvtForImageClassification, CvtImageProcessor
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import TOP_K
 from pipeline.model.families.cvt import PackedCvt
+from pipeline.stages.infer import devices
 from pipeline.stages.infer.settings import InferSettings
 from tests.support.models.inference import (
     PIXELS,
@@ -121,6 +122,36 @@ class TestRuntime:
             UsageError, match=r"openvino runs only on CPUs; drop it or set compute\.num_gpus to 0"
         ):
             InferSettings.of(model, gpus=1, threads=1, batch_size=64)
+
+    def test_tf32_is_for_gpus(self, checkpoint: tuple[Oracle, Path]) -> None:
+        """Should the GPUs be gone that it was chosen on."""
+        with pytest.raises(
+            UsageError, match=r"model\.dtype tf32 needs GPUs, and this run has none"
+        ):
+            predictor(prepare(checkpoint[1], dtype="tf32"))
+
+    @pytest.mark.parametrize(("dtype", "tf32"), [("float32", False), ("tf32", True)])
+    def test_a_gpu_rounds_products_for_tf32_alone(
+        self,
+        checkpoint: tuple[Oracle, Path],
+        monkeypatch: pytest.MonkeyPatch,
+        dtype: str,
+        tf32: bool,
+    ) -> None:
+        """Before it places the network, which needs a GPU."""
+        told = []
+
+        def use_only_share(gpus: float, *, tf32: bool) -> None:
+            told.append((gpus, tf32))
+            raise NotImplementedError
+
+        monkeypatch.setattr(devices, "use_only_share", use_only_share)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+        model = prepare(checkpoint[1], dtype=dtype)
+        settings = InferSettings.of(model, gpus=0.5, batch_size=4)
+        with pytest.raises(NotImplementedError):
+            devices.device(model.pack(), settings)
+        assert told == [(0.5, tf32)]
 
     def test_openvino_that_is_not_installed(
         self, checkpoint: tuple[Oracle, Path], monkeypatch: pytest.MonkeyPatch

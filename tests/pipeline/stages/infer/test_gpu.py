@@ -53,8 +53,8 @@ def test_float32_gives_the_numbers_of_the_reference(
     assert difference(tensor(table["score"]), expected["logits"].max(dim=1).values) < 1e-4
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_points_the_same_way(checkpoint: tuple[Oracle, Path], dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["tf32", "bfloat16", "float16"])
+def test_less_precision_points_the_same_way(checkpoint: tuple[Oracle, Path], dtype: str) -> None:
     model, folder = checkpoint
     table = actor(folder, {"dtype": dtype})(batch(list(PIXELS)))
     expected = reference(model, PIXELS)["cls_norm"]

@@ -1,0 +1,79 @@
+"""Where a run will compute: this machine, or the nodes of its cluster, which are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.spec import ComputeSpec
+from pipeline.model.arithmetic import Place, this_cpu, this_gpu
+from pipeline.stages.ray_session import join, on_cluster
+
+ANSWER_SECONDS = 300
+"""For a node to start a process and report its hardware."""
+
+
+def places(compute: ComputeSpec, *, debug: bool = False) -> list[Place]:
+    """The hardware of every machine that can hold an actor now: of those with GPUs, unless there
+    are none or the run does without. Joins the cluster, if there is one; see ``ray_as_found``.
+
+    Raises:
+        RunError: a node does not answer.
+        UsageError: the cluster cannot be reached or has nothing to compute on, or PyTorch has no
+            GPU where Ray has one.
+    """
+    if not on_cluster():
+        return [(this_gpu() if compute.num_gpus != 0 else None) or this_cpu()]
+    join(compute, debug=debug)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    with_gpus = [node for node in nodes if node["Resources"].get("GPU")]
+    if with_gpus and compute.num_gpus != 0:
+        return _ask(with_gpus, this_gpu)
+    with_cpus = [node for node in nodes if node["Resources"].get("CPU")]
+    if not with_cpus:
+        raise UsageError("the cluster has no CPUs to compute on; start a node that has some")
+    return _ask(with_cpus, this_cpu)
+
+
+def _ask(nodes: Sequence[dict[str, Any]], probe: Callable[[], Place | None]) -> list[Place]:
+    hosts = [node["NodeManagerAddress"] for node in nodes]
+    asked = [_sent(probe, node["NodeID"]) for node in nodes]
+    _, late = ray.wait(asked, num_returns=len(asked), timeout=ANSWER_SECONDS)
+    if late:
+        silent = ", ".join(host for host, ref in zip(hosts, asked, strict=True) if ref in late)
+        raise RunError(
+            f"{silent} did not report its hardware within {ANSWER_SECONDS} s; start the same "
+            "command again, or skip the question with <model.dtype> float32"
+        )
+    try:
+        answers = ray.get(asked)
+    except RayError as error:
+        cause = getattr(error, "cause", None) or error
+        raise RunError(
+            f"a node could not report its hardware: {one_line(cause)}; start the same command again"
+        ) from error
+    return [_named(answer, host) for answer, host in zip(answers, hosts, strict=True)]
+
+
+def _sent(probe: Callable[[], Place | None], node_id: str) -> ray.ObjectRef[Place | None]:
+    """A task that reserves no GPU need not wait for one, and sees all of its node's. Its process
+    ends with it, since it may hold memory of them."""
+    where = NodeAffinitySchedulingStrategy(node_id, soft=True)  # elsewhere, should the node be lost
+    task: Any = ray.remote(num_cpus=0, max_calls=1 if probe is this_gpu else 0)(probe)
+    sent: ray.ObjectRef[Place | None] = task.options(scheduling_strategy=where).remote()
+    return sent
+
+
+def _named(answer: Place | None, host: str) -> Place:
+    if answer is None:
+        raise UsageError(
+            f"Ray sees a GPU on {host}, but PyTorch none; install PyTorch with CUDA there, or set "
+            "<compute.num_gpus> to 0"
+        )
+    return replace(answer, host=host)

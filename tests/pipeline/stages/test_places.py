@@ -1,0 +1,129 @@
+"""Who is asked for its hardware: this machine, or the nodes that will hold actors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+
+from pipeline.contract.errors import RunError, UsageError
+from pipeline.contract.spec import ComputeSpec
+from pipeline.model.arithmetic import Place, this_cpu, this_gpu
+from pipeline.stages import places as module
+from pipeline.stages.places import places
+
+CPU = Place("CPU", frozenset({"float32"}))
+GPU = Place("a card", frozenset({"float32", "bfloat16"}), on_gpu=True)
+HEAD: dict[str, Any] = {"NodeID": "h", "NodeManagerAddress": "head", "Alive": True, "Resources": {}}
+
+
+def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, Any]:
+    return HEAD | {"NodeID": name, "NodeManagerAddress": name, "Alive": alive} | {
+        "Resources": resources
+    }  # fmt: skip
+
+
+class TestHere:
+    """Without a Ray to join."""
+
+    @pytest.fixture(autouse=True)
+    def alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "on_cluster", lambda: False)
+        monkeypatch.setattr(module, "join", lambda compute, debug: pytest.fail("joined Ray"))
+        monkeypatch.setattr(module, "this_cpu", lambda: CPU)
+
+    def test_on_the_gpu_if_there_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "this_gpu", lambda: GPU)
+        assert places(ComputeSpec()) == places(ComputeSpec(num_gpus=1)) == [GPU]
+        assert places(ComputeSpec(num_gpus=0)) == [CPU]
+
+    def test_on_the_cpu_otherwise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "this_gpu", lambda: None)
+        assert places(ComputeSpec()) == places(ComputeSpec(num_gpus=1)) == [CPU]
+
+
+class TestNodes:
+    """Which of them are asked, and for what."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]]]:
+        """The nodes that are asked in a cluster of these, each with the name of the question."""
+
+        def ask(compute: ComputeSpec, *nodes: dict[str, Any]) -> list[tuple[str, str]]:
+            monkeypatch.setattr(ray, "nodes", lambda: [HEAD, *nodes])
+            found: list[tuple[str, str]] = []
+
+            def note(some: list[dict[str, Any]], probe: Callable[[], Place]) -> list[Place]:
+                found.extend((one["NodeID"], probe.__name__) for one in some)
+                return []
+
+            monkeypatch.setattr(module, "_ask", note)
+            places(compute)
+            return found
+
+        monkeypatch.setattr(module, "on_cluster", lambda: True)
+        monkeypatch.setattr(module, "join", lambda compute, debug: None)
+        return ask
+
+    def test_those_with_gpus(self, asked: Callable[..., Any]) -> None:
+        some = node("a", CPU=4, GPU=1), node("b", CPU=4), node("c", CPU=4, GPU=8)
+        gone = node("d", alive=False, CPU=4, GPU=1)
+        expected = [("a", "this_gpu"), ("c", "this_gpu")]
+        assert asked(ComputeSpec(), *some, gone) == expected
+        assert asked(ComputeSpec(num_gpus=2), *some, gone) == expected
+
+    def test_those_with_cpus(self, asked: Callable[..., Any]) -> None:
+        some = node("a", CPU=4, GPU=1), node("b", CPU=4)
+        assert asked(ComputeSpec(num_gpus=0), *some) == [("a", "this_cpu"), ("b", "this_cpu")]
+        assert asked(ComputeSpec(), node("b", CPU=4)) == [("b", "this_cpu")]
+
+    def test_nobody(self, asked: Callable[..., Any]) -> None:
+        with pytest.raises(UsageError, match="the cluster has no CPUs to compute on"):
+            asked(ComputeSpec())
+
+
+@pytest.mark.usefixtures("ray_local")
+class TestAnswers:
+    """Of a real node."""
+
+    @property
+    def host(self) -> str:
+        host: str = ray.nodes()[0]["NodeManagerAddress"]
+        return host
+
+    def test_a_node_says_what_it_has(self) -> None:
+        (found,) = places(ComputeSpec())
+        assert (found.dtypes, found.host) == (this_cpu().dtypes, self.host)
+        assert found.name == f"the CPU of {self.host}"
+
+    @pytest.mark.skipif(this_gpu() is not None, reason="there is a GPU")
+    def test_a_gpu_that_pytorch_does_not_see(self) -> None:
+        nodes = [node | {"Resources": {"GPU": 1.0}} for node in ray.nodes()]
+        with pytest.raises(UsageError, match=rf"sees a GPU on {self.host}, but PyTorch none"):
+            module._ask(nodes, this_gpu)
+
+    def test_a_node_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "ANSWER_SECONDS", 0)
+        monkeypatch.setattr(module, "_sent", lambda probe, node: ray.remote(_sleep).remote())
+        with pytest.raises(
+            RunError, match=rf"{self.host} did not report its hardware within 0 s.* model\.dtype"
+        ):
+            places(ComputeSpec())
+
+    def test_a_node_that_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_sent", lambda probe, node: ray.remote(_fail).remote())
+        with pytest.raises(
+            RunError, match="report its hardware: libcuda is broken; start"
+        ) as caught:
+            places(ComputeSpec())
+        assert "\n" not in str(caught.value)
+
+
+def _sleep() -> None:
+    import time
+
+    time.sleep(1)
+
+
+def _fail() -> None:
+    raise OSError("libcuda is broken")
