@@ -81,7 +81,9 @@ class Directory:
         """
         wanted = [(offset, True) for offset in self.values(330)[:most]]
         wanted.append((self.next, False))
-        for offset, is_below in wanted[:most]:
+        for offset, is_below in wanted:
+            if offset == 0:
+                continue
             try:
                 yield self._at(self.data, offset, self.order, is_big=self.is_big), is_below
             except (struct.error, OverflowError):
@@ -124,17 +126,18 @@ class Directory:
                 fields[tag] = self._classic(tag, entry)
         for tag, values in changes.items():
             fields[tag] = _LONG, len(values), struct.pack(f"{self.order}{len(values)}I", *values)
-        body = bytearray(self.data[8:])
-        body += bytes(len(body) % 2)
+        behind = bytearray(len(self.data) % 2)
+        start = len(self.data)
         entries = bytearray(struct.pack(self.order + "H", len(fields)))
         for tag, (kind, count, packed) in sorted(fields.items()):
             field = packed.ljust(4, b"\0")
             if len(packed) > 4:
-                field = struct.pack(self.order + "I", 8 + len(body))
-                body += packed + bytes(len(packed) % 2)
+                field = struct.pack(self.order + "I", start + len(behind))
+                behind += packed + bytes(len(packed) % 2)
             entries += struct.pack(self.order + "HHI4s", tag, kind, count, field)
         mark = b"II" if self.order == "<" else b"MM"
-        return mark + struct.pack(self.order + "HI", 42, 8 + len(body)) + body + entries + bytes(4)
+        header = mark + struct.pack(self.order + "HI", 42, start + len(behind))
+        return b"".join([header, memoryview(self.data)[8:], behind, entries, bytes(4)])
 
     def _classic(self, tag: int, entry: Entry) -> tuple[int, int, bytes]:
         """Kind, count and packed values as they are without BigTIFF's long numbers."""
