@@ -36,8 +36,9 @@ DEFAULT_MAX_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: 256 MiB of RGB."""
 
 
-# Plugins that start another program (Ghostscript) or only know a format's name.
-_REFUSED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+# Plugins that start another program (Ghostscript), only know a format's name, or need another
+# package (FPX, MIC).
+_REFUSED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FPX", "MIC"})
 # Tried last: formats without a signature, and those whose signature other files have by chance.
 _GUESSED = frozenset({"IM", "IMT", "IPTC", "PCD", "SPIDER", "TGA"})
 _WEAK = frozenset({"CUR", "DIB", "FLI", "GBR", "PCX", "PPM", "SGI", "XBM"})

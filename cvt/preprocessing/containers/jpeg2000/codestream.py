@@ -9,7 +9,8 @@ from cvt.errors import CorruptImageError, UnsupportedFormatError
 
 SIGNATURE = b"\xff\x4f\xff\x51"
 _SIZ, _COD, _COC, _QCD, _QCC, _SOT, _SOD = 0x51, 0x52, 0x53, 0x5C, 0x5D, 0x90, 0x93
-_MAX_BLOCKS = 1 << 22
+_MOST = 1 << 22, 1 << 25
+"""Blocks, which take memory, and packets, which take some time, of all components."""
 
 
 class Component(NamedTuple):
@@ -28,6 +29,7 @@ class Codestream:
     data: bytes
     size: tuple[int, int]
     components: tuple[Component, ...]
+    tiles: int
 
     @classmethod
     def of(cls, data: bytes) -> Self:
@@ -41,15 +43,22 @@ class Codestream:
         )
         if not components or x1 <= x0 or y1 <= y0:
             raise CorruptImageError("JPEG2000: the image has no size")
-        return cls(data, (x1 - x0, y1 - y0), components)
+        tile = struct.unpack_from(">4I", data, 24)
+        if not tile[0] or not tile[1]:
+            raise CorruptImageError("JPEG2000: the tiles have no size")
+        tiles = -(-(x1 - tile[2]) // tile[0]) * -(-(y1 - tile[3]) // tile[1])
+        return cls(data, (x1 - x0, y1 - y0), components, tiles)
 
     def check_work(self) -> None:
-        """Raise UnsupportedFormatError for an image cut into very many blocks."""
+        """Raise UnsupportedFormatError for an image cut into very many blocks or layers."""
         for marker, start, end, _ in self._segments():
-            if marker in (_COD, _COC):
-                blocks = self._blocks(marker, self.data[start:end]) * len(self.components)
-                if blocks > _MAX_BLOCKS:
-                    raise UnsupportedFormatError(f"JPEG2000: {blocks} blocks are not decoded")
+            if marker not in (_COD, _COC):
+                continue
+            for parts, most in zip(self._parts(marker, self.data[start:end]), _MOST, strict=True):
+                if parts * len(self.components) > most:
+                    raise UnsupportedFormatError(
+                        f"JPEG2000: {parts * len(self.components)} parts are not decoded"
+                    )
 
     def widened(self) -> bytes:
         """The same pixels, declared to have one bit more: half of white is added to all of them.
@@ -94,23 +103,25 @@ class Codestream:
             yield marker, position + 2, position + 2 + size, tile_end > 0
             position += 2 + size
 
-    def _blocks(self, marker: int, content: bytes) -> int:
-        """Code blocks and precincts of a component."""
+    def _parts(self, marker: int, content: bytes) -> tuple[int, int]:
+        """How many blocks a component has, and how many packets they come in."""
         place = 2 if marker == _COD else 3 + (len(self.components) > 256)
         fields = content[place + (5 if marker == _COD else 1) :]
         if len(fields) < 5:
-            return 0
+            return 0, 0
         has_precincts, levels = content[place] & 1, min(fields[0], 32)
-        precincts = fields[5 : 6 + levels] if has_precincts else b""
-        blocks = 0
+        layers = int.from_bytes(content[4:6], "big") if marker == _COD else 1
+        sides = fields[5 : 6 + levels] if has_precincts else b""
+        blocks = packets = 0
         for level in range(levels + 1):
             width, height = (-(-side >> (levels - level)) for side in self.size)
-            sides = precincts[level] if level < len(precincts) else 0xFF
-            across, down = sides & 15, sides >> 4
-            of_block = [
+            side = sides[level] if level < len(sides) else 0xFF
+            precinct = side & 15, side >> 4
+            block = [
                 min((code & 15) + 2, max(side - (level > 0), 0))
-                for code, side in ((fields[1], across), (fields[2], down))
+                for code, side in zip(fields[1:3], precinct, strict=True)
             ]
-            blocks += (-(-width >> across)) * (-(-height >> down))
-            blocks += (-(-width >> of_block[0])) * (-(-height >> of_block[1]))
-        return blocks
+            precincts = -(-width >> precinct[0]) * -(-height >> precinct[1])
+            blocks += precincts + -(-width >> block[0]) * -(-height >> block[1])
+            packets += max(precincts, self.tiles) * layers
+        return blocks, packets

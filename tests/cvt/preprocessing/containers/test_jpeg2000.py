@@ -135,6 +135,17 @@ def with_blocks(exponents: bytes, side: int) -> bytes:
     return bytes(data)
 
 
+def with_layers(layers: int, tile: int) -> bytes:
+    """A file that claims a number of layers, in tiles of a size."""
+    data = bytearray(PLAIN)
+    data[24:32] = struct.pack(">II", tile, tile)
+    if tile == 1:
+        data[8:16] = struct.pack(">II", 200, 200)
+    at = data.index(b"\xff\x52") + 6
+    data[at : at + 2] = struct.pack(">H", layers)
+    return bytes(data)
+
+
 FOREIGN = {
     "CIELab": jp2(PLAIN, space=14),
     "a Lab profile": jp2(PLAIN, space=LAB),
@@ -143,6 +154,7 @@ FOREIGN = {
     "five components": with_five_components(),
     "16 bits at a lower resolution": lower_resolution(WIDE["RGB 12"]),
     "tiny blocks": with_blocks(b"\0\0", 9000),
+    "layers in many tiles": with_layers(65535, 1),
 }
 
 
@@ -151,6 +163,10 @@ def test_what_has_no_known_meaning_is_refused(name: str) -> None:
     started = time.process_time()
     assert code_of(FOREIGN[name]) == "unsupported_format"
     assert time.process_time() - started < 1
+
+
+def test_many_layers_are_no_hindrance() -> None:
+    assert np.array_equal(pixels(with_layers(1000, 8)), pixels(PLAIN))
 
 
 def test_broken_files() -> None:
