@@ -50,9 +50,23 @@ def stop(process: subprocess.Popen[bytes], *, patience: float = 20) -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(patience)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode is None or not _is_taken(process.pid):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _is_taken(pid: int) -> bool:
+    """Whether the number of a process that has ended is another's by now.
+
+    That cannot be as long as anything of its group lives; where tests start many processes, it
+    takes minutes until the numbers come around.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def free_ports(count: int) -> list[int]:
