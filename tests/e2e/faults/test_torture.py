@@ -68,6 +68,28 @@ KNOWN = {
     "truncated_jpeg.jpg": "truncated",
 }
 
+READ_BEYOND_PILLOW = {
+    "chunk_no_fctl.png", "rgb32bf.bmp", "rgb16-231.bmp", "rgb32-111110.bmp", "rgba16-4444.bmp",
+    "rgba32abf.bmp", "expected_to_read.jp2", "hopper_unknown_pixel_mode.tif",
+    "invalid_header_length.jp2", "png_decompression_dos.png", "tiff_overflow_rows_per_strip.tif",
+    "tiff_tiled_jpeg_oob_read.tif", "timeout-dedc7a4ebd856d79b4359bbcc79e8ef231ce38f6.psd",
+    "unknown_compression_method.png",
+}  # fmt: skip
+"""Their pixels are whole; what stops Pillow is beside them, or a variant that it does not have."""
+OTHERWISE = {
+    "mask_1.cur": "not_an_image",
+    "mask_L.cur": "not_an_image",
+    "oom-8ed3316a4109213ca96fb8a256a0bfefdece1461.icns": "corrupt",
+}
+"""Cursors are not read, and an icon's size is checked against its content first."""
+
+
+def differs_knowingly(name: str, code: str | None) -> bool:
+    """EPS is a program: it is never run, though Pillow does so where there is Ghostscript."""
+    if name.endswith(".eps"):
+        return code == "unsupported_format"
+    return (name in READ_BEYOND_PILLOW and code is None) or OTHERWISE.get(name, "") == code
+
 
 @pytest.fixture(scope="module")
 def images(request: pytest.FixtureRequest) -> Path:
@@ -124,7 +146,9 @@ def test_every_test_image_of_pillow(images: Path, tmp_path: Path, checkpoint: Pa
     misfits = {
         (Path(name).name, said[name], code)
         for name, code in codes.items()
-        if name not in members and code not in FITTING[said[name]]
+        if name not in members
+        and code not in FITTING[said[name]]
+        and not differs_knowingly(Path(name).name, code)
     }
     assert not misfits
     known = {name: codes[str(images / name)] for name in KNOWN}
