@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from PIL import Image
+from PIL.BmpImagePlugin import DibImageFile
 from PIL.IcnsImagePlugin import IcnsImageFile
 from PIL.IcoImagePlugin import IcoImageFile
 
+from cvt.errors import TruncatedImageError
 from cvt.preprocessing.containers.image import check_size
 from cvt.preprocessing.containers.jpeg2000 import boxes, codestream
 from cvt.preprocessing.containers.jpeg2000.reader import open_jpeg2000
 from cvt.preprocessing.containers.png import SIGNATURE, open_png
 
+_CURSOR = b"\0\0\2\0"
+"""Its first bytes. Without the end of its mask all of a cursor is visible; an icon is truncated."""
 _MOST = 256
 """Entries of a directory, or blocks of a file, that are looked at."""
 _ENTRY = 16
@@ -73,14 +77,33 @@ def _entries(data: bytes) -> Iterator[_Entry]:
 
 def _bitmap(data: bytes, entry: _Entry) -> Image.Image:
     """An image that is no PNG, with the transparency of its mask or of its own."""
-    body = data[entry.start : entry.start + entry.size]
+    body, has_mask = _body(data, entry)
     image = _alone(body, entry, entry.bits)
     if entry.bits == 32 and image.getchannel("A").getextrema()[1] == 0:
         # Left so by a program that knows no opacity: the mask counts, if there is one.
-        mask = (entry.width + 31) // 32 * 4 * entry.height
-        has_mask = len(body) >= int.from_bytes(body[:4], "little") + 4 * entry.pixels + mask
         image = _alone(body, entry, _OPAQUE_BITS) if has_mask else image.convert("RGB")
     return image
+
+
+def _body(data: bytes, entry: _Entry) -> tuple[bytes, bool]:
+    """A bitmap from its header to the end of its mask, and whether the file has all of that mask.
+
+    Its own header counts: many a directory tells a length that leaves out pixels or mask.
+    """
+    told = data[entry.start : entry.start + entry.size]
+    codec, _, offset, layout = DibImageFile(io.BytesIO(data[entry.start :])).tile[0]
+    if codec != "raw" or not isinstance(layout, tuple):
+        return told, True
+    pixels = offset + int(layout[1]) * entry.height
+    mask = (entry.width + 31) // 32 * 4 * entry.height
+    has_none = entry.size == pixels
+    body = data[entry.start :][: pixels if has_none else pixels + mask]
+    if len(body) == pixels + mask:
+        return body, True
+    is_needed = not (has_none or entry.bits == 32 or data.startswith(_CURSOR))
+    if len(body) < pixels or is_needed:
+        raise TruncatedImageError("ICO: the pixels or their mask end early")
+    return body[:pixels] + bytes(mask), False
 
 
 def _alone(body: bytes, entry: _Entry, bits: int) -> Image.Image:

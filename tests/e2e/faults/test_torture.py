@@ -76,12 +76,8 @@ READ_BEYOND_PILLOW = {
     "unknown_compression_method.png",
 }  # fmt: skip
 """Their pixels are whole; what stops Pillow is beside them, or a variant that it does not have."""
-OTHERWISE = {
-    "mask_1.cur": "not_an_image",
-    "mask_L.cur": "not_an_image",
-    "oom-8ed3316a4109213ca96fb8a256a0bfefdece1461.icns": "corrupt",
-}
-"""Cursors are not read, and an icon's size is checked against its content first."""
+OTHERWISE = {"oom-8ed3316a4109213ca96fb8a256a0bfefdece1461.icns": "corrupt"}
+"""An icon's size is checked against its content first."""
 
 
 def differs_knowingly(name: str, code: str | None) -> bool:

@@ -119,3 +119,32 @@ def test_an_icon_that_ends_early() -> None:
     data = ico([(SIZE, 32, bitmap(SIZE, 32, bgra(255), MASK))])
     for cut in (20, 100, len(data) - 15):
         assert code_of(data[:-cut]) == "truncated"
+
+
+@pytest.mark.parametrize("bits", [1, 8, 24, 32])
+def test_a_directory_that_tells_another_length(bits: int) -> None:
+    """The header of the picture knows better; Pillow's own cursors tell their mask alone."""
+    palette = bytes(4 << bits)[: 4 << 8] if bits <= 8 else b""
+    stride = (8 * bits + 31) // 32 * 4
+    rows = bytes([255] * stride * 4)
+    palette = palette[:-4] + b"\xff\xff\0\0" if palette else b""
+    picture = bitmap(SIZE, bits, rows, MASK, palette)
+    for kind in (1, 2):
+        whole = ico([(SIZE, bits, picture)], kind=kind)
+        for length in (8, len(picture) - len(MASK) - 1, len(picture) - 5, len(picture) + 50):
+            lies = whole[:14] + struct.pack("<I", length) + whole[18:] + bytes(60)
+            assert np.array_equal(pixels(lies), pixels(whole))
+
+
+@pytest.mark.parametrize("bits", [1, 24])
+@pytest.mark.parametrize("left", [0, 7])
+def test_a_cursor_that_ends_in_its_mask_is_whole_to_the_eye(bits: int, left: int) -> None:
+    """Pillow reads its pixels alone. An icon that ends there is truncated for it, and here."""
+    palette = b"\0\0\0\0\xff\0\0\0" if bits == 1 else b""
+    rows = bytes([255] * ((8 * bits + 31) // 32 * 4 * 4))
+    cut = bitmap(SIZE, bits, rows, MASK[:left], palette)
+    cursor = ico([(SIZE, bits, cut)], kind=2)
+    expected = (0, 0, 255) if bits == 1 else (255, 255, 255)
+    assert np.array_equal(pixels(cursor), np.tile(expected, (4, 8, 1)))
+    assert code_of(ico([(SIZE, bits, cut)])) == ("truncated" if left else "ok")
+    assert code_of(cursor[: -left - 3]) == "truncated"
