@@ -17,7 +17,7 @@ from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import InputSpec
 from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
 from pipeline.sources.inputs import find_files, usage_errors
-from pipeline.storage.s3.requests import refusal_of_credentials
+from pipeline.storage.objects.s3.requests import refusal_of_credentials
 from pipeline.storage.uris import split_uri, with_ancestors
 
 CHUNK_ROWS = 10_000

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from pipeline.contract.errors import FetchError, JobError
 from pipeline.storage.filesystems import filesystem
+from pipeline.storage.objects.s3.requests import RangeFile, S3Object
 from pipeline.storage.read_ahead import Hold, WindowClosedError
 from pipeline.storage.retry import Patience, classify
-from pipeline.storage.s3.requests import RangeFile, S3Object
 from pipeline.storage.uris import local_path, split_uri
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError
 from fsspec.spec import AbstractFileSystem
 
 from pipeline.contract.errors import UsageError, one_line
-from pipeline.storage.s3.access import access, is_signed_here, portable_settings
+from pipeline.storage.objects.s3.access import access, is_signed_here, portable_settings
 from pipeline.storage.uris import local_path, split_uri
 
 _ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "AZURE_", "HF_", "RAY_DATA_")

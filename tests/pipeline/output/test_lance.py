@@ -29,7 +29,7 @@ from pipeline.contract.spec import (
 from pipeline.output.lance import check, update
 from pipeline.runs.relabel.job import relabel
 from pipeline.runs.run import run
-from pipeline.storage.s3.access import access
+from pipeline.storage.objects.s3.access import access
 from pipeline.storage.store import Store
 from tests.support.outputs.closed_runs import close_run, rows_of
 

@@ -9,8 +9,8 @@ import fsspec.config
 import pytest
 import s3fs
 
-import pipeline.storage.s3.access
-import pipeline.storage.s3.requests
+import pipeline.storage.objects.s3.access
+import pipeline.storage.objects.s3.requests
 from pipeline.contract.errors import UsageError
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.store import Store
@@ -26,8 +26,8 @@ Configure = Callable[..., None]
 def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What one test configures is nothing to the next."""
     monkeypatch.setattr(fsspec.config, "conf", {})
-    monkeypatch.setattr(pipeline.storage.s3.access, "_resolved", {})
-    monkeypatch.setattr(pipeline.storage.s3.requests, "_regions", {})
+    monkeypatch.setattr(pipeline.storage.objects.s3.access, "_resolved", {})
+    monkeypatch.setattr(pipeline.storage.objects.s3.requests, "_regions", {})
     environment = dict(os.environ)
     yield
     os.environ.clear()

@@ -23,9 +23,9 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
 from pipeline.contract.errors import FetchError
+from pipeline.storage.objects.s3.access import CONNECT_SECONDS, Access, access
 from pipeline.storage.read_ahead import THREADS
 from pipeline.storage.retry import PassingError
-from pipeline.storage.s3.access import CONNECT_SECONDS, Access, access
 
 _DEFAULT_REGION = "us-east-1"
 _BUSY = ("SlowDown", "Throttling", "RequestLimitExceeded", "TooManyRequests", "BandwidthLimit")

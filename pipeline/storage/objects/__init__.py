@@ -1,0 +1,1 @@
+"""Object stores, each in a place of its own."""
