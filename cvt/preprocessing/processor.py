@@ -21,7 +21,7 @@ from cvt.checkpoints.sources import Source, display, open_source
 from cvt.errors import ConfigError
 from cvt.preprocessing.crop import Window
 from cvt.preprocessing.decode import DEFAULT_MAX_PIXELS, decode_image
-from cvt.preprocessing.decode_fast import Decoded, decode_fast, has_filter
+from cvt.preprocessing.fast.on_cpu import Decoded, decode_fast, has_filter
 from cvt.preprocessing.resample import resize_window
 from cvt.preprocessing.rgb import upright_rgb
 

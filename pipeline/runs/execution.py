@@ -23,7 +23,7 @@ from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.reuse import Contents
 from pipeline.runs.sizes import Cut, rows_per_part
 from pipeline.stages.allocation import Allocation
-from pipeline.stages.decode import DecodeSettings
+from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import Stages, execute, warm_up
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Progress, Reporter

@@ -16,7 +16,8 @@ from ray.util.annotations import RayDeprecationWarning
 from pipeline.model.bundle import ModelBundle
 from pipeline.output.open_run import Committed
 from pipeline.stages.allocation import WRITE_CPUS, Allocation
-from pipeline.stages.decode import DecodeSettings, decode_block
+from pipeline.stages.decode.settings import DecodeSettings
+from pipeline.stages.decode.task import decode_block
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import on_terminal

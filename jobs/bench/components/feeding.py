@@ -17,7 +17,8 @@ from pipeline.contract.schema import DECODED
 from pipeline.contract.spec import ComputeSpec, DecodeMode, InputSpec
 from pipeline.model.network import Decoded, Pixels
 from pipeline.sources.fetch import fetch_items
-from pipeline.stages.decode import DecodeSettings, decode_block
+from pipeline.stages.decode.settings import DecodeSettings
+from pipeline.stages.decode.task import decode_block
 from pipeline.storage.filesystems import WorkerEnvironment
 
 TASKS, BLOCKS_OF_A_TASK = 6, 6

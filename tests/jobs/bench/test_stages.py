@@ -28,7 +28,7 @@ from pipeline.model.loaded import LoadedModel
 from pipeline.output.open_run import OpenRecord
 from pipeline.runs import execution
 from pipeline.stages.allocation import Allocation, allocate
-from pipeline.stages.decode import DecodeSettings
+from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import ACTOR_LIMITS, TASK_LIMITS
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings

@@ -20,7 +20,8 @@ from pipeline.model.families import cvt, registry
 from pipeline.model.families.cvt import CvtPreprocessing
 from pipeline.model.loaded import LoadedModel
 from pipeline.sources.formats.registry import IMAGE
-from pipeline.stages.decode import DecodeSettings, decode_block
+from pipeline.stages.decode.settings import DecodeSettings
+from pipeline.stages.decode.task import decode_block
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.storage.filesystems import WorkerEnvironment

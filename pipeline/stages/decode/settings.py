@@ -1,0 +1,59 @@
+"""What a decode task needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from pipeline.contract.spec import DecodeMode, RunSpec
+from pipeline.model.network import Preprocessing
+from pipeline.output.ledger import HashIndex
+from pipeline.sources.formats.item import ReadOptions
+from pipeline.stages.allocation import CPU_BLOCK
+from pipeline.stages.progress import Reporter
+from pipeline.storage.filesystems import WorkerEnvironment
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings:
+    """What a decode task needs to know; travels with it to the worker."""
+
+    preprocessing: Preprocessing
+    mode: DecodeMode = "fast"
+    environment: WorkerEnvironment
+    max_pixels: int
+    max_bytes: int
+    read: ReadOptions = field(default_factory=ReadOptions)
+    block_size: int = CPU_BLOCK
+    """Rows of a table; every cut of work has its own."""
+    stop_at: float | None = None
+    """Seconds since the epoch from which on no work is begun any more."""
+    known_contents: ray.ObjectRef[HashIndex] | None = None
+    """Hashes of the sha256 of images whose numbers are copied, if any are."""
+    thumbnail_rate: float = 0.0
+    """Share of the images, chosen by their uri, that also yield a thumbnail."""
+    reporter: Reporter = field(default_factory=Reporter)
+
+    @classmethod
+    def of(
+        cls, spec: RunSpec, preprocessing: Preprocessing, kept: pa.Schema, **state: Any
+    ) -> DecodeSettings:
+        """Settings for a run; ``state`` holds what only a start of it decides."""
+        inputs = spec.inputs
+        return cls(
+            preprocessing=preprocessing,
+            mode=spec.model.decode,
+            environment=WorkerEnvironment.capture(),
+            max_pixels=inputs.max_pixels,
+            max_bytes=inputs.max_bytes,
+            read=ReadOptions.of(inputs, kept),
+            **state,
+        )
+
+    @property
+    def image_bytes(self) -> int:
+        """Of the pixels of an image, (S, S, 3)."""
+        return self.preprocessing.size**2 * 3
