@@ -17,6 +17,7 @@ import ray.data  # configures the loggers that _quiet adjusts
 import torch
 from ray._common.utils import get_system_memory
 from ray._private.log import PlainRayHandler
+from ray.exceptions import AuthenticationError
 
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import ComputeSpec
@@ -26,6 +27,7 @@ from pipeline.stages.allocation import (
     allocate,
     object_store_bytes,
 )
+from pipeline.stages.ray_environment import environment_as_found, use_own_token
 
 IDLE_WORKER_MS = 600_000
 SHARED_MEMORY = "/dev/shm"
@@ -60,12 +62,15 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
 @contextmanager
 def ray_as_found() -> Iterator[None]:
     """Whoever connects to Ray inside can leave it so: at the end all is as it was before."""
-    connected = ray.is_initialized()
-    try:
+    if ray.is_initialized():
         yield
-    finally:
-        if not connected and ray.is_initialized():
-            ray.shutdown()
+        return
+    with environment_as_found():
+        try:
+            yield
+        finally:
+            if ray.is_initialized():
+                ray.shutdown()
 
 
 def on_cluster() -> bool:
@@ -95,6 +100,7 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
     _quiet(level)
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": debug}
     if not address:  # a Ray of our own, not one that happens to run on this machine
+        use_own_token()
         # Ray ends workers that are idle for a second, and then has to start others.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
         store = _object_store_bytes() if on_gpus else SMALLEST_STORE_BYTES
@@ -102,7 +108,7 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
     try:
         with _our_sigterm(), nullcontext() if debug else _muted():
             start_ray(address or "local", options)
-    except (ConnectionError, ValueError) as error:
+    except (AuthenticationError, ConnectionError, ValueError) as error:
         raise UsageError(f"cannot reach Ray at {address or 'local'}: {one_line(error)}") from error
 
 

@@ -1,15 +1,18 @@
 """``ray job submit`` against a cluster of its own, exit codes included."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.commands import REPOSITORY
+from pipeline.stages.ray_environment import read_again
+from tests.support.commands import REPOSITORY, command
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
-from tests.support.processes.ray_cluster import RayCluster
+from tests.support.processes.ray_cluster import SCRIPTS, RayCluster
 from tests.support.servers.seaweedfs import Bucket
 
 pytestmark = pytest.mark.ray
@@ -38,6 +41,55 @@ def test_submitted_jobs_publish_and_tell_their_exit_codes(
     again = cluster.submit(*entrypoint, working_dir=REPOSITORY)
     assert (again.returncode, again.driver_exit_code) == (0, 0), again.output
     assert "nothing new: 21 images unchanged" in again.output
+
+
+class TestTokens:
+    """A user whose home is fresh. Ray's own ``ray.init`` leaves a token there, after which a
+    cluster refuses jobs that are submitted as before."""
+
+    @pytest.fixture
+    def env(self, tmp_path: Path) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}
+        return kept | {"HOME": str(tmp_path)}
+
+    def test_recipes_work_before_and_after_a_local_run(
+        self,
+        tmp_path: Path,
+        checkpoint: Path,
+        env: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        write_images(tmp_path / "in", 3)
+        token = tmp_path / ".ray" / "auth_token"
+        arguments = (tmp_path / "in", "--model", checkpoint, "--output")
+        self.classify(*arguments, tmp_path / "before", env=env)
+        assert not token.parent.exists()
+
+        self.submit(*arguments, tmp_path / "without", env=env)
+        assert not token.parent.exists()
+
+        env |= {"RAY_AUTH_MODE": "token"}  # from here on as the README has it
+        generate = [str(SCRIPTS / "ray"), "get-auth-token", "--generate"]
+        subprocess.run(generate, env=env, check=True, capture_output=True)
+        made = token.read_text()
+        with monkeypatch.context() as patch:
+            patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))  # of the tests' own client
+            read_again()
+            self.submit(*arguments, tmp_path / "with", env=env)
+        read_again()
+
+        self.classify(*arguments, tmp_path / "after", env=env)
+        assert token.read_text() == made
+
+    def classify(self, *arguments: str | Path, env: dict[str, str]) -> None:
+        subprocess.run(command("classify", *arguments), cwd=REPOSITORY, env=env, check=True)
+
+    def submit(self, *arguments: str | Path, env: dict[str, str]) -> None:
+        entrypoint = ("python", "-m", "jobs.classify", *map(str, arguments))
+        with RayCluster(num_cpus=2, env=env) as cluster:
+            job = cluster.submit(*entrypoint, working_dir=REPOSITORY)
+        assert job.returncode == 0, job.output
+        assert "3 images listed = 3 ok" in job.output
 
 
 @pytest.mark.slow

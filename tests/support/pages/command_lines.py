@@ -32,8 +32,14 @@ class _ParsedError(Exception):
 def check(line: str) -> None:
     """Raise a RefusedError when a command line names no program, or is not one that it takes."""
     words = [_PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True)]
+    if words[-2:-1] == [">"]:
+        del words[-2:]
+    if words[0] == "export":
+        del words[0]
     while words and re.fullmatch(r"\w+=.*", words[0]):
         del words[0]
+    if not words:
+        return
     program, arguments = words[0], words[1:]
     if program.startswith("cvt-"):
         _check_script(program, arguments)
@@ -105,11 +111,12 @@ def _check_pip(arguments: Sequence[str]) -> None:
 def _check_ray(arguments: Sequence[str]) -> None:
     from click import ClickException
     from ray.dashboard.modules.job.cli import submit
-    from ray.scripts.scripts import start
+    from ray.scripts.scripts import get_auth_token, start
 
+    alone = {"start": start, "get-auth-token": get_auth_token}
     try:
-        if arguments[0] == "start":
-            start.make_context("start", list(arguments[1:]))
+        if command := alone.get(arguments[0]):
+            command.make_context(arguments[0], list(arguments[1:]))
             return
         if arguments[:2] != ["job", "submit"]:
             raise RefusedError(f"ray {arguments[0]} is not known here")

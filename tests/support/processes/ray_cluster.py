@@ -7,6 +7,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,7 +18,7 @@ from ray.util.state import list_nodes
 from tests.support import needs
 from tests.support.processes import process, victims
 
-_SCRIPTS = Path(sysconfig.get_path("scripts"))
+SCRIPTS = Path(sysconfig.get_path("scripts"))
 START_SECONDS = 180.0
 START_TRIES = 3
 """Ray itself gives up on a node that is not up within 30 seconds."""
@@ -54,14 +55,21 @@ class Node:
 
 
 class RayCluster:
-    """Head, dashboard and agents on free loopback ports, with token authentication.
+    """Head, dashboard and agents on free loopback ports, with token authentication unless ``env``
+    says otherwise.
 
     Use it as a context manager. ``address`` is the dashboard's, for ``ray job submit``; ``env`` is
     the environment that such a command needs. Files lie in a short directory of their own, since a
     Unix socket's path must stay below 108 bytes.
     """
 
-    def __init__(self, *, num_cpus: int = 4, object_store_bytes: int = 256 << 20) -> None:
+    def __init__(
+        self,
+        *,
+        num_cpus: int = 4,
+        object_store_bytes: int = 256 << 20,
+        env: Mapping[str, str] = os.environ,
+    ) -> None:
         self._num_cpus = num_cpus
         self._object_store_bytes = object_store_bytes
         self._directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
@@ -71,9 +79,9 @@ class RayCluster:
         self.address = f"http://127.0.0.1:{self._ports[1]}"
         self.gcs_address = f"127.0.0.1:{self._ports[0]}"
         self.env = {
-            **os.environ,
+            **env,
             # The ``python`` of an entry point is the interpreter that runs the tests.
-            "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{SCRIPTS}{os.pathsep}{env['PATH']}",
             # Keeps this cluster's address from the tests' other drivers.
             "RAY_TMPDIR": str(self._directory),
         }
@@ -104,7 +112,7 @@ class RayCluster:
         known = self._alive()
         agent, metrics = process.free_ports(2)
         command: list[str | Path] = [
-            *(_SCRIPTS / "ray", "start", "--block", "--disable-usage-stats"),
+            *(SCRIPTS / "ray", "start", "--block", "--disable-usage-stats"),
             *("--node-ip-address=127.0.0.1", f"--address={self.gcs_address}"),
             *(f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}"),
             *self._node_options(num_cpus),
@@ -139,7 +147,7 @@ class RayCluster:
         """Run ``ray job submit --working-dir DIR -- ENTRYPOINT`` and wait for the job's end."""
         job_id = f"test-{secrets.token_hex(4)}"
         command: list[str | Path] = [
-            *(_SCRIPTS / "ray", "job", "submit", "--address", self.address),
+            *(SCRIPTS / "ray", "job", "submit", "--address", self.address),
             *("--submission-id", job_id, "--working-dir", working_dir),
             *(() if runtime_env is None else ("--runtime-env", runtime_env)),
             *("--", *entrypoint),
@@ -159,7 +167,7 @@ class RayCluster:
     def _command(self) -> list[str | Path]:
         gcs, dashboard, client, agent, metrics = self._ports
         return [
-            *(_SCRIPTS / "ray", "start", "--head", "--block", "--disable-usage-stats"),
+            *(SCRIPTS / "ray", "start", "--head", "--block", "--disable-usage-stats"),
             *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--temp-dir={self._directory}"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
             f"--dashboard-agent-listen-port={agent}",

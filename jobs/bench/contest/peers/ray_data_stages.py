@@ -14,6 +14,7 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from jobs.bench.contest.peers.entry import START_SECONDS, Entry
+from pipeline.stages.ray_environment import use_own_token
 
 Batch = dict[str, Any]
 
@@ -59,6 +60,7 @@ def main() -> None:
     """Classify a directory of images."""
     entry = Entry.from_command_line()
     gpus = 1 if entry.on_gpu else None
+    use_own_token()
     ray.init(address="local", num_cpus=entry.cores, num_gpus=gpus, include_dashboard=False)
     if entry.on_gpu:  # or all images could be read before the clock starts
         ray.data.DataContext.get_current().wait_for_min_actors_s = START_SECONDS
