@@ -12,6 +12,7 @@ from fsspec.utils import glob_translate
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.storage.filesystems import filesystem
+from pipeline.storage.objects.s3.pages import list_objects
 from pipeline.storage.uris import join_uri, printable, split_uri
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
@@ -118,10 +119,6 @@ def _local_child(child: os.DirEntry[str]) -> Entry | None:
         return None
 
 
-def _s3_entry(bucket: str, key: str, size: int, etag: str) -> Entry:
-    return Entry(f"{bucket}/{key}", size, etag.strip('"'))
-
-
 def _s3_head(path: str) -> Entry | None:
     bucket, _, key = path.partition("/")
     if not key:
@@ -130,21 +127,14 @@ def _s3_head(path: str) -> Entry | None:
         head = filesystem("s3").call_s3("head_object", Bucket=bucket, Key=key)
     except FileNotFoundError:
         return None
-    return _s3_entry(bucket, key, head["ContentLength"], head["ETag"])
+    return Entry(path, head["ContentLength"], head["ETag"].strip('"'))
 
 
 def _walk_s3(root: str) -> Iterator[Entry]:
-    """Page by page, so that a listing of any length streams; s3fs' own find keeps all of it."""
     bucket, _, prefix = root.partition("/")
-    request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
-    while True:
-        page = filesystem("s3").call_s3("list_objects_v2", **request)
-        for found in page.get("Contents", ()):
-            if not found["Key"].endswith("/"):  # zero-byte markers of directories
-                yield _s3_entry(bucket, found["Key"], found["Size"], found["ETag"])
-        if not page.get("IsTruncated"):
-            return
-        request["ContinuationToken"] = page["NextContinuationToken"]
+    for found in list_objects(bucket, f"{prefix}/" if prefix else ""):
+        if not found.key.endswith("/"):  # zero-byte markers of directories
+            yield Entry(f"{bucket}/{found.key}", found.size, found.etag)
 
 
 def _fsspec_entry(info: dict[str, Any]) -> Entry:

@@ -63,9 +63,11 @@ class Patience:
     _denied_in_a_row = 0
     """Objects of this process that stayed denied; a successful read resets the count."""
 
-    def __init__(self) -> None:
+    def __init__(self, away_seconds: float | None = None) -> None:
+        """A server that is busy or away is waited for ``away_seconds``, or ``AWAY_SECONDS``."""
         self.tries = 0
         """How many have failed."""
+        self._away_seconds = AWAY_SECONDS if away_seconds is None else away_seconds
         self._denials = 0
         self._busy_since: float | None = None
 
@@ -94,7 +96,7 @@ class Patience:
     def _is_worth_another_try(self, error: PassingError) -> bool:
         if error.is_busy:
             self._busy_since = self._busy_since or time.monotonic()
-            return time.monotonic() - self._busy_since < AWAY_SECONDS
+            return time.monotonic() - self._busy_since < self._away_seconds
         if error.code == "access_denied":
             is_hopeless = self._denied_in_a_row >= HOPELESS_DENIALS
             return self._denials < DENIED_TRIES and not is_hopeless

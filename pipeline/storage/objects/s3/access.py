@@ -1,4 +1,4 @@
-"""How this process reaches S3: one resolution for listing and writing (s3fs) and for reading.
+"""How this process reaches S3: one resolution for listing and reading and for writing (s3fs).
 
 Endpoint, region and credentials come from where every AWS client takes them: AWS_* variables, a
 profile (AWS_PROFILE, in ~/.aws/config and ~/.aws/credentials), the machine's role; botocore finds

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -23,7 +23,7 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
 from pipeline.contract.errors import FetchError
-from pipeline.storage.objects.s3.access import CONNECT_SECONDS, Access, access
+from pipeline.storage.objects.s3.access import CONNECT_SECONDS, LIST_SECONDS, Access, access
 from pipeline.storage.read_ahead import THREADS
 from pipeline.storage.retry import PassingError
 
@@ -81,9 +81,9 @@ class S3Object:
         self._etag = etag
 
     def _request(self, method: str, headers: dict[str, str]) -> AWSResponse:
-        response = _answer(self.bucket, method, quote(self.key, safe="/~"), headers)
+        response = answer(self.bucket, method, quote(self.key, safe="/~"), headers)
         if response.status_code >= 300:
-            raise _refusal(response)
+            raise refusal(response)
         return response
 
 
@@ -148,22 +148,39 @@ def refusal_of_credentials(bucket: str) -> str | None:
     Asks for a listing of no objects, which may be denied even to good credentials.
     """
     try:
-        response = _answer(bucket, "GET", "?list-type=2&max-keys=0", {})
+        response = answer(bucket, "GET", "?list-type=2&max-keys=0")
     except BotoCoreError:  # no answer, which says nothing about credentials
         return None
-    refusal = response.content.decode("utf-8", "replace") if response.status_code >= 300 else ""
-    is_refused = _element("Code", refusal).startswith(_BAD_CREDENTIALS)
-    return str(_refusal(response)) if is_refused else None
+    text = response.content.decode("utf-8", "replace") if response.status_code >= 300 else ""
+    is_refused = _element("Code", text).startswith(_BAD_CREDENTIALS)
+    return str(refusal(response)) if is_refused else None
 
 
-def _answer(bucket: str, method: str, path: str, headers: dict[str, str]) -> AWSResponse:
-    """The answer of the bucket's region; ``path`` is already quoted."""
+def answer(
+    bucket: str,
+    method: str,
+    path: str,
+    headers: dict[str, str] | None = None,
+    *,
+    patient: bool = False,
+) -> AWSResponse:
+    """What the bucket's region answers.
+
+    Args:
+        bucket: its name.
+        method: of HTTP.
+        path: the key, or a query, already quoted.
+        headers: beside those that S3 wants.
+        patient: wait for the answer as long as for a listing, not as for an object.
+    """
     reach = access()
+    if patient:
+        reach = replace(reach, read_seconds=max(LIST_SECONDS, reach.read_seconds))
     place = _locate(reach, bucket)
-    response = _send(reach, place, method, path, headers)
+    response = _send(reach, place, method, path, headers or {})
     if response.status_code >= 300 and (region := _other_region(response, place)):
         _regions[bucket] = region
-        response = _send(reach, _locate(reach, bucket), method, path, headers)
+        response = _send(reach, _locate(reach, bucket), method, path, headers or {})
     return response
 
 
@@ -221,7 +238,7 @@ def _other_region(response: AWSResponse, bucket: _Bucket) -> str | None:
     return region if region != bucket.region else None
 
 
-def _refusal(response: AWSResponse) -> FetchError:
+def refusal(response: AWSResponse) -> FetchError:
     """The error for an answer that is a refusal."""
     status, content = response.status_code, response.content.decode("utf-8", "replace")
     code, message = _element("Code", content), _element("Message", content)

@@ -141,11 +141,10 @@ def test_region_of_the_bucket_is_found(
     wanted = [s3_bucket.put(f"{n}.jpg", b"1") for n in range(3)]
     fault_proxy.region = "eu-central-1"
     assert sorted(uris(s3_bucket.uri)) == wanted
-    listed = len(fault_proxy.requests)
     for uri in wanted:
         assert fetch(uri)[0].data == b"1"
-    regions = [request.region for request in fault_proxy.requests[listed:]]
-    assert regions == ["us-east-1", "eu-central-1", "eu-central-1", "eu-central-1"]
+    regions = [request.region for request in fault_proxy.requests]
+    assert regions == ["us-east-1"] + ["eu-central-1"] * 4  # one refusal, whoever asks first
     Store(f"{s3_bucket.uri}/out").write_bytes("x", b"1")
 
 

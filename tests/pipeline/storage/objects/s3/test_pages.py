@@ -1,0 +1,136 @@
+"""Pages of a listing, held against botocore's own reading of the same answers."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import botocore.handlers
+import botocore.session
+import pytest
+from botocore.parsers import RestXMLParser
+
+import pipeline.storage.objects.s3.pages as pages
+from pipeline.contract.errors import FetchError
+from pipeline.storage.objects.s3.pages import Listed, list_objects, parse_page
+from tests.support.inputs.listing import KEYS
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
+from tests.support.servers.seaweedfs import Bucket
+
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+
+def page(*contents: str, more: str = "", namespace: str = NAMESPACE) -> bytes:
+    attribute = f' xmlns="{namespace}"' if namespace else ""
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult{attribute}>'
+        f"<Name>b</Name><Prefix/><EncodingType>url</EncodingType>{''.join(contents)}"
+        f"{more or '<IsTruncated>false</IsTruncated>'}</ListBucketResult>"
+    ).encode()
+
+
+def contents(key: str, size: int = 3, etag: str = "&quot;abc&quot;") -> str:
+    return (
+        f"<Contents><Key>{key}</Key><LastModified>2026-11-26T00:00:00.000Z</LastModified>"
+        f"<ETag>{etag}</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+    )
+
+
+ENCODED = [
+    "a+b.jpg",
+    "a%2Bb.jpg",
+    "%E2%82%AC.jpg",
+    "a%0Ab.jpg",
+    "x%252F.jpg",
+    "a//b.jpg",
+    "%01.jpg",
+]
+
+
+def test_a_page_is_read_as_botocore_reads_it() -> None:
+    xml = page(*(contents(key, n) for n, key in enumerate(ENCODED)))
+    shape = botocore.session.get_session().get_service_model("s3")
+    output = shape.operation_model("ListObjectsV2").output_shape
+    answer = {"body": xml, "status_code": 200, "headers": {}}
+    theirs: dict[str, Any] = RestXMLParser().parse(answer, output)
+    context = {"encoding_type_auto_set": True}
+    botocore.handlers.decode_list_object_v2(theirs, context)
+    wanted = [Listed(o["Key"], o["Size"], o["ETag"].strip('"')) for o in theirs["Contents"]]
+    assert parse_page(xml).objects == wanted
+    assert wanted[0].key == "a b.jpg"
+
+
+@pytest.mark.parametrize("namespace", [NAMESPACE, "", "http://elsewhere/"])
+def test_every_namespace(namespace: str) -> None:
+    xml = page(contents("a.jpg"), namespace=namespace)
+    assert parse_page(xml).objects == [Listed("a.jpg", 3, "abc")]
+
+
+def test_names_are_not_decoded_where_the_server_does_not_encode_them() -> None:
+    xml = page(contents("a+b%20c.jpg")).replace(b"<EncodingType>url</EncodingType>", b"")
+    assert parse_page(xml).objects[0].key == "a+b%20c.jpg"
+
+
+@pytest.mark.parametrize(
+    ("xml", "reason"),
+    [
+        (page(contents("a.jpg"))[:-30], "cut off"),
+        (b"", "cut off"),
+        (b"<html><body>Please log in</body></html>", "html"),
+        (page(more="<IsTruncated>true</IsTruncated>"), "how its listing goes on"),
+    ],
+)
+def test_what_is_not_a_whole_page_is_never_the_end(xml: bytes, reason: str) -> None:
+    with pytest.raises(FetchError, match=reason):
+        parse_page(xml)
+
+
+def test_a_listing_that_turns_in_circles_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    again = parse_page(page(contents("a.jpg"), more=more))
+    monkeypatch.setattr(pages, "_ask", lambda bucket, path: again)
+    with pytest.raises(OSError, match="again and again"):
+        list(list_objects("b", ""))
+
+
+def keys(bucket: Bucket, prefix: str = "") -> Iterator[str]:
+    return (found.key for found in list_objects(bucket.name, prefix))
+
+
+def test_odd_keys_and_prefixes(s3_bucket: Bucket) -> None:
+    for key in KEYS:
+        s3_bucket.put(key, key.encode())
+    theirs = {
+        (entry["Key"], entry["Size"], entry["ETag"].strip('"')) for entry in s3_bucket.objects()
+    }
+    ours = {(found.key, found.size, found.etag) for found in list_objects(s3_bucket.name, "")}
+    assert ours == theirs
+    for key in KEYS:
+        assert key in keys(s3_bucket, key[: len(key) // 2 + 1])
+
+
+LISTINGS = "list-type"
+FAULTS: list[Callable[[int], Faults]] = [
+    lambda seed: Faults(pattern=LISTINGS, seed=seed, slow_down=0.5),
+    lambda seed: Faults(pattern=LISTINGS, seed=seed, internal_error=0.5),
+    lambda seed: Faults(pattern=LISTINGS, seed=seed, reset=0.5),
+    lambda seed: Faults(pattern=LISTINGS, seed=seed, truncate=0.5),
+]
+
+
+@pytest.mark.parametrize(
+    "of_seed", FAULTS, ids=["slow_down", "internal_error", "reset", "truncate"]
+)
+def test_what_passes_is_asked_again(
+    s3_bucket: Bucket, fault_proxy: FaultProxy, of_seed: Callable[[int], Faults]
+) -> None:
+    s3_bucket.put("a.jpg", b"1")
+    seeds = map(of_seed, range(100))
+    faults = next(faults for faults in seeds if faults.draw("", 1) and not faults.draw("", 2))
+    fault_proxy.faults = faults
+    assert list(keys(s3_bucket)) == ["a.jpg"]
+    assert fault_proxy.count(fault=str(faults.draw("", 1))) == 1
+
+
+def test_refusals(s3_bucket: Bucket) -> None:
+    with pytest.raises(FileNotFoundError, match="NoSuchBucket"):
+        list(list_objects("no-such-bucket-anywhere", ""))
