@@ -102,6 +102,11 @@ class FileStream:
     def tell(self) -> int:
         return self._position
 
+    def rewind(self) -> None:
+        """Go back to the start, also in what is streamed."""
+        self.end()
+        self._position = 0
+
     @property
     def closed(self) -> bool:
         return False

@@ -21,7 +21,7 @@ from pipeline.sources.formats.list_files import TEXT_SUFFIXES
 from pipeline.sources.formats.lists import list_columns, listed_objects
 from pipeline.sources.formats.parquet import PARQUET_SUFFIXES, parquet_columns, parquet_members
 from pipeline.sources.formats.s3_inventory import S3_MANIFEST, reported_objects
-from pipeline.sources.formats.tar import TAR_SUFFIXES, tar_columns, tar_members
+from pipeline.sources.formats.tar.members import TAR_SUFFIXES, tar_columns, tar_members
 from pipeline.sources.listing import Entry, uri_of_named
 from pipeline.storage.files import FileStream
 from pipeline.storage.uris import is_web

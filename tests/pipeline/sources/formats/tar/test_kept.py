@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import pipeline.sources.formats.tar
+import pipeline.sources.formats.tar.samples
 import pipeline.storage.files
 import pipeline.storage.retry
 from pipeline.contract.errors import UsageError
@@ -110,7 +110,7 @@ def test_images_that_wait_at_a_cut_are_rows(tmp_path: Path) -> None:
 
 def test_waiting_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Siblings far behind their image are lost, and memory stays what it is."""
-    monkeypatch.setattr(pipeline.sources.formats.tar, "HELD_BYTES", 4 * MIB)
+    monkeypatch.setattr(pipeline.sources.formats.tar.samples, "HELD_BYTES", 4 * MIB)
     images = [(f"{n}.jpg", bytes(MIB // 2)) for n in range(40)]
     texts = [(f"{n}.txt", b"t") for n in range(40)]
     (tmp_path / "x.tar").write_bytes(tar_bytes(images + texts))
@@ -128,7 +128,7 @@ def test_waiting_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found == sorted(found), "the last ones were still there"
     assert 4 <= sum(found) <= 8
 
-    held = pipeline.sources.formats.tar.HELD_SAMPLES
+    held = pipeline.sources.formats.tar.samples.HELD_SAMPLES
     for number, expected in ((held, held), (held + 1, 0)):
         many = [(f"{n}.{ending}", b"") for ending in ("jpg", "txt") for n in range(number)]
         assert sum(map(bool, kept(read(tmp_path / "y.tar", many, "txt")).values())) == expected
