@@ -13,11 +13,19 @@ SCORES: Final = ("softmax", "sigmoid", "logits")
 POOLINGS: Final = ("cls_norm", "cls", "mean")
 
 
+def widened(x: Tensor) -> Tensor:
+    """At least in float32: half precision is computed in, not answered in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def classification_loss(config: CvtConfig, logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy, binary cross entropy or mean squared error, chosen as transformers does.
 
     Without a problem_type: regression for a single output, single-label for integer labels,
     multi-label for the rest.
+
+    Raises:
+        ValueError: labels are not integers, where a single one is to be found.
     """
     kind = config.problem_type
     if kind is None:
@@ -25,6 +33,8 @@ def classification_loss(config: CvtConfig, logits: Tensor, labels: Tensor) -> Te
         kind = "single_label_classification" if integral else "multi_label_classification"
         kind = "regression" if config.num_labels == 1 else kind
     if kind == "single_label_classification":
+        if labels.is_floating_point():
+            raise ValueError(f"labels must be class indices (integers), not {labels.dtype}")
         return F.cross_entropy(logits, labels.view(-1).long())
     if kind == "multi_label_classification":
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))

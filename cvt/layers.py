@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm is one, and no BatchNorm2d
 from torch.utils.checkpoint import checkpoint
 
 from cvt.config import CvtConfig
@@ -17,12 +18,17 @@ Grid = tuple[int, int]
 
 def to_map(tokens: Tensor, grid: Grid) -> Tensor:
     """(B, H W, C) -> (B, C, H, W), a view in channels-last memory."""
-    return tokens.reshape(tokens.shape[0], *grid, -1).permute(0, 3, 1, 2)
+    return tokens.reshape(tokens.shape[0], *grid, tokens.shape[2]).permute(0, 3, 1, 2)
 
 
 def to_tokens(maps: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, H W, C), a view."""
     return maps.flatten(2).transpose(1, 2)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, C) -> (B, heads, T, C / heads), a view."""
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
 
 
 def check_images(pixel_values: Tensor, channels: int) -> Tensor:
@@ -69,7 +75,12 @@ class DropPath(nn.Module):
 
 
 def recomputed(module: nn.Module, *args: Any) -> Any:
-    """Call a module, keeping only its inputs for the backward pass, which calls it again."""
+    """Call a module, keeping only its inputs for the backward pass, which calls it again.
+
+    A compiled graph updates statistics in its forward part alone, and takes no contexts.
+    """
+    if torch.compiler.is_compiling():
+        return checkpoint(module, *args, use_reentrant=False)
     return checkpoint(
         module,
         *args,
@@ -81,7 +92,7 @@ def recomputed(module: nn.Module, *args: Any) -> Any:
 @contextmanager
 def _statistics_untouched(module: nn.Module) -> Iterator[None]:
     """Use batch statistics as in training, without counting the batch a second time."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None
@@ -166,9 +177,9 @@ class Attention(nn.Module):
         self, x: Tensor, grid: Grid, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, heads, T, T') if asked for."""
-        q = self.split_heads(self.query(x, grid))  # (B, heads, T, C / heads)
-        k = self.split_heads(self.key(x, grid))  # (B, heads, T', C / heads)
-        v = self.split_heads(self.value(x, grid))
+        q = split_heads(self.query(x, grid), self.num_heads)  # (B, heads, T, C / heads)
+        k = split_heads(self.key(x, grid), self.num_heads)  # (B, heads, T', C / heads)
+        v = split_heads(self.value(x, grid), self.num_heads)
         drop_rate = self.drop_rate if self.training else 0.0
         weights = None
         if need_weights:
@@ -178,10 +189,6 @@ class Attention(nn.Module):
             x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, scale=self.scale)
         x = x.transpose(1, 2).flatten(2)  # (B, T, C)
         return self.dropout(self.out(x)), weights
-
-    def split_heads(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, heads, T, C / heads)."""
-        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class Mlp(nn.Module):

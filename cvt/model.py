@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from cvt.checkpoints.pretrained import Pretrained
 from cvt.config import CvtConfig
-from cvt.heads import check_pooling, classification_loss
+from cvt.heads import check_pooling, classification_loss, widened
 from cvt.inference.optimize import optimize
+from cvt.interface.outputs import CvtModelOutput, CvtOutput
 from cvt.layers import (
     LAYER_NORM_EPS,
     Stage,
@@ -24,7 +25,6 @@ from cvt.layers import (
     init_weights,
     to_tokens,
 )
-from cvt.outputs import CvtModelOutput, CvtOutput
 
 
 class CvtModel(Pretrained):
@@ -49,7 +49,12 @@ class CvtModel(Pretrained):
             x, cls, _, weights = stage(x, need_weights=output_attentions)
             hidden_states += (x,) if output_hidden_states else ()
             attentions |= {f"stages.{s}.blocks.{i}": w for i, w in enumerate(weights)}
-        return CvtModelOutput(x, cls, hidden_states or None, attentions or None)
+        return CvtModelOutput(
+            last_hidden_state=x,
+            cls_token_value=cls,
+            hidden_states=hidden_states or None,
+            attentions=attentions or None,
+        )
 
     def features(self, pixel_values: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Maps (B, C, H, W) by name, of stages ("stages.1") and blocks ("stages.2.blocks.4").
@@ -126,9 +131,15 @@ class CvtForImageClassification(Pretrained):
         """
         out = self.backbone(pixel_values, output_hidden_states, output_attentions)
         embedding = self.pool(out)
-        logits = self.head(embedding).float()
+        logits = widened(self.head(embedding))
         loss = None if labels is None else classification_loss(self.config, logits, labels)
-        return CvtOutput(logits, embedding.float(), loss, out.hidden_states, out.attentions)
+        return CvtOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=out.hidden_states,
+            attentions=out.attentions,
+            embedding=widened(embedding),
+        )
 
     def pool(self, out: CvtModelOutput) -> Tensor:
         """The head's input (B, C). Without a class token: LayerNorm on every token, then mean."""
@@ -167,7 +178,7 @@ class CvtForImageClassification(Pretrained):
         else:
             out = self.backbone(pixel_values)
             vectors = out.cls_token_value.squeeze(1) if pooling == "cls" else self.pool(out)
-        vectors = vectors.float()
+        vectors = widened(vectors)
         return F.normalize(vectors, dim=1) if normalize else vectors
 
     def optimize(

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cvt.checkpoints.sources import Fetch
 from cvt.errors import CheckpointError
+from cvt.interface.sources import Fetch
 
 State = dict[str, Tensor]
 

@@ -18,9 +18,9 @@ from torch import nn
 from cvt.checkpoints.files import FILE_NAMES, State, read_weights
 from cvt.checkpoints.layouts import Layout, detect, translate, with_prefix
 from cvt.checkpoints.mismatch import Anatomy, explain_mismatch
-from cvt.checkpoints.sources import Fetch, Source, display, open_source
 from cvt.config import PRESETS, CvtConfig, default_labels
 from cvt.errors import CheckpointError, ConfigError
+from cvt.interface.sources import Fetch, Source, display, open_source
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvt.inference.fixed_shape import FixedShape
-from cvt.outputs import CvtOutput
+from cvt.interface.outputs import CvtOutput
 
 # Before capture, libraries choose kernels and allocate workspaces: PyTorch's own recipe has 3 runs.
 _WARM_UP_RUNS = 3
@@ -67,7 +67,8 @@ class CudaGraphCvt(FixedShape):
         with torch.inference_mode():
             self.images[: len(pixel_values)].copy_(pixel_values, non_blocking=True)
             self.graph.replay()
-            return CvtOutput(self.out.logits.clone(), self.out.embedding.clone())
+            logits, embedding = self.out.logits.clone(), self.out.embedding.clone()
+            return CvtOutput(logits=logits, embedding=embedding)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "graph": None, "images": None, "out": None}

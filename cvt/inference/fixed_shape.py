@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvt.outputs import CvtOutput
+from cvt.interface.outputs import CvtOutput
 
 _NO_SHAPE = (0, 0, 0, 0)
 
@@ -35,11 +35,11 @@ class FixedShape(nn.Module, ABC):
         """Classify normalised images (B, 3, H, W) of any floating dtype."""
         batch, *size = pixel_values.shape
         if batch > self.shape[0] or size != list(self.shape[1:]):
-            shape = (batch, *size)
+            shape = (max(batch, 1), *size)
             self.prepare(shape)
             self.shape = shape
         out = self.run(pixel_values)
-        return CvtOutput(out.logits[:batch], out.embedding[:batch])
+        return CvtOutput(logits=out.logits[:batch], embedding=out.embedding[:batch])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "shape": _NO_SHAPE}

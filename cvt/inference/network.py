@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cvt.config import CvtConfig
 from cvt.heads import check_pooling
 from cvt.inference.linear import FusedLinear
+from cvt.interface.outputs import CvtOutput
 from cvt.layers import (
     Attention,
     Block,
@@ -25,10 +26,10 @@ from cvt.layers import (
     Projection,
     Stage,
     check_images,
+    split_heads,
     to_map,
     to_tokens,
 )
-from cvt.outputs import CvtOutput
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -92,7 +93,7 @@ class InferenceCvt(nn.Module):
         vectors = self.norm(tokens).mean(dim=1)  # (B, C), the head's input
         if embedding is None:
             embedding = tokens[:, 0] if self.pooling == "cls" else vectors
-        return CvtOutput(self.head(vectors).float(), embedding.float())
+        return CvtOutput(logits=self.head(vectors).float(), embedding=embedding.float())
 
 
 class _Stage(nn.Module):
@@ -141,7 +142,7 @@ class _Block(nn.Module):
     def attend(self, q: Tensor, y: Tensor, grid: Grid) -> Tensor:
         """Scaled queries (B, T, C) over the keys and values of tokens y -> (B, T, C)."""
         k, v = self.key(y, grid), self.value(y, grid)
-        heads = (x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2) for x in (q, k, v))
+        heads = (split_heads(x, self.num_heads) for x in (q, k, v))
         return attention(*heads).transpose(1, 2).flatten(2)
 
 

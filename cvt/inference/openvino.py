@@ -10,7 +10,7 @@ from cvt.inference.fixed_shape import FixedShape, pad_batch
 from cvt.inference.int8 import quantized
 from cvt.inference.linear import cpu_has
 from cvt.inference.openvino_graph import OpenVinoGraph, import_openvino, to_openvino
-from cvt.outputs import CvtOutput
+from cvt.interface.outputs import CvtOutput
 
 _DTYPES: Final = (torch.float32, torch.bfloat16, torch.int8)
 
@@ -88,7 +88,7 @@ class OpenVinoCvt(FixedShape):
         images = pad_batch(pixel_values.float().cpu(), self.shape[0]).contiguous()
         results = self.compiled(images.numpy(), share_inputs=True)
         logits, embedding = (torch.from_numpy(results[i]) for i in range(2))
-        return CvtOutput(logits, embedding)
+        return CvtOutput(logits=logits, embedding=embedding)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "compiled": None}

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from cvt.checkpoints.sources import Source, display, open_source
 from cvt.errors import ConfigError
+from cvt.interface.sources import Source, display, open_source
 from cvt.preprocessing.crop import Window
 from cvt.preprocessing.decode import DEFAULT_MAX_PIXELS, decode_image
 from cvt.preprocessing.fast.on_cpu import Decoded, decode_fast, has_filter

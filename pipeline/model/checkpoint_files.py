@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cvt.checkpoints.files import read_weights
-from cvt.checkpoints.sources import Fetch, open_source
+from cvt.interface.sources import Fetch, open_source
 from pipeline.model.network import Floats
 
 

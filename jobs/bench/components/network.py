@@ -29,8 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cvt.config import CvtConfig
 from cvt.inference.network import InferenceCvt, fold_batch_norm
+from cvt.interface.outputs import CvtOutput
 from cvt.model import CvtForImageClassification
-from cvt.outputs import CvtOutput
 
 _PACKAGES: Final = ("torch", "transformers", "onnxruntime", "openvino", "nncf")
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from cvt.checkpoints.pretrained import reference_state
 from cvt.inference.export import OUTPUTS, write_onnx
+from cvt.interface.outputs import CvtOutput
 from cvt.model import CvtForImageClassification
-from cvt.outputs import CvtOutput
 
 
 class TransformersCvt(nn.Module):
@@ -40,7 +40,7 @@ class TransformersCvt(nn.Module):
     def forward(self, pixel_values: Tensor) -> CvtOutput:
         """Classify normalised images (B, 3, H, W) of any floating dtype."""
         embedding = self.network(pixel_values.to(self.network.dtype)).logits
-        return CvtOutput(self.head(embedding), embedding)
+        return CvtOutput(logits=self.head(embedding), embedding=embedding)
 
 
 def onnxruntime_of(network: nn.Module, images: Tensor) -> Callable[[Tensor], CvtOutput]:
@@ -55,7 +55,8 @@ def onnxruntime_of(network: nn.Module, images: Tensor) -> Callable[[Tensor], Cvt
         session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
 
     def run(images: Tensor) -> CvtOutput:
-        logits, embedding = session.run(None, {"pixel_values": images.numpy()})
-        return CvtOutput(torch.from_numpy(logits), torch.from_numpy(embedding))
+        results = session.run(None, {"pixel_values": images.numpy()})
+        logits, embedding = map(torch.from_numpy, results)
+        return CvtOutput(logits=logits, embedding=embedding)
 
     return run

@@ -10,7 +10,7 @@ from cvt import CvtConfig, CvtForImageClassification
 from cvt.inference.cuda_graph import CudaGraphCvt
 from cvt.inference.fixed_shape import FixedShape, pad_batch
 from cvt.inference.network import InferenceCvt
-from cvt.outputs import CvtOutput
+from cvt.interface.outputs import CvtOutput
 from tests.support.models.oracle import SMALL, difference, images, randomise
 
 
@@ -50,6 +50,14 @@ def test_smaller_batches_are_padded_and_cut(model: CvtForImageClassification) ->
         assert difference(out.embedding, expected.embedding) < 1e-4
     assert fixed.prepared == [(3, 3, 32, 48)]
     assert fixed.batches == [3, 3, 3, 3]
+
+
+@torch.inference_mode()
+def test_an_empty_batch_is_padded_to_one_image(model: CvtForImageClassification) -> None:
+    fixed = Recorder(InferenceCvt(model))
+    assert fixed(images(0, 32, 32)).logits.shape == (0, 7)
+    assert fixed(images(1, 32, 32)).embedding.shape == (1, 48)
+    assert fixed.prepared == [(1, 3, 32, 32)]
 
 
 @torch.inference_mode()

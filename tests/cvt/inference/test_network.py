@@ -47,6 +47,14 @@ def test_poolings_and_activations_are_equal(small_dir: Path, pooling: str, activ
     assert relative_difference(out.embedding, model.embed(x, pooling=pooling)) < 1e-5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_an_empty_batch_has_empty_results(small_dir: Path, dtype: torch.dtype) -> None:
+    fast = CvtForImageClassification.from_pretrained(small_dir).optimize(dtype)
+    out = fast(images(0, 32, 32))
+    assert (out.logits.shape, out.embedding.shape) == ((0, 7), (0, 48))
+
+
 @pytest.mark.parametrize("batch", [1, 7])
 @torch.inference_mode()
 def test_bfloat16_attention_in_chunks_is_whole(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:

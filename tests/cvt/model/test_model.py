@@ -136,3 +136,15 @@ def test_flops_are_the_published_models(preset: str, size: int, flops: float) ->
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 3, size, size))
     assert counter.get_total_flops() == pytest.approx(flops, rel=1e-4)
+
+
+def test_an_empty_batch_has_empty_results() -> None:
+    model = CvtForImageClassification(CvtConfig.from_dict(SMALL))
+    nothing = images(0, 32, 48)
+    for out in (model.eval()(nothing), model.backbone.features(nothing, ["stages.0"])):
+        assert all(len(value) == 0 for value in out.values())
+    out = model(nothing, output_hidden_states=True, output_attentions=True)
+    assert out.logits.shape == (0, 7)
+    assert out.embedding.shape == model.embed(nothing).shape == (0, 48)
+    assert out.hidden_states[0].shape == (0, 16, 8, 12)
+    assert out.attentions["stages.1.blocks.0"].shape == (0, 4, 24, 6)

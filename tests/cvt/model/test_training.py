@@ -1,10 +1,12 @@
 """Training mode: gradients and statistics as the reference, drop path, checkpointing, freezing."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvt import CvtConfig, CvtForImageClassification
 from cvt.checkpoints.layouts import translate
@@ -81,6 +83,63 @@ def test_checkpointing_changes_neither_gradients_nor_statistics() -> None:
     assert max(difference(found[name], expected[name]) for name in expected) < 1e-6
     for (name, a), (_, b) in zip(plain.named_buffers(), saving.named_buffers(), strict=True):
         assert torch.equal(a, b), name
+
+
+class OtherBatchNorm(_BatchNorm):
+    """Stands for SyncBatchNorm, which trains on GPUs only: it is no BatchNorm2d either."""
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        assert x.ndim == 4
+
+
+def with_other_norms(module: Any) -> Any:
+    for name, child in module.named_children():
+        if isinstance(child, torch.nn.BatchNorm2d):
+            setattr(module, name, OtherBatchNorm(child.num_features))
+        else:
+            with_other_norms(child)
+    return module
+
+
+def test_checkpointing_counts_a_batch_once_in_any_batch_norm() -> None:
+    assert not issubclass(torch.nn.SyncBatchNorm, torch.nn.BatchNorm2d)
+    assert issubclass(torch.nn.SyncBatchNorm, _BatchNorm)
+    plain, saving = (with_other_norms(small_model(drop_path_rate=[0.0] * 3)) for _ in range(2))
+    saving.load_state_dict(plain.state_dict())
+    saving.backbone.gradient_checkpointing_enable()
+    gradients(plain)
+    gradients(saving)
+    for (name, a), (_, b) in zip(plain.named_buffers(), saving.named_buffers(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_checkpointing_under_torch_compile() -> None:
+    """The same gradients and statistics, in one graph."""
+    torch.manual_seed(0)
+    plain = small_model(depth=[1, 1, 1], drop_path_rate=[0.0] * 3)
+    saving = copy.deepcopy(plain)
+    saving.backbone.gradient_checkpointing_enable()
+    expected = gradients(plain)
+    compiled = torch.compile(saving, backend="aot_eager", fullgraph=True)
+    gradients(compiled)
+    found: Any = {name: p.grad for name, p in saving.named_parameters()}
+    assert max(difference(found[name], expected[name]) for name in expected) < 1e-5
+    for (name, a), (_, b) in zip(plain.named_buffers(), saving.named_buffers(), strict=True):
+        assert difference(a, b) < 1e-5, name
+
+
+def test_gradients_in_float64_are_those_of_float64() -> None:
+    """Nothing on the way narrows to float32: the derivative agrees with finite differences."""
+    model = small_model(depth=[1, 1, 1]).double().eval()
+    x = images(1, 16, 16).double().requires_grad_()
+    assert model(x).logits.dtype == model(x).embedding.dtype == torch.float64
+    assert model.embed(x).dtype == torch.float64
+    direction = torch.randn_like(x)
+    (gradient,) = torch.autograd.grad(model(x).logits.sum(), x)
+    step = 1e-5
+    with torch.no_grad():
+        ahead, behind = (model(x + sign * step * direction).logits.sum() for sign in (1, -1))
+    assert difference((gradient * direction).sum(), (ahead - behind) / (2 * step)) < 1e-8
 
 
 def test_checkpointing_saves_memory() -> None:
