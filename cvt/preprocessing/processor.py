@@ -161,7 +161,7 @@ class CvtImageProcessor:
         image = upright_rgb(image)
         if not self.do_resize:
             return np.asarray(image)
-        window = self._window(image.width, image.height)
+        window = self.window(image.width, image.height)
         if window.is_small_part:
             return resize_window(image, window.size, window.box, self.resample)
         return np.asarray(image.resize(window.size, self.resample).crop(window.box))
@@ -186,11 +186,11 @@ class CvtImageProcessor:
         if mode == "exact" or not (self.do_resize and has_filter(self.resample)):
             image = decode_image(data, max_pixels=max_pixels)
             return Decoded(self.pixels(image), image.width, image.height)
-        return decode_fast(
-            data, self._window, self.resample, max_pixels=max_pixels, draft=mode == "draft"
-        )
+        draft = mode == "draft"
+        return decode_fast(data, self.window, self.resample, max_pixels=max_pixels, draft=draft)
 
-    def _window(self, width: int, height: int) -> Window:
+    def window(self, width: int, height: int) -> Window:
+        """The size and the part of an upright image, of this size, that ``pixels`` keeps."""
         return Window.centre(width, height, self.size, self.crop_pct)
 
     def normalize(self, pixels: npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:

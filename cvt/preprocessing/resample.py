@@ -113,6 +113,28 @@ def _axis(in_size: int, out_size: int, window: tuple[int, int], resample: int) -
     return _Axis(first, np.trunc(fixed + np.where(weight < 0, -0.5, 0.5)).astype(np.int32))
 
 
+def weights(
+    in_size: int, out_size: int, window: tuple[int, int], resample: int
+) -> tuple[slice, npt.NDArray[np.float32]]:
+    """What the outputs ``window[0] <= o < window[1]`` of one axis are made of.
+
+    Returns the inputs that have a part in them, and the weight (outputs, inputs) of each, rounded
+    as Pillow rounds them.
+
+    Raises:
+        ValueError: the filter is not implemented here.
+    """
+    if resample not in _FILTERS:
+        raise ValueError(f"weights has no filter {resample}; it has {[*_FILTERS]}")
+    axis = _axis(in_size, out_size, window, resample)
+    first, stop = axis.first, axis.stop
+    rows, taps = np.indices(axis.weights.shape)
+    columns = np.minimum(axis.starts[:, None] - first + taps, stop - first - 1)
+    dense = np.zeros((len(axis.starts), stop - first), np.float32)
+    np.add.at(dense, (rows, columns), axis.weights / np.float32(1 << _PRECISION_BITS))
+    return slice(first, stop), dense
+
+
 def _pass(pixels: _Pixels, axis: _Axis) -> _Pixels:
     """Resample the first axis of ``pixels`` (rows, ...), whose row 0 is row ``axis.first``."""
     starts = axis.starts - axis.first

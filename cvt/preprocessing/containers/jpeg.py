@@ -13,6 +13,10 @@ _SOS, _EOI, _COM, _EXIF = 0xDA, 0xD9, 0xFE, 0xE1
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_PLAIN_FRAMES = (0xC0, 0xC1, 0xC2)
+_USUAL_NAMES = (b"\x01\x02\x03", b"\x00\x01\x02")
+_USUAL_SAMPLING = (b"\x11\x11\x11", b"\x21\x11\x11", b"\x12\x11\x11", b"\x22\x11\x11")
+_YCC = 1
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 
 # Encoders write about ten scans. All of them pass over all pixels, whatever little they hold.
@@ -138,3 +142,28 @@ def _scans(data: bytes, start: int, most: int) -> int:
         if marker not in _BARE:
             position += int.from_bytes(data[position : position + 2], "big")
     return scans
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether decoders of every make read the file alike.
+
+    That is, with 8 bits, Huffman-coded, in one scan or progressive, and grey or YCbCr with the
+    colours in full or at half the resolution.
+    """
+    header = _header(data)
+    frames = [(marker, start) for marker, start, _ in header.segments if marker in _FRAMES]
+    if len(frames) != 1 or not header.height:
+        return False
+    marker, start = frames[0]
+    if marker not in _PLAIN_FRAMES or (header.is_layered and marker not in _PROGRESSIVE):
+        return False
+    bits, count = data[start + 4], data[start + 9]
+    parts = data[start + 10 : start + 10 + 3 * count]
+    if bits != 8 or len(parts) != 3 * count:
+        return False
+    if count == 1:
+        return parts[1] == 0x11
+    told = [data[start + 4 : end] for marker, start, end in header.segments if marker == 0xEE]
+    is_told_otherwise = any(_tells_colours(0xEE, body) and body[11] != _YCC for body in told)
+    is_usual = parts[::3] in _USUAL_NAMES and parts[1::3] in _USUAL_SAMPLING
+    return is_usual and not is_told_otherwise
