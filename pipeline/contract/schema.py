@@ -67,6 +67,12 @@ PIXELS = pa.field("_pixels", pa.large_binary())
 """uint8 (S, S, 3) as raw bytes, null on failed rows. Raw because Ray's tensor types would reach
 the object store as an extension that only Ray reads."""
 
+JPEG = pa.field(
+    "_jpeg", pa.struct([pa.field("file", pa.large_binary()), pa.field("orientation", pa.int8())])
+)
+"""A file that the actor's GPU decodes, and how its pixels are to be turned, as in EXIF; instead of
+``_pixels``. Tables of runs without such files lack the column."""
+
 DECODED = pa.unify_schemas([SOURCE, INTERNAL]).append(PIXELS)
 TOP_K = [
     pa.field("label_id", pa.int32()),

@@ -16,7 +16,7 @@ from pipeline.model.arithmetic import Arithmetic
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
-from pipeline.model.network import Checkpoint, Form, Preprocessing
+from pipeline.model.network import Checkpoint, DevicePreprocessing, Form, Preprocessing
 from pipeline.model.self_check import GoldenBatch
 from pipeline.output.identity import fingerprinted, short_hash
 
@@ -69,6 +69,13 @@ class LoadedModel:
     def preprocessing(self) -> Preprocessing:
         """What a decode task makes of an image's bytes."""
         return self.checkpoint.preprocessing
+
+    @property
+    def device_preprocessing(self) -> DevicePreprocessing | None:
+        """What an actor makes of JPEG files; None if it gets none."""
+        preprocessing = self.checkpoint.preprocessing
+        decodes = self.provenance.preprocessing["decode"] == "gpu"
+        return preprocessing if decodes and isinstance(preprocessing, DevicePreprocessing) else None
 
     @property
     def form(self) -> Form:
@@ -135,6 +142,8 @@ def read_checkpoint(spec: RunSpec) -> Checkpoint:
     """
     _check_runtime(spec.model.runtime)
     checkpoint = load_checkpoint(spec.model)
+    if spec.model.decode == "gpu":
+        _check_device_preprocessing(checkpoint)
     _check(checkpoint, spec.output)
     return checkpoint
 
@@ -142,6 +151,13 @@ def read_checkpoint(spec: RunSpec) -> Checkpoint:
 def _check_runtime(runtime: Runtime) -> None:
     if runtime == "openvino" and find_spec("openvino") is None:
         raise UsageError("<model.runtime> openvino needs: pip install 'cvt-batch[openvino]'")
+
+
+def _check_device_preprocessing(checkpoint: Checkpoint) -> None:
+    if not isinstance(checkpoint.preprocessing, DevicePreprocessing):
+        raise UsageError(
+            "<model.decode> gpu is not for this family of models; use <model.decode> fast"
+        )
 
 
 def _check(checkpoint: Checkpoint, output: OutputSpec) -> None:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.contract.spec import DecodeMode, Dtype, Pooling, Runtime, Scores
+from pipeline.contract.spec import CpuDecodeMode, Dtype, Pooling, Runtime, Scores
 
 DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
@@ -54,6 +54,16 @@ class Decoded(NamedTuple):
     height: int
 
 
+class JpegHeader(NamedTuple):
+    """What must be known of a JPEG file to have a GPU decode it."""
+
+    width: int
+    """Of the upright image."""
+    height: int
+    orientation: int
+    """How the pixels are stored, as in EXIF: 1 to 8."""
+
+
 class Outputs(NamedTuple):
     """The results of a network for a batch, on its own device, one row per image."""
 
@@ -82,7 +92,7 @@ class Preprocessing(Protocol):
     def size(self) -> int:
         """Height and width of the pixels, S."""
 
-    def decode(self, data: bytes, *, mode: DecodeMode, max_pixels: int) -> Decoded:
+    def decode(self, data: bytes, *, mode: CpuDecodeMode, max_pixels: int) -> Decoded:
         """Decode, turn upright, resize and crop.
 
         Raises:
@@ -91,6 +101,21 @@ class Preprocessing(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that changes the numbers, as JSON types: a part of the fingerprint."""
+
+
+@runtime_checkable
+class DevicePreprocessing(Preprocessing, Protocol):
+    """A ``Preprocessing`` that also works where the pixels are, for files that a GPU decodes."""
+
+    def header(self, data: bytes, *, max_pixels: int) -> JpegHeader | None:
+        """Read the header of a file; None if only ``decode`` can be trusted with it.
+
+        Raises:
+            DecodeError: the bytes are not an image of at most ``max_pixels``.
+        """
+
+    def resize(self, image: Tensor, orientation: int) -> Tensor:
+        """Do what ``decode`` does beyond decoding: uint8 (3, H, W), as stored, to (S, S, 3)."""
 
 
 class Network(Protocol):

@@ -35,7 +35,7 @@ from pipeline.runs.result import RunResult
 from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
-from pipeline.stages.places import places
+from pipeline.stages.places import check_decoder, places
 from pipeline.stages.ray_session import ray_as_found
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
@@ -60,6 +60,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     lance.check(spec.output.sink, store)
     with clock.phase("model"):
         checkpoint = read_checkpoint(spec)
+        check_decoder(spec, debug=debug)
     with clock.phase("list"):
         kept = kept_columns(spec.inputs)
     with listing_ahead(_inventory(spec, store, kept)) as listing:
@@ -91,6 +92,7 @@ def forecast(spec: RunSpec) -> Forecast:
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)
     checkpoint = read_checkpoint(spec)
+    check_decoder(spec)
     kept = kept_columns(spec.inputs)
     found, history = OpenRun.find(store), History.load(store)
     model = _model(spec, checkpoint, found, history)

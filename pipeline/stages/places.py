@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
+import torch
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.contract.errors import RunError, UsageError, one_line
-from pipeline.contract.spec import ComputeSpec
+from pipeline.contract.spec import ComputeSpec, RunSpec
 from pipeline.model.arithmetic import Place, this_cpu, this_gpu
+from pipeline.stages.infer.nvjpeg import why_not
 from pipeline.stages.ray_session import join, on_cluster
 
+T = TypeVar("T")
 ANSWER_SECONDS = 300
 """For a node to start a process and report its hardware."""
 
@@ -41,8 +44,49 @@ def places(compute: ComputeSpec, *, debug: bool = False) -> list[Place]:
     return _ask(with_cpus, this_cpu)
 
 
+def check_decoder(spec: RunSpec, *, debug: bool = False) -> None:
+    """Refuse to decode on GPUs where a machine that can hold an actor cannot. Joins the cluster, if
+    there is one.
+
+    Raises:
+        RunError: a node does not answer.
+        UsageError: one cannot, or there are no GPUs; the message names it.
+    """
+    if spec.model.decode != "gpu":
+        return
+    reasons = _reasons_not_to_decode(spec.compute, debug=debug)
+    if not reasons:
+        raise UsageError("<model.decode> gpu needs GPUs, and this run has none; use fast")
+    for host, reason in reasons.items():
+        if reason is not None:
+            raise UsageError(
+                f"<model.decode> gpu is not possible on {host}: {reason}; install the torchvision "
+                "that fits its PyTorch, or use fast"
+            )
+
+
+def _reasons_not_to_decode(compute: ComputeSpec, *, debug: bool) -> dict[str, str | None]:
+    """By the machines that can hold an actor with a GPU, None where nothing is in the way."""
+    if compute.num_gpus == 0 or not (on_cluster() or torch.cuda.is_available()):
+        return {}
+    if not on_cluster():
+        return {"this machine": why_not()}
+    join(compute, debug=debug)
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    return dict(zip(_hosts(nodes), _answers(nodes, why_not), strict=True))
+
+
+def _hosts(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    return [node["NodeManagerAddress"] for node in nodes]
+
+
 def _ask(nodes: Sequence[dict[str, Any]], probe: Callable[[], Place | None]) -> list[Place]:
-    hosts = [node["NodeManagerAddress"] for node in nodes]
+    answers = _answers(nodes, probe)
+    return [_named(answer, host) for answer, host in zip(answers, _hosts(nodes), strict=True)]
+
+
+def _answers(nodes: Sequence[dict[str, Any]], probe: Callable[[], T]) -> list[T]:
+    hosts = _hosts(nodes)
     asked = [_sent(probe, node["NodeID"]) for node in nodes]
     _, late = ray.wait(asked, num_returns=len(asked), timeout=ANSWER_SECONDS)
     if late:
@@ -52,21 +96,20 @@ def _ask(nodes: Sequence[dict[str, Any]], probe: Callable[[], Place | None]) -> 
             "command again, or skip the question with <model.dtype> float32"
         )
     try:
-        answers = ray.get(asked)
+        return list(ray.get(asked))
     except RayError as error:
         cause = getattr(error, "cause", None) or error
         raise RunError(
             f"a node could not report its hardware: {one_line(cause)}; start the same command again"
         ) from error
-    return [_named(answer, host) for answer, host in zip(answers, hosts, strict=True)]
 
 
-def _sent(probe: Callable[[], Place | None], node_id: str) -> ray.ObjectRef[Place | None]:
+def _sent(probe: Callable[[], T], node_id: str) -> ray.ObjectRef[T]:
     """A task that reserves no GPU need not wait for one, and sees all of its node's. Its process
     ends with it, since it may hold memory of them."""
     where = NodeAffinitySchedulingStrategy(node_id, soft=True)  # elsewhere, should the node be lost
     task: Any = ray.remote(num_cpus=0, max_calls=1 if probe is this_gpu else 0)(probe)
-    sent: ray.ObjectRef[Place | None] = task.options(scheduling_strategy=where).remote()
+    sent: ray.ObjectRef[T] = task.options(scheduling_strategy=where).remote()
     return sent
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from cvt import CvtImageProcessor
-from pipeline.contract.spec import DecodeMode, InputSpec
+from pipeline.contract.spec import CpuDecodeMode, InputSpec
 from pipeline.sources.inventory import inventory
 from pipeline.storage.files import read_bytes
 
@@ -27,7 +27,7 @@ def bench_decode(inputs: list[str], size: int, rounds: int) -> dict[str, dict[st
     uris = [uri for table in inventory(spec) for uri in table["uri"].to_pylist()]
     images = [read_bytes(uri) for uri in uris]
     processor = CvtImageProcessor(size=size)
-    seconds: dict[str, list[float]] = {mode: [] for mode in get_args(DecodeMode)}
+    seconds: dict[str, list[float]] = {mode: [] for mode in get_args(CpuDecodeMode)}
     pixels: dict[str, list[Pixels]] = {}
     for _ in range(rounds):
         for mode, taken in seconds.items():

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jobs.bench.measure.inputs import work_of
 from pipeline.contract.schema import DECODED
-from pipeline.contract.spec import ComputeSpec, DecodeMode, InputSpec
+from pipeline.contract.spec import ComputeSpec, CpuDecodeMode, InputSpec
 from pipeline.model.network import Decoded, Pixels
 from pipeline.sources.fetch import fetch_items
 from pipeline.stages.decode.settings import DecodeSettings
@@ -34,7 +34,7 @@ class Blank:
     def size(self) -> int:
         return len(self.pixels)
 
-    def decode(self, data: bytes, *, mode: DecodeMode, max_pixels: int) -> Decoded:
+    def decode(self, data: bytes, *, mode: CpuDecodeMode, max_pixels: int) -> Decoded:
         return Decoded(self.pixels, self.size, self.size)
 
     def to_dict(self) -> dict[str, Any]:

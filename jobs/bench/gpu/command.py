@@ -95,7 +95,12 @@ def _whole(scratch: Path) -> Iterable[Found]:
     from jobs.bench.gpu.whole import whole, write_photographs
 
     measured = whole(write_photographs(scratch), scratch)
-    yield measured.bench.to_dict() | {"cores": measured.cores, "cards": measured.cards}
+    yield measured.bench.to_dict() | {
+        "cores": measured.cores,
+        "cards": measured.cards,
+        "decode_gpu": measured.on_card and measured.on_card.to_dict()["end_to_end"],
+        "no_decode_gpu": measured.why_not,
+    }
 
 
 def _faults(scratch: Path) -> Iterable[Found]:

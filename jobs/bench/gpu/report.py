@@ -97,7 +97,12 @@ def _whole(rows: list[Found]) -> str:
     ]
     run, ceilings = found["end_to_end"], found["ceilings"]
     stages.append(("end to end", f"{run['images_per_second']:.0f}", ""))
+    if found["decode_gpu"] is not None:
+        rate = found["decode_gpu"]["images_per_second"]
+        stages.append(("end to end, --decode gpu", f"{rate:.0f}", ""))
     lines = [table(("", "images/s", "CPU ms/image"), stages), ceilings["bottleneck"]]
+    if found["no_decode_gpu"] is not None:
+        lines.append(f"--decode gpu is not measured: {found['no_decode_gpu']}")
     share = found["end_to_end"]["images_per_second"] / ceilings["expected_images_per_second"]
     lines.append(f"end to end reaches {share:.0%} of the smaller ceiling (goal 85%)")
     for name in ("cores", "cards"):

@@ -16,6 +16,7 @@ from jobs.bench.synthetic.images import write_images
 from jobs.bench.synthetic.models import write_model
 from pipeline.contract.spec import (
     ComputeSpec,
+    DecodeMode,
     Dtype,
     InputSpec,
     ModelSpec,
@@ -23,6 +24,7 @@ from pipeline.contract.spec import (
     PolicySpec,
     RunSpec,
 )
+from pipeline.stages.infer.nvjpeg import why_not
 
 DISTINCT, NAMES = (2_000, 60_000) if ON_GPU else (24, 48)
 """Photographs, and the names under which they are linked: making more would take the time."""
@@ -40,6 +42,10 @@ class Whole:
     bench: Bench
     cores: float | None
     cards: float | None
+    on_card: Bench | None
+    """The run with ``--decode gpu``; None where that is not possible."""
+    why_not: str | None
+    """What stands in its way."""
 
 
 def write_photographs(directory: Path, names: int = NAMES) -> Path:
@@ -61,12 +67,14 @@ def _write_some(directory: Path, start: int) -> None:
     write_images(directory / f"{start:06d}", share, first=start)
 
 
-def run_spec(photographs: Path, scratch: Path, **compute: object) -> RunSpec:
+def run_spec(
+    photographs: Path, scratch: Path, decode: DecodeMode = "fast", **compute: object
+) -> RunSpec:
     """A run over the photographs, on the card."""
     model = write_model(scratch / "model", MODEL)
     return RunSpec(
         inputs=InputSpec(uris=(str(photographs),), format="images"),
-        model=ModelSpec(source=str(model), dtype=DTYPE),
+        model=ModelSpec(source=str(model), dtype=DTYPE, decode=decode),
         output=OutputSpec(uri=str(scratch / "out"), top_k=5),
         compute=ComputeSpec(**compute),  # type: ignore[arg-type]
         policy=PolicySpec(),
@@ -74,7 +82,8 @@ def run_spec(photographs: Path, scratch: Path, **compute: object) -> RunSpec:
 
 
 def whole(photographs: Path, scratch: Path) -> Whole:
-    """Measure the ceilings of decoding and of the network, and a run from start to end."""
+    """Measure the ceilings of decoding and of the network, and a run from start to end; where the
+    card decodes JPEG files, also one that has it do so."""
     spec = run_spec(photographs, scratch)
     stages = bench(spec, NAMES, ("decode", "model"), scratch)
     with Utilisation() as busy:
@@ -83,4 +92,12 @@ def whole(photographs: Path, scratch: Path) -> Whole:
     both = Bench(
         stages=stages.stages, ceilings=stages.ceilings, whole=run.whole, cluster=run.cluster
     )
-    return Whole(both, moment.cores, moment.cards) if moment else Whole(both, None, None)
+    cores, cards = (moment.cores, moment.cards) if moment else (None, None)
+    reason = why_not()
+    on_card = None if reason else _on_card(photographs, scratch / "on_card")
+    return Whole(both, cores, cards, on_card, reason)
+
+
+def _on_card(photographs: Path, scratch: Path) -> Bench:
+    scratch.mkdir()
+    return bench(run_spec(photographs, scratch, "gpu"), NAMES, ("end-to-end",), scratch)

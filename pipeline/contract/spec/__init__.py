@@ -12,6 +12,7 @@ from pipeline.contract.spec.inputs import (
 )
 from pipeline.contract.spec.model import (
     Activation,
+    CpuDecodeMode,
     DecodeMode,
     Dtype,
     DtypeChoice,
@@ -43,6 +44,7 @@ __all__ = [
     "About",
     "Activation",
     "ComputeSpec",
+    "CpuDecodeMode",
     "DecodeMode",
     "Dtype",
     "DtypeChoice",

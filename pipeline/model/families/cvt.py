@@ -24,11 +24,22 @@ from cvt import (
     weights_hash,
 )
 from cvt.inference.openvino import OpenVinoCvt
+from cvt.preprocessing.fast.on_cpu import has_filter
+from cvt.preprocessing.fast.on_device import read_header, resize
 from cvt.preprocessing.normalize import Normalize
 from cvt.preprocessing.processor import size_mismatch
 from pipeline.contract.errors import DecodeError, UsageError, one_line
-from pipeline.contract.spec import DecodeMode, ModelSpec, Pooling, Scores
-from pipeline.model.network import DTYPES, Decoded, Form, Network, Outputs, Pixels, Reference
+from pipeline.contract.spec import CpuDecodeMode, ModelSpec, Pooling, Scores
+from pipeline.model.network import (
+    DTYPES,
+    Decoded,
+    Form,
+    JpegHeader,
+    Network,
+    Outputs,
+    Pixels,
+    Reference,
+)
 from pipeline.model.self_check import spectral_norm
 
 log = logging.getLogger(__name__)
@@ -54,12 +65,17 @@ def load(spec: ModelSpec) -> CvtCheckpoint:
         log.warning("%s with <model.image_size>", complaint)
     if not processor.do_resize:
         raise UsageError("the preprocessing does not resize; a batch needs images of one size")
+    if spec.decode == "gpu" and not has_filter(processor.resample):
+        raise UsageError(
+            "<model.decode> gpu resizes bilinearly or bicubically, and the checkpoint's filter is "
+            f"number {processor.resample} of Pillow's; use <model.decode> exact"
+        )
     return CvtCheckpoint(model, processor)
 
 
 @dataclass(frozen=True)
 class CvtPreprocessing:
-    """A ``Preprocessing``."""
+    """A ``DevicePreprocessing``."""
 
     processor: CvtImageProcessor
 
@@ -67,12 +83,22 @@ class CvtPreprocessing:
     def size(self) -> int:
         return self.processor.size
 
-    def decode(self, data: bytes, *, mode: DecodeMode, max_pixels: int) -> Decoded:
+    def decode(self, data: bytes, *, mode: CpuDecodeMode, max_pixels: int) -> Decoded:
         try:
             found = self.processor.pixels_from_bytes(data, mode=mode, max_pixels=max_pixels)
         except ImageDecodeError as error:
             raise DecodeError(error.code, str(error)) from error
         return Decoded(*found)
+
+    def header(self, data: bytes, *, max_pixels: int) -> JpegHeader | None:
+        try:
+            found = read_header(data, self.processor.window, max_pixels=max_pixels)
+        except ImageDecodeError as error:
+            raise DecodeError(error.code, str(error)) from error
+        return None if found is None else JpegHeader(*found)
+
+    def resize(self, image: torch.Tensor, orientation: int) -> torch.Tensor:
+        return resize(image, self.processor.window, self.processor.resample, orientation)
 
     def to_dict(self) -> dict[str, Any]:
         return self.processor.to_dict()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.contract.schema import PIXELS
+from pipeline.contract.schema import JPEG, PIXELS
 from pipeline.model.network import Pixels
 
 
@@ -19,6 +19,8 @@ class Block:
     def __init__(self, capacity: int) -> None:
         """``capacity``: bytes of all pixels there may be."""
         self.rows: list[dict[str, Any]] = []
+        self.jpeg_bytes = 0
+        """Of files that travel as they are."""
         self._capacity = capacity
         self._has_pixels: list[bool] = []
         self._ends = [0]
@@ -37,6 +39,8 @@ class Block:
             place = np.frombuffer(self._memory, np.uint8, pixels.size, end)
             place.reshape(pixels.shape)[:] = pixels
             end += pixels.size
+        if JPEG.name in row:
+            self.jpeg_bytes += len(row[JPEG.name]["file"])
         self.rows.append(row)
         self._has_pixels.append(pixels is not None)
         self._ends.append(end)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
 
-from pipeline.contract.spec import DecodeMode, RunSpec
-from pipeline.model.network import Preprocessing
+from pipeline.contract.schema import DECODED, JPEG, with_kept
+from pipeline.contract.spec import CpuDecodeMode, DecodeMode, RunSpec
+from pipeline.model.network import Decoded, DevicePreprocessing, JpegHeader, Preprocessing
 from pipeline.output.ledger import HashIndex
 from pipeline.sources.formats.item import ReadOptions
 from pipeline.stages.allocation import CPU_BLOCK
 from pipeline.stages.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
+
+MOST_JPEG_BYTES = 8 * 2**20
+"""Of a file that travels to an actor; larger ones are decoded where they were fetched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +61,29 @@ class DecodeSettings:
     def image_bytes(self) -> int:
         """Of the pixels of an image, (S, S, 3)."""
         return self.preprocessing.size**2 * 3
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the tables that leave the task."""
+        decoded = DECODED.append(JPEG) if self.mode == "gpu" else DECODED
+        return with_kept(decoded, self.read.kept)
+
+    def header(self, data: bytes) -> JpegHeader | None:
+        """What the actor must know to decode a file; None if this task has to.
+
+        Raises:
+            DecodeError: nobody can decode it.
+        """
+        if self.mode != "gpu" or len(data) > MOST_JPEG_BYTES:
+            return None
+        device = cast(DevicePreprocessing, self.preprocessing)  # checked when the model was read
+        return device.header(data, max_pixels=self.max_pixels)
+
+    def decode(self, data: bytes) -> Decoded:
+        """The pixels of a file.
+
+        Raises:
+            DecodeError: it cannot be decoded.
+        """
+        mode: CpuDecodeMode = "fast" if self.mode == "gpu" else self.mode
+        return self.preprocessing.decode(data, mode=mode, max_pixels=self.max_pixels)

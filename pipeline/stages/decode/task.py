@@ -1,5 +1,6 @@
 """The CPU stage: WORK in, DECODED out. Fetch and decode share a task, so that encoded bytes never
-travel through the object store; what leaves are uint8 pixels of the model's size."""
+travel through the object store; what leaves are uint8 pixels of the model's size. Only with
+``--decode gpu`` do JPEG files leave as they are, once their headers are checked."""
 
 from __future__ import annotations
 
@@ -17,12 +18,13 @@ import ray
 from PIL import Image
 
 from pipeline.contract.errors import DecodeError, one_line
-from pipeline.contract.schema import DECODED, KEPT, Status, with_kept
+from pipeline.contract.schema import JPEG, KEPT, Status
 from pipeline.model.network import Pixels
 from pipeline.output.ledger import HashIndex, hash_strings
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item
 from pipeline.sources.formats.registry import is_shard
+from pipeline.stages.allocation import GPU_BLOCK_BYTES
 from pipeline.stages.decode.block import Block
 from pipeline.stages.decode.settings import DecodeSettings
 
@@ -35,7 +37,7 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     Never raises for what is wrong with an image, its bytes or its shard: that becomes the row.
     """
     settings.environment.apply()
-    schema = with_kept(DECODED, settings.read.kept)
+    schema = settings.schema
     if _is_late(work, settings.stop_at):
         yield _deferred(work, schema)
         return
@@ -46,6 +48,8 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
         block = Block(settings.block_size * settings.image_bytes)
         for item in islice(items, settings.block_size):
             block.add(*_decode_item(item, settings, known))
+            if block.jpeg_bytes >= GPU_BLOCK_BYTES:
+                break
         if not block.rows:
             return
         settings.reporter.report(
@@ -90,15 +94,31 @@ def _decode_item(
     if known is not None and known.find(hash_strings(pa.chunked_array([[row["sha256"]]])))[0][0]:
         return row | {"status": Status.COPIED.value}, None
     try:
-        image = settings.preprocessing.decode(
-            data, mode=settings.mode, max_pixels=settings.max_pixels
-        )
+        found, pixels = _decode(data, settings, _is_sampled(item.uri, settings.thumbnail_rate))
     except DecodeError as error:
         return row | {"error_code": error.code, "error_message": one_line(error)}, None
-    row |= {"status": Status.OK.value, "width": image.width, "height": image.height}
-    if _is_sampled(item.uri, settings.thumbnail_rate):
-        row["_thumbnail"] = _thumbnail(image.pixels)
-    return row, image.pixels
+    return row | {"status": Status.OK.value} | found, pixels
+
+
+def _decode(
+    data: bytes, settings: DecodeSettings, is_sampled: bool
+) -> tuple[dict[str, Any], Pixels | None]:
+    """What is known of an image now, and its pixels, unless the actor has to decode it."""
+    header = settings.header(data)
+    if header is None:
+        image = settings.decode(data)
+        thumbnail = _thumbnail(image.pixels) if is_sampled else None
+        return {
+            "width": image.width,
+            "height": image.height,
+            "_thumbnail": thumbnail,
+        }, image.pixels
+    return {
+        "width": header.width,
+        "height": header.height,
+        "_thumbnail": _thumbnail(settings.decode(data).pixels) if is_sampled else None,
+        JPEG.name: {"file": data, "orientation": header.orientation},
+    }, None
 
 
 def _is_sampled(uri: str, rate: float) -> bool:

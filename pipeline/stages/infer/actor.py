@@ -7,11 +7,12 @@ import time
 import pyarrow as pa
 import ray
 import torch
+from torch import Tensor
 
-from pipeline.contract.schema import PIXELS, Status
+from pipeline.contract.schema import JPEG, PIXELS, Status
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.network import Pixels
-from pipeline.stages.infer.devices import device
+from pipeline.stages.infer.devices import device, device_pixels
 from pipeline.stages.infer.faults import is_lost_device, leave
 from pipeline.stages.infer.rows import Predictions, assemble, count, pixels_of
 from pipeline.stages.infer.settings import InferSettings
@@ -27,6 +28,9 @@ class Predictor:
         try:
             self.device = device(shared, settings)
             out = self.device.run(shared.golden.pixels)
+            self.jpegs = device_pixels(settings)
+            if self.jpegs is not None:
+                self.jpegs.check(shared.golden.pixels[0])
         except RuntimeError as error:
             self._end_if_lost(error)
             raise
@@ -37,8 +41,7 @@ class Predictor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        rows = batch.drop_columns(PIXELS.name)
-        pixels = pixels_of(batch[PIXELS.name], self.size)
+        rows, pixels = self.pixels(batch)
         predictions = self.predict(pixels) if len(pixels) else None
         table = assemble(rows, predictions, self.labels, self.settings)
         self.settings.reporter.report(
@@ -48,8 +51,20 @@ class Predictor:
         )
         return table
 
-    def predict(self, pixels: Pixels) -> Predictions:
-        """Run the network on uint8 pixels (B, S, S, 3)."""
+    def pixels(self, batch: pa.Table) -> tuple[pa.Table, Pixels | Tensor]:
+        """The rows without what they carry of an image, and the pixels of those that have some."""
+        if self.jpegs is None or JPEG.name not in batch.column_names:
+            rows = batch.drop_columns(PIXELS.name)
+            return rows, pixels_of(batch[PIXELS.name], self.size)
+        try:
+            with torch.inference_mode():
+                return self.jpegs.of(batch)
+        except RuntimeError as error:
+            self._end_if_lost(error)
+            raise
+
+    def predict(self, pixels: Pixels | Tensor) -> Predictions:
+        """Run the network on uint8 pixels (B, S, S, 3), an array or on the device."""
         try:
             with torch.inference_mode():
                 return Predictions.of(self.device.run(pixels), self.settings)

@@ -31,7 +31,8 @@ def use_only_share(gpus: float, *, tf32: bool) -> None:
 
 
 class CudaLane:
-    """A ``Lane``: uint8 pixels cross the bus from pinned memory, everything else is on the card.
+    """A ``Lane``: uint8 pixels cross the bus from pinned memory, unless they were decoded on the
+    card; everything else is there.
 
     After a smaller batch come rows of an earlier one. They do no harm: nobody reads their results,
     and images do not influence each other inside a network.
@@ -59,11 +60,16 @@ class CudaLane:
                 self._out = network(self._pixels)
         self._results = [_pinned_like(tensor) for tensor in self._out]
 
-    def run(self, pixels: Pixels) -> Outputs:
+    def run(self, pixels: Pixels | Tensor) -> Outputs:
         count = len(pixels)
-        np.copyto(self._host.numpy()[:count], pixels)
+        if isinstance(pixels, Tensor):  # made on the card, by the caller's stream
+            self._stream.wait_stream(torch.cuda.current_stream(pixels.device))
+            source = pixels
+        else:
+            source = self._host[:count]
+            np.copyto(source.numpy(), pixels)
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            self._pixels[:count].copy_(self._host[:count], non_blocking=True)
+            self._pixels[:count].copy_(source, non_blocking=True)
             self._graph.replay()
             for result, tensor in zip(self._results, self._out, strict=True):
                 result[:count].copy_(tensor[:count], non_blocking=True)

@@ -6,11 +6,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.network import Network, Outputs, Pixels
 from pipeline.stages.infer.cuda import CudaLane, use_only_share
+from pipeline.stages.infer.jpegs import DevicePixels
 from pipeline.stages.infer.lanes import Lanes, best_batch_size
+from pipeline.stages.infer.nvjpeg import NvJpeg
 from pipeline.stages.infer.settings import InferSettings
 
 
@@ -21,8 +24,9 @@ class Device(Protocol):
     def name(self) -> str:
         """As a person knows it."""
 
-    def run(self, pixels: Pixels) -> Outputs:
-        """The outputs, on the host, for uint8 pixels (B, S, S, 3); B is 1 or more."""
+    def run(self, pixels: Pixels | Tensor) -> Outputs:
+        """The outputs, on the host, for uint8 pixels (B, S, S, 3), an array or on this device; B is
+        1 or more."""
 
 
 class Cpu:
@@ -37,7 +41,7 @@ class Cpu:
             self.run(np.zeros((settings.batch_size, bundle.size, bundle.size, 3), np.uint8))
 
     @torch.inference_mode()
-    def run(self, pixels: Pixels) -> Outputs:
+    def run(self, pixels: Pixels | Tensor) -> Outputs:
         return self.network(pixels)
 
 
@@ -60,10 +64,17 @@ class Gpu:
             lambda n: CudaLane(network, (n, *shape), device), size, settings.calls, reporter.say
         )
 
-    def run(self, pixels: Pixels) -> Outputs:
+    def run(self, pixels: Pixels | Tensor) -> Outputs:
         return self.lanes.run(pixels)
 
 
 def device(bundle: ModelBundle, settings: InferSettings) -> Device:
     """The network of a bundle, ready on what the settings name."""
     return Gpu(bundle, settings) if settings.gpus else Cpu(bundle, settings)
+
+
+def device_pixels(settings: InferSettings) -> DevicePixels | None:
+    """What decodes JPEG files beside the network; None if none arrive."""
+    if settings.preprocessing is None:
+        return None
+    return DevicePixels(NvJpeg(), settings.preprocessing)

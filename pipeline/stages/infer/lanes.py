@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from pipeline.contract.errors import RunError
 from pipeline.model.network import Outputs, Pixels
@@ -31,7 +32,7 @@ class Lane(Protocol):
     def batch_size(self) -> int:
         """The most images that it takes."""
 
-    def run(self, pixels: Pixels) -> Outputs:
+    def run(self, pixels: Pixels | Tensor) -> Outputs:
         """The outputs, on the host, for pixels (B, S, S, 3), with B up to ``batch_size``."""
 
     def seconds(self) -> float:
@@ -57,7 +58,7 @@ class Lanes:
         self._resizing = threading.Lock()
         self._fill()
 
-    def run(self, pixels: Pixels) -> Outputs:
+    def run(self, pixels: Pixels | Tensor) -> Outputs:
         """The outputs for pixels (B, S, S, 3), with any B from 1 on."""
         parts: list[Outputs] = []
         done = 0
@@ -72,7 +73,7 @@ class Lanes:
             return parts[0]
         return Outputs(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
-    def _attempt(self, pixels: Pixels) -> tuple[Outputs | None, int]:
+    def _attempt(self, pixels: Pixels | Tensor) -> tuple[Outputs | None, int]:
         """A lane's outputs for the first images, None if memory ran out; and the lane's size."""
         lane = self._free.get()
         try:

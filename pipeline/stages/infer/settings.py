@@ -11,6 +11,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import result_schema
 from pipeline.contract.spec import ComputeSpec, EmbeddingDtype
 from pipeline.model.loaded import LoadedModel
+from pipeline.model.network import DevicePreprocessing
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.progress import Reporter
 
@@ -31,6 +32,8 @@ class InferSettings:
     """On a GPU: compute in smaller batches if they are about as fast."""
     compile: bool = False
     """On a GPU."""
+    preprocessing: DevicePreprocessing | None = None
+    """Of JPEG files that the GPU decodes; None if all images arrive as pixels."""
     columns: tuple[pa.Field, ...]
     """The columns to write beside those that describe the image."""
     top_k: int
@@ -73,9 +76,12 @@ class InferSettings:
             raise UsageError(
                 "<model.runtime> openvino runs only on CPUs; drop it or set <compute.num_gpus> to 0"
             )
+        if not gpus and model.device_preprocessing:
+            raise UsageError("<model.decode> gpu needs GPUs, and this run has none; use fast")
         described = len(result_schema(labels=False, thresholds=False, embedding=None))
         return cls(
             gpus=gpus,
+            preprocessing=model.device_preprocessing,
             columns=tuple(model.schema)[described:],
             top_k=model.output.top_k or 1,
             scores=model.scores,

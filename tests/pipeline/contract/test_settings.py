@@ -82,7 +82,7 @@ def test_vocabularies_are_those_of_the_network() -> None:
     assert get_args(Pooling) == POOLINGS
     assert get_args(Scores) == SCORES
     assert get_args(Runtime) == RUNTIMES
-    assert get_args(DecodeMode) == get_args(processor.DecodeMode)
+    assert get_args(DecodeMode) == (*get_args(processor.DecodeMode), "gpu")
 
 
 def test_an_error_spells_every_place() -> None:

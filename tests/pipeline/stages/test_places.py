@@ -7,10 +7,11 @@ import pytest
 import ray
 
 from pipeline.contract.errors import RunError, UsageError
-from pipeline.contract.spec import ComputeSpec
+from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.arithmetic import Place, this_cpu, this_gpu
 from pipeline.stages import places as module
-from pipeline.stages.places import places
+from pipeline.stages.infer.nvjpeg import why_not
+from pipeline.stages.places import check_decoder, places
 
 CPU = Place("CPU", frozenset({"float32"}))
 GPU = Place("a card", frozenset({"float32", "bfloat16"}), on_gpu=True)
@@ -82,6 +83,53 @@ class TestNodes:
             asked(ComputeSpec())
 
 
+class TestDecoder:
+    """Of JPEG files, on the machines that can hold an actor."""
+
+    @staticmethod
+    def spec(decode: Any = "gpu", **compute: Any) -> RunSpec:
+        return RunSpec(
+            inputs=InputSpec(uris=("in",)),
+            model=ModelSpec(source="model", decode=decode),
+            output=OutputSpec(uri="out", top_k=1),
+            compute=ComputeSpec(**compute),
+        )
+
+    def test_nobody_is_asked_unless_it_matters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "why_not", lambda: pytest.fail("asked"))
+        check_decoder(self.spec("fast"))
+
+    @pytest.mark.parametrize("compute", [{}, {"num_gpus": 0}])
+    def test_no_gpus(self, monkeypatch: pytest.MonkeyPatch, compute: dict[str, Any]) -> None:
+        monkeypatch.setattr(module, "on_cluster", lambda: False)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: bool(compute))
+        with pytest.raises(UsageError, match=r"gpu needs GPUs, and this run has none"):
+            check_decoder(self.spec(**compute))
+
+    def test_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "on_cluster", lambda: False)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr(module, "why_not", lambda: None)
+        check_decoder(self.spec())
+        monkeypatch.setattr(module, "why_not", lambda: "torchvision is not installed")
+        with pytest.raises(UsageError, match="on this machine: torchvision is not installed"):
+            check_decoder(self.spec())
+
+    def test_every_node_with_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        nodes = [HEAD, node("a", GPU=1), node("b", CPU=4), node("c", GPU=8)]
+        answers = {"a": None, "c": "PyTorch sees no GPU"}
+        monkeypatch.setattr(ray, "nodes", lambda: nodes)
+        monkeypatch.setattr(module, "on_cluster", lambda: True)
+        monkeypatch.setattr(module, "join", lambda compute, debug: None)
+        monkeypatch.setattr(
+            module, "_answers", lambda some, probe: [answers[one["NodeID"]] for one in some]
+        )
+        with pytest.raises(UsageError, match="not possible on c: PyTorch sees no GPU"):
+            check_decoder(self.spec())
+        answers["c"] = None
+        check_decoder(self.spec())
+
+
 @pytest.mark.usefixtures("ray_local")
 class TestAnswers:
     """Of a real node."""
@@ -95,6 +143,9 @@ class TestAnswers:
         (found,) = places(ComputeSpec())
         assert (found.dtypes, found.host) == (this_cpu().dtypes, self.host)
         assert found.name == f"the CPU of {self.host}"
+
+    def test_a_node_says_why_it_decodes_no_files(self) -> None:
+        assert module._answers(ray.nodes(), why_not) == [why_not()]
 
     @pytest.mark.skipif(this_gpu() is not None, reason="there is a GPU")
     def test_a_gpu_that_pytorch_does_not_see(self) -> None:

@@ -27,3 +27,11 @@ def encode(image: Image.Image, format: str, **options: Any) -> bytes:
 def noise(width: int = 40, height: int = 50, seed: int = 0) -> Image.Image:
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
+
+
+def photograph(width: int = 90, height: int = 60, turn: int = 1, **options: Any) -> bytes:
+    """Smooth, as photographs are."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    smooth = noise(9, 6, seed=width).resize((width, height), Image.Resampling.BICUBIC)
+    return encode(smooth, "JPEG", exif=exif, **options)

@@ -24,13 +24,18 @@ from tests.support.models.oracle import SIZE, Oracle
 
 
 def load(
-    source: Path, *, dtype: Any = "float32", runtime: Any = "torch", **output: Any
+    source: Path,
+    *,
+    dtype: Any = "float32",
+    runtime: Any = "torch",
+    decode: Any = "fast",
+    **output: Any,
 ) -> LoadedModel:
     values: dict[str, Any] = {"uri": "out", "top_k": 3, "embeddings": True, **output}
     return LoadedModel.load(
         RunSpec(
             inputs=InputSpec(uris=("in",)),
-            model=ModelSpec(source=str(source), dtype=dtype, runtime=runtime),
+            model=ModelSpec(source=str(source), dtype=dtype, runtime=runtime, decode=decode),
             output=OutputSpec(**values),
         ),
         dtype,
@@ -43,11 +48,18 @@ def loaded(source: Path, pooling: Any, **arithmetic: str) -> LoadedModel:
 
 
 def prepare(
-    source: Path, *, dtype: str = "float32", runtime: str = "torch", **output: Any
+    source: Path,
+    *,
+    dtype: str = "float32",
+    runtime: str = "torch",
+    decode: str = "fast",
+    **output: Any,
 ) -> LoadedModel:
     """As ``load``, but a checkpoint is read only once."""
     values: dict[str, Any] = {"uri": "out", "top_k": 3, "embeddings": True, **output}
-    model = loaded(source, values.get("pooling", "cls_norm"), dtype=dtype, runtime=runtime)
+    model = loaded(
+        source, values.get("pooling", "cls_norm"), dtype=dtype, runtime=runtime, decode=decode
+    )
     return replace(model, output=OutputSpec(**values))
 
 

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from pipeline.contract.errors import DecodeError, UsageError
-from pipeline.contract.spec import DecodeMode, ModelSpec, Pooling, Scores
+from pipeline.contract.spec import CpuDecodeMode, ModelSpec, Pooling, Scores
 from pipeline.model.families.registry import Family
 from pipeline.model.network import DTYPES, Decoded, Floats, Form, Outputs, Pixels, Reference
 
@@ -44,7 +44,7 @@ TOY = Family("toy", load, claims)
 class ToyPreprocessing:
     size: int
 
-    def decode(self, data: bytes, *, mode: DecodeMode, max_pixels: int) -> Decoded:
+    def decode(self, data: bytes, *, mode: CpuDecodeMode, max_pixels: int) -> Decoded:
         try:
             image = Image.open(io.BytesIO(data)).convert("RGB")
         except UnidentifiedImageError as error:

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.contract.schema import SOURCE
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.devices import Gpu
+from pipeline.stages.infer.nvjpeg import why_not
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Reporter
+from tests.support.inputs.decoding import decoded
+from tests.support.inputs.images import encode, noise, photograph
 from tests.support.models.inference import PIXELS, batch, prepare, reference, tensor
 from tests.support.models.oracle import Oracle, difference
 
+WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
@@ -91,3 +96,23 @@ def test_memory_that_others_hold_halves_the_batch(checkpoint: tuple[Oracle, Path
         assert len(one(batch(list(PIXELS)))) == len(PIXELS)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.skipif(WHY_NOT is not None, reason=f"no card decodes JPEG files: {WHY_NOT}")
+def test_files_decoded_on_the_card_give_the_rows_of_the_cpu(
+    checkpoint: tuple[Oracle, Path], tmp_path: Path
+) -> None:
+    """Photographs and others in one batch; what a card's decoder makes of colours is not exact."""
+    files = {
+        "a.jpg": photograph(640, 480),
+        "b.png": encode(noise(), "PNG"),
+        "c.jpg": photograph(300, 400, turn=6),
+        "d.jpg": b"<html>404</html>",
+        "e.jpg": photograph(480, 480, progressive=True),
+    }
+    one = actor(checkpoint[1], {"decode": "gpu"})
+    found, expected = (one(*decoded(tmp_path, files, mode)) for mode in ("gpu", "fast"))
+    assert found["status"].to_pylist() == ["ok", "ok", "ok", "failed", "ok"]
+    assert found.select(SOURCE.names).equals(expected.select(SOURCE.names))
+    ours, theirs = (tensor(table["embedding"].drop_null()) for table in (found, expected))
+    assert torch.nn.functional.cosine_similarity(ours, theirs).min() > 0.99

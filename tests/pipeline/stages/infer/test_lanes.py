@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from pipeline.contract.errors import RunError
 from pipeline.model.network import Outputs, Pixels
@@ -45,14 +46,14 @@ class FakeLane:
     memory: Memory
     busy: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, pixels: Pixels) -> Outputs:
+    def run(self, pixels: Pixels | Tensor) -> Outputs:
         assert self.busy.acquire(blocking=False), "two threads share a lane"
         try:
             if self.batch_size > self.memory.holds:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             assert len(pixels) <= self.batch_size
             self.memory.ran[len(pixels)] += 1
-            numbers = torch.from_numpy(pixels[:, 0, 0, :].astype(np.float32))
+            numbers = torch.as_tensor(pixels)[:, 0, 0, :].float()
             return Outputs(numbers, numbers + 0.5)
         finally:
             self.busy.release()
@@ -115,7 +116,7 @@ def test_other_errors_are_raised_and_the_lane_is_free_again() -> None:
     lanes = memory.lanes(4)
 
     class Broken(FakeLane):
-        def run(self, pixels: Pixels) -> Outputs:
+        def run(self, pixels: Pixels | Tensor) -> Outputs:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     lanes._free.get()
