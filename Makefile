@@ -6,6 +6,7 @@ RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet --quiet
 CHECKED := cvt pipeline jobs tests
 PYTHON_VERSION := 3.12
+AZURITE := 3.35.0
 
 # Modules are compiled on first use, not by pip; kept from that, every process of Ray would do it anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +23,7 @@ demo: $(VENV)/demo ## install, then classify the bundled images into a Parquet t
 check: lint ## check style and types, run the tests that need neither Ray nor a server
 	@$(RUN) pytest --numprocesses 2 --dist loadfile -m 'not (slow or ray or server)'
 
-test: lint ## install, then check style and types and run the tests
+test: lint $(VENV)/azurite ## install, then check style and types and run the tests
 	@$(RUN) pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/test ## the campaigns that take minutes: many kills, outages, millions of rows
@@ -55,6 +56,12 @@ $(VENV)/demo $(VENV)/test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (once; torch is large, so this takes a minute or more) ..."
 	@$(PIP) install --no-compile --constraint constraints.txt --editable '.$(EXTRAS)'
 	@touch $@
+
+# A server of Azure's blobs; without it, the tests that need one are skipped.
+$(VENV)/azurite: | $(VENV)/bin/python
+	@command -v npm >/dev/null || { echo "npm is not installed: no tests of az://"; exit 0; }; \
+	npm install --prefix $@ --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel error \
+		--fetch-retries 1 azurite@$(AZURITE) || { rm -rf $@; echo "no Azurite: no tests of az://"; }
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { \

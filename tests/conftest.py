@@ -11,6 +11,9 @@ import pytest
 import s3fs
 
 from tests.support import needs
+from tests.support.servers.azurite import Azurite
+from tests.support.servers.clouds import Cloud, Container
+from tests.support.servers.fake_gcs import FakeGcs
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket, SeaweedFS
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:  # torch and transformers are imported by the tests that need 
     from tests.support.models.oracle import Oracle
 
 # Nothing of the machine's own accounts may decide a test, and no test asks the network.
-_FOREIGN = ("AWS_", "RAY_", "HF_", "FSSPEC_")
+_FOREIGN = ("AWS_", "AZURE_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_", "RAY_", "HF_", "FSSPEC_")
 _HERMETIC = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -78,6 +81,34 @@ def fault_proxy(s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     with FaultProxy(s3_bucket.server.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """A real server of Azure's blobs."""
+    with Azurite() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fake_gcs() -> Iterator[FakeGcs]:
+    """A server of Google's interface."""
+    with FakeGcs() as server:
+        yield server
+
+
+@pytest.fixture(params=["azurite", "fake_gcs"])
+def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """A server of Azure or Google, to which az:// or gs:// leads."""
+    server: Cloud = request.getfixturevalue(request.param)
+    server.enter_environment(monkeypatch)
+    return server
+
+
+@pytest.fixture
+def container(cloud: Cloud) -> Container:
+    """A new empty container of ``cloud``."""
+    return cloud.create()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from fsspec.utils import glob_translate
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.storage.filesystems import filesystem
+from pipeline.storage.objects.filesystem import ObjectFileSystem
 from pipeline.storage.objects.s3.pages import list_objects
 from pipeline.storage.uris import join_uri, printable, split_uri
 
@@ -67,6 +68,9 @@ def named_entry(protocol: str, path: str) -> Entry | None:
     if protocol == "s3":
         return _s3_head(path)
     fs = filesystem(protocol)
+    if isinstance(fs, ObjectFileSystem):
+        found = fs.named(path)
+        return _fsspec_entry(found) if found else None
     return _fsspec_entry(fs.info(path)) if fs.isfile(path) else None
 
 
@@ -82,8 +86,11 @@ def walk(protocol: str, root: str) -> Iterator[Entry]:
         return _walk_local(root, set())
     if protocol == "s3":
         return _walk_s3(root)
-    found: dict[str, dict[str, Any]] = filesystem(protocol).find(root, detail=True)
-    return (_fsspec_entry(info) for info in found.values())
+    fs = filesystem(protocol)
+    if isinstance(fs, ObjectFileSystem):
+        return map(_fsspec_entry, fs.below(root))
+    found: dict[str, dict[str, Any]] = fs.find(root, detail=True)
+    return map(_fsspec_entry, found.values())
 
 
 def local_entry(path: str, status: os.stat_result) -> Entry:

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 from pipeline.contract.errors import FetchError, JobError
 from pipeline.storage.filesystems import filesystem
-from pipeline.storage.objects.s3.requests import RangeFile, S3Object
+from pipeline.storage.objects.bodies import RangeFile, RemoteObject
+from pipeline.storage.objects.filesystem import ObjectFileSystem, StoreObject
+from pipeline.storage.objects.s3.requests import S3Object
 from pipeline.storage.read_ahead import Hold, WindowClosedError
 from pipeline.storage.retry import Patience, classify
 from pipeline.storage.uris import local_path, split_uri
@@ -61,16 +63,24 @@ def _with_patience(read: Callable[[], T]) -> T:
 def _open(protocol: str, path: str, *, start: int = 0, is_streamed: bool) -> Any:
     """The object as an open binary file, at ``start``. If streamed, it is only read in order;
     otherwise it can also seek."""
-    if protocol == "s3":
+    if protocol == "file":
+        file: Any = open(local_path(path), "rb")  # noqa: SIM115  # the caller closes it
+    elif remote := _remote_object(protocol, path):
         if is_streamed:
-            return S3Object(path).open(start)
-        file: Any = RangeFile(path)
-    elif protocol == "file":
-        file = open(local_path(path), "rb")  # noqa: SIM115  # the caller closes it
+            return remote.open(start)
+        file = RangeFile(remote)
     else:
         file = filesystem(protocol).open(path, "rb")
     file.seek(start)
     return file
+
+
+def _remote_object(protocol: str, path: str) -> RemoteObject | None:
+    """What is read by requests of our own; None for other filesystems."""
+    if protocol == "s3":
+        return S3Object(path)
+    store = filesystem(protocol)
+    return StoreObject(store, path) if isinstance(store, ObjectFileSystem) else None
 
 
 def _size(file: Any) -> int:

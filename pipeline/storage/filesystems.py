@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import fsspec.config
@@ -13,10 +14,14 @@ from botocore.exceptions import BotoCoreError
 from fsspec.spec import AbstractFileSystem
 
 from pipeline.contract.errors import UsageError, one_line
+from pipeline.storage.objects.azure.blobs import AzureBlobs
+from pipeline.storage.objects.filesystem import ObjectFileSystem
+from pipeline.storage.objects.google.objects import GoogleObjects
 from pipeline.storage.objects.s3.access import access, is_signed_here, portable_settings
 from pipeline.storage.uris import local_path, split_uri
 
-_ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "AZURE_", "HF_", "RAY_DATA_")
+_ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_", "AZURE_",
+                         "HF_", "RAY_DATA_")  # fmt: skip
 _ENVIRONMENT_NAMES = (
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -26,6 +31,10 @@ _ENVIRONMENT_NAMES = (
 )
 _S3FS_TRIES = 2
 """On top of botocore's; with s3fs' own five, a server that hangs would cost ten minutes."""
+
+
+_STORES: tuple[ObjectFileSystem, ...] = (AzureBlobs(), GoogleObjects())
+_OBJECT_STORES = {protocol: store for store in _STORES for protocol in store.protocol}
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,11 @@ def filesystem(protocol: str) -> AbstractFileSystem:
     Raises:
         UsageError: fsspec does not know the protocol, or its package is not installed.
     """
+    if store := _OBJECT_STORES.get(protocol):
+        if find_spec(store.package) is None:
+            needed = f"pip install 'cvt-batch[{store.extra}]'"
+            raise UsageError(f"cannot open {protocol}:// URIs without a package: {needed}")
+        return store
     # fsspec caches instances by their options, so a changed option is not missed.
     options = access().s3fs_options() if protocol == "s3" else {}
     try:

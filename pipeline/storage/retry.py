@@ -57,6 +57,14 @@ class PassingError(FetchError):
         """Seconds that the server asks us to wait."""
 
 
+class StoreError(OSError):
+    """A failure of an object store that knows what it means to the image that was wanted."""
+
+    def __init__(self, meaning: FetchError) -> None:
+        super().__init__(str(meaning))
+        self.meaning = meaning
+
+
 class Patience:
     """How often and for how long one read is retried."""
 
@@ -108,6 +116,8 @@ def classify(error: Exception) -> FetchError:
     text = one_line(error)
     if isinstance(error, FetchError):
         return error
+    if isinstance(error, StoreError):
+        return error.meaning
     if isinstance(error, _GONE):
         return FetchError("not_found", f"no longer there: {text}")
     if isinstance(error, PermissionError):

@@ -155,7 +155,7 @@ class Store:
             self._rename(Path(self.path(source)), Path(self.path(target)))
             return
         for name in self.list(source):
-            self.fs.copy(self.path(name), self.path(target + name[len(source) :]))
+            self.fs.cp_file(self.path(name), self.path(target + name[len(source) :]))
             self.fs.rm_file(self.path(name))
 
     @staticmethod

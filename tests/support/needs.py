@@ -10,16 +10,16 @@ from contextlib import contextmanager
 
 import pytest
 
-FIXTURES = {"ray": "ray_local", "server": "s3_server"}
-"""By mark, the fixture that all others of its kind ask for."""
+FIXTURES = {"ray": {"ray_local"}, "server": {"s3_server", "azurite", "fake_gcs", "cloud"}}
+"""By mark, the fixtures that all others of its kind ask for."""
 
 _withheld: set[str] = set()
 
 
 def mark(item: pytest.Item) -> None:
     """Add the marks that follow from the fixtures of a test."""
-    for name, fixture in FIXTURES.items():
-        if fixture in getattr(item, "fixturenames", ()):
+    for name, fixtures in FIXTURES.items():
+        if fixtures.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(name)
 
 

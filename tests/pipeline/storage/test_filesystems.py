@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 
 import pytest
 
@@ -9,9 +10,13 @@ from pipeline.contract.errors import UsageError
 from pipeline.storage.filesystems import WorkerEnvironment, filesystem
 
 
-@pytest.mark.parametrize("protocol", ["s4", "gs"])
-def test_unusable_protocols_are_usage_errors(protocol: str) -> None:
+@pytest.mark.parametrize("protocol", ["s4", "az", "abfs", "gs", "oss"])
+def test_unusable_protocols_are_usage_errors(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unknown, and in need of a package that is not installed."""
+    for package in ("adlfs", "gcsfs"):
+        monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=f"cannot open {protocol}://"):
         filesystem(protocol)
 

@@ -7,7 +7,6 @@ and the credentials, signs and connects; what lies between is an ordinary HTTP r
 
 from __future__ import annotations
 
-import io
 import re
 import threading
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
 from pipeline.contract.errors import FetchError
+from pipeline.storage.objects.bodies import Body
 from pipeline.storage.objects.s3.access import CONNECT_SECONDS, LIST_SECONDS, Access, access
 from pipeline.storage.read_ahead import THREADS
 from pipeline.storage.retry import PassingError
@@ -65,7 +65,7 @@ class S3Object:
         if headers and response.status_code != 206:
             response.raw.close()
             raise FetchError("storage_error", "the server cannot send a part of an object")
-        return Body(response)
+        return Body(response.raw, int(response.headers["Content-Length"]))
 
     def size(self) -> int:
         """In bytes."""
@@ -85,61 +85,6 @@ class S3Object:
         if response.status_code >= 300:
             raise refusal(response)
         return response
-
-
-class Body:
-    """The bytes that S3 sends, as a file that is read once, in order."""
-
-    def __init__(self, response: AWSResponse) -> None:
-        self._raw = response.raw
-        self.size = int(response.headers["Content-Length"])
-        self._left = self.size
-
-    def read(self, size: int | None = None) -> bytes:
-        data: bytes = self._raw.read(size)
-        self._left -= len(data)
-        if self._left and (size is None or not data):
-            raise PassingError("storage_error", f"the connection broke {self._left} bytes early")
-        return data
-
-    def close(self) -> None:
-        """The connection is used again if everything was read, and closed otherwise."""
-        self._raw.close()
-        self._raw.release_conn()
-
-
-class RangeFile:
-    """An object as a seekable file; every read is a request of its own."""
-
-    def __init__(self, path: str) -> None:
-        self._object = S3Object(path)
-        self._position = 0
-        self._size: int | None = None
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
-        self._position = offset + (base[whence] if whence in base else self._end())
-        return self._position
-
-    def read(self, size: int | None = None) -> bytes:
-        stop = self._end() if size is None else min(self._position + size, self._end())
-        if stop <= self._position:
-            return b""
-        body = self._object.open(self._position, stop)
-        try:
-            data = body.read()
-        finally:
-            body.close()
-        self._position += len(data)
-        return data
-
-    def close(self) -> None:
-        """Nothing is open between two reads."""
-
-    def _end(self) -> int:
-        if self._size is None:
-            self._size = self._object.size()
-        return self._size
 
 
 def refusal_of_credentials(bucket: str) -> str | None:

@@ -1,0 +1,224 @@
+"""An object store as a filesystem of fsspec that keeps no listings: what another process has
+written or removed is seen at once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import urllib3
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from urllib3.exceptions import HTTPError
+
+from pipeline.contract.errors import FetchError
+from pipeline.storage.objects.bodies import Body
+from pipeline.storage.objects.connection import (
+    AbsentError,
+    insistently,
+    silence,
+)
+from pipeline.storage.retry import PassingError, StoreError
+
+PAGE_OBJECTS = 1000
+"""In a page of a listing, at most."""
+
+Info = dict[str, Any]
+"""Of an object, in the words of fsspec: name (its path), size, type, etag."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a listing."""
+
+    objects: list[Info]
+    prefixes: list[str]
+    """Paths of what lies one level down, if the listing is of one level."""
+    following: str | None
+    """The token of the next page."""
+
+
+class ObjectFileSystem(AbstractFileSystem):
+    """What a run asks of an object store.
+
+    A path is what follows ``://`` in a URI, byte for byte: nothing in it is unescaped or
+    normalised. All errors are OSErrors.
+    """
+
+    cachable = False  # by fsspec, which would make one for every thread
+    protocol: ClassVar[tuple[str, ...]]
+    container_word: ClassVar[str]
+    """What the store calls the first component of a path."""
+    package: ClassVar[str]
+    """Which finds the credentials."""
+    extra: ClassVar[str]
+    """Of ours, which installs the package."""
+
+    @abstractmethod
+    def request(
+        self, method: str, path: str, headers: Mapping[str, str]
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to a GET or HEAD of an object, its body not read.
+
+        Raises:
+            StoreError: there is none, or it is a refusal.
+        """
+
+    @abstractmethod
+    def key(self, path: str) -> str:
+        """What follows the container."""
+
+    @abstractmethod
+    def page(self, path: str, prefix: str, delimiter: str, token: str | None) -> Page:
+        """A page of the objects in a container whose keys begin with ``prefix``."""
+
+    @abstractmethod
+    def head(self, path: str) -> Info | None:
+        """An object; None if there is none."""
+
+    @abstractmethod
+    def put(self, path: str, data: bytes, *, is_new: bool) -> None:
+        """Write an object in one request; if it is to be new, only where there is none."""
+
+    @abstractmethod
+    def copy_object(self, source: str, target: str) -> None:
+        """Return when the target is complete."""
+
+    @abstractmethod
+    def delete(self, path: str) -> None:
+        """Remove an object."""
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.partition("://")[2] if "://" in path else path
+
+    def pages(self, path: str, delimiter: str = "") -> Iterator[Page]:
+        """The objects below a prefix, as many at a time as a request brings."""
+        key = self.key(path)
+        prefix = f"{key.rstrip('/')}/" if key else ""
+        token: str | None = None
+        while True:
+            page = insistently(lambda: self.page(path, prefix, delimiter, token))  # noqa: B023
+            yield page
+            token = page.following
+            if not token:
+                return
+
+    def below(self, path: str) -> Iterator[Info]:
+        """Every object below a prefix; not the markers of directories.
+
+        Raises:
+            FileNotFoundError: the container does not exist.
+        """
+        for page in self.pages(path):
+            yield from (info for info in page.objects if not info["name"].endswith("/"))
+
+    def named(self, path: str) -> Info | None:
+        """The object that has this very path, if there is one."""
+        if not self.key(path):
+            return None
+        return insistently(lambda: self.head(path))
+
+    def info(self, path: str, **options: Any) -> Info:
+        found = self.named(path)
+        if found is not None:
+            return found
+        for _ in self.below(path):
+            return {"name": path, "size": 0, "type": "directory"}
+        raise AbsentError(FetchError("not_found", path))
+
+    def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False,
+             detail: bool = False, **options: Any) -> Any:  # fmt: skip
+        found = {info["name"]: info for info in self.below(path)}
+        if not found and (named := self.named(path)):
+            found = {path: named}
+        return found if detail else list(found)
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
+        found: list[Info] = []
+        for page in self.pages(path, delimiter="/"):
+            found += page.objects
+            found += [{"name": name, "size": 0, "type": "directory"} for name in page.prefixes]
+        return found if detail else [info["name"] for info in found]
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **options: Any
+    ) -> bytes:
+        def read() -> bytes:
+            try:
+                with closing(StoreObject(self, path).open(start or 0, end)) as body:
+                    return body.read()
+            except PassingError as error:
+                raise StoreError(error) from error
+            except HTTPError as error:
+                raise silence(error) from error
+
+        return insistently(read)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        try:
+            insistently(lambda: self.put(path, value, is_new=mode == "create"))
+        except FileNotFoundError as error:
+            container = path.removesuffix(self.key(path)).rstrip("/")
+            text = f"the {self.container_word} {container} does not exist"
+            raise AbsentError(FetchError("not_found", text)) from error
+
+    def cp_file(self, path1: str, path2: str, **options: Any) -> None:
+        insistently(lambda: self.copy_object(path1, path2))
+
+    def rm_file(self, path: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        try:
+            insistently(lambda: self.delete(path))
+        except FileNotFoundError:
+            return
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> ObjectFile:
+        return ObjectFile(self, path, mode, **options)
+
+
+class ObjectFile(AbstractBufferedFile):
+    """An object as a file that is read ahead in blocks."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        data: bytes = self.fs.cat_file(self.path, start, min(end, self.size))
+        return data
+
+
+class StoreObject:
+    """An object, which may be read in pieces as long as it stays the same."""
+
+    def __init__(self, store: ObjectFileSystem, path: str) -> None:
+        self._store = store
+        self._path = path
+        self._etag: str | None = None
+
+    def open(self, start: int = 0, stop: int | None = None) -> Body:
+        """Its bytes from ``start`` up to ``stop``, or to the end, by one request.
+
+        Raises:
+            StoreError: the store refuses, or is silent.
+            FetchError: the object is another one by now.
+        """
+        is_part = bool(start) or stop is not None
+        headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if is_part else {}
+        response = self._checked("GET", headers)
+        if is_part and response.status != 206:
+            response.close()
+            raise FetchError("storage_error", "the server cannot send a part of an object")
+        return Body(response, int(response.headers["Content-Length"]))
+
+    def size(self) -> int:
+        """In bytes."""
+        return int(self._checked("HEAD", {}).headers["Content-Length"])
+
+    def _checked(self, method: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        response = self._store.request(method, self._path, headers)
+        etag = response.headers.get("ETag")
+        if self._etag not in (None, etag):
+            response.close()
+            raise FetchError("storage_error", "the object was replaced while being read")
+        self._etag = etag
+        return response
