@@ -116,7 +116,7 @@ def ray_local() -> Iterator[None]:
     """Ray in this process's name with two CPUs, for tests of the graph."""
     import ray
 
-    from pipeline.stages import ray_session as cluster
+    from pipeline.stages.cluster import ray_session as cluster
 
     options = {
         "num_cpus": 2,

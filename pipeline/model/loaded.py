@@ -16,7 +16,7 @@ from pipeline.model.arithmetic import Arithmetic
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
-from pipeline.model.network import Checkpoint, DevicePreprocessing, Form, Preprocessing
+from pipeline.model.network import DTYPES, Checkpoint, DevicePreprocessing, Form, Preprocessing
 from pipeline.model.self_check import GoldenBatch
 from pipeline.output.identity import fingerprinted, short_hash
 
@@ -76,6 +76,12 @@ class LoadedModel:
         preprocessing = self.checkpoint.preprocessing
         decodes = self.provenance.preprocessing["decode"] == "gpu"
         return preprocessing if decodes and isinstance(preprocessing, DevicePreprocessing) else None
+
+    @property
+    def weights_bytes(self) -> int:
+        """As an actor computes with them."""
+        numbers = sum(array.size for array in self.checkpoint.arrays.values())
+        return numbers * DTYPES[self.dtype].itemsize
 
     @property
     def form(self) -> Form:

@@ -23,11 +23,11 @@ from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.reuse import Contents
 from pipeline.runs.sizes import Cut, rows_per_part
 from pipeline.stages.allocation import Allocation
+from pipeline.stages.cluster.ray_session import ray_session
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import Stages, execute, warm_up
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Progress, Reporter
-from pipeline.stages.ray_session import ray_session
 from pipeline.stages.write import PartSink
 
 VANISHED_LISTED = 10_000
@@ -62,7 +62,8 @@ class PlannedRun:
         """Compute the waves; afterwards the open run owns the new parts."""
         with ThreadPoolExecutor(1) as beside:
             packed = beside.submit(self.model.pack)  # Ray takes seconds to start, and few cores
-            with ray_session(self.spec.compute, debug=debug) as allocation:
+            weights = self.model.weights_bytes
+            with ray_session(self.spec.compute, weights_bytes=weights, debug=debug) as allocation:
                 warm_up(allocation)
                 log.info("%s", allocation.describe())
                 self._compute(waves, ray.put(packed.result()), allocation, stop_at)

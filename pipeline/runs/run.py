@@ -35,8 +35,8 @@ from pipeline.runs.result import RunResult
 from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
-from pipeline.stages.places import check_decoder, places
-from pipeline.stages.ray_session import ray_as_found
+from pipeline.stages.cluster.places import check_decoder, places
+from pipeline.stages.cluster.ray_session import check_address, ray_as_found
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
@@ -55,6 +55,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         RunError: the run stays open; the same call continues it.
     """
     clock = Clock()
+    check_address()
     stop_at = spec.policy.stop_at(time.time())
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)

@@ -25,6 +25,7 @@ Ray Data runs fewer decode tasks than there is room for, unless two of its reser
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.contract.errors import UsageError
@@ -105,51 +106,91 @@ def object_store_bytes(cpus: int, memory: int, shared_memory: int) -> int:
     return max(SMALLEST_STORE_BYTES, min(wanted, memory * 3 // 10, shared_memory * 9 // 10))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What a node of the cluster has. CPUs and GPUs are Ray's logical ones."""
+
+    cpus: float = 0
+    gpus: float = 0
+    memory: float = math.inf
+    """In bytes, of which Ray counts some 70 %."""
+    host: str = "this machine"
+
+
 def allocate(
     compute: ComputeSpec,
+    nodes: Sequence[Node],
     *,
-    cpus: float,
-    gpus: float,
-    nodes: int = 1,
     store_bytes: float = SMALLEST_STORE_BYTES,
+    weights_bytes: int = 0,
 ) -> Allocation:
-    """Divide a cluster's CPUs and GPUs between model actors and decode tasks.
+    """Divide the CPUs and GPUs of a cluster's nodes between model actors and decode tasks.
 
     Args:
         compute: what the run asks for.
-        cpus: CPUs of the whole cluster.
-        gpus: GPUs of the whole cluster.
-        nodes: how many nodes the CPUs are spread over.
         store_bytes: of the object stores of the whole cluster.
+        weights_bytes: of the network, the least that an actor holds in memory.
 
     Raises:
-        UsageError: the run asks for more than there is.
+        UsageError: the run asks for more than there is, or for actors that fit on no node.
     """
+    cpus = sum(node.cpus for node in nodes)
+    gpus = sum(node.gpus for node in nodes)
+    if not cpus:
+        raise UsageError("the cluster has no CPUs to compute on; start a node that has some")
+    _check_memory(weights_bytes, nodes)
     wanted = gpus if compute.num_gpus is None else compute.num_gpus
     if wanted > gpus:
         raise UsageError(f"<compute.num_gpus> {wanted:g} is more than the {gpus:g} of the cluster")
     if wanted:
-        return _on_gpus(compute, cpus, wanted, nodes, store_bytes)
-    return _on_cpus(compute, cpus, nodes, store_bytes)
+        return _on_gpus(compute, wanted, nodes, store_bytes)
+    return _on_cpus(compute, nodes, store_bytes)
+
+
+def bundles(compute: ComputeSpec) -> list[dict[str, float]]:
+    """What the actors of a run need, each for itself, in Ray's names; of a run that takes what
+    there is, what its first actor needs."""
+    if compute.num_gpus:
+        actors = _actors_on(compute.num_gpus, compute)
+        return [{"GPU": _gpu_share(compute.num_gpus, actors), "CPU": 1}] * actors
+    return [{"CPU": compute.num_cpus_per_actor}] * (compute.num_actors or 1)
+
+
+def _check_memory(weights_bytes: int, nodes: Sequence[Node]) -> None:
+    largest = max(nodes, key=lambda node: node.memory)
+    if weights_bytes > largest.memory:
+        raise UsageError(
+            f"an actor fits on no node: the network alone takes {weights_bytes / 2**30:.2g} GiB of "
+            f"memory, the largest node ({largest.host}) has {largest.memory / 2**30:.2g} GiB; "
+            "start a node with more memory, or choose a smaller <model.source>"
+        )
 
 
 def _on_gpus(
-    compute: ComputeSpec, cpus: float, gpus: float, nodes: int, store_bytes: float
+    compute: ComputeSpec, gpus: float, nodes: Sequence[Node], store_bytes: float
 ) -> Allocation:
-    actors = compute.num_actors or max(int(gpus), 1)
-    actor_cpus = min(1.0, cpus / (2 * actors))
-    decode_cpus, decode_tasks = _decoders(cpus - actors * actor_cpus, nodes)
+    cpus = sum(node.cpus for node in nodes)
+    actors = _actors_on(gpus, compute)
+    share = _gpu_share(gpus, actors)
+    _check_gpus(share, actors, nodes)
+    actor_cpus = min(1.0, cpus / (2 * actors), *_cpus_beside_gpus(share, actors, nodes))
+    actor_cpus = math.floor(1000 * actor_cpus) / 1000
+    decode_cpus, decode_tasks = _decoders(cpus - actors * actor_cpus, _with_cpus(nodes))
     return Allocation(
         num_actors=actors,
-        actor_cpus=round(actor_cpus, 3),
-        actor_gpus=_gpu_share(gpus, actors),
+        actor_cpus=actor_cpus,
+        actor_gpus=share,
         actor_threads=1,
         decode_cpus=decode_cpus,
         decode_tasks=decode_tasks,
-        write_tasks=WRITERS * nodes,
+        write_tasks=WRITERS * _with_cpus(nodes),
         store_bytes=store_bytes,
         batch_size=GPU_BATCH if compute.batch_size == "auto" else compute.batch_size,
     )
+
+
+def _actors_on(gpus: float, compute: ComputeSpec) -> int:
+    return compute.num_actors or max(int(gpus), 1)
 
 
 def _gpu_share(gpus: float, actors: int) -> float:
@@ -158,20 +199,53 @@ def _gpu_share(gpus: float, actors: int) -> float:
     if actors <= gpus:
         return float(gpus // actors)
     actors_of_one = math.ceil(actors / gpus)
-    return math.floor(10_000 / actors_of_one) / 10_000
+    share = math.floor(10_000 / actors_of_one) / 10_000
+    if not share:
+        raise UsageError(
+            f"{actors} actors on {gpus:g} GPUs are more than 10000 to a GPU; lower "
+            "<compute.num_actors>"
+        )
+    return share
 
 
-def _on_cpus(compute: ComputeSpec, cpus: float, nodes: int, store_bytes: float) -> Allocation:
+def _check_gpus(share: float, actors: int, nodes: Sequence[Node]) -> None:
+    fitting = sum(_fitting_gpus(share, node) for node in nodes)
+    if actors <= fitting:
+        return
+    largest = max(nodes, key=lambda node: node.gpus)
+    if not fitting:
+        raise UsageError(
+            f"an actor with {share:g} GPUs fits on no node: the largest ({largest.host}) has "
+            f"{largest.gpus:g}; lower <compute.num_gpus>, or raise <compute.num_actors> to share "
+            "the GPUs among more actors"
+        )
+    raise UsageError(
+        f"{actors} actors with {share:g} GPUs each do not fit on the nodes, which hold {fitting} "
+        f"of them; lower <compute.num_gpus>, or set <compute.num_actors> to {fitting} or less"
+    )
+
+
+def _fitting_gpus(share: float, node: Node) -> int:
+    """How many actors find their share of GPUs on a node; those that share one do not span two."""
+    if share >= 1:
+        return int(node.gpus // share)
+    of_rest = int(node.gpus % 1 / share + 1e-6)
+    return int(node.gpus) * int(1 / share + 1e-6) + of_rest
+
+
+def _cpus_beside_gpus(share: float, actors: int, nodes: Sequence[Node]) -> list[float]:
+    """What an actor may take of the CPUs of each node with GPUs: at most half of them together,
+    for a node with many GPUs may have few CPUs while others have more."""
+    held = ((node.cpus, min(_fitting_gpus(share, node), actors)) for node in nodes)
+    return [cpus / (2 * number) for cpus, number in held if number]
+
+
+def _on_cpus(compute: ComputeSpec, nodes: Sequence[Node], store_bytes: float) -> Allocation:
     threads = compute.num_cpus_per_actor
     actor_cpus = ACTOR_SHARE * threads
-    most = int(cpus // threads)
-    actors = compute.num_actors or max(most, 1)
-    if actors > most:
-        raise UsageError(
-            f"{actors} actors of {threads} CPUs need more than the {cpus:g} of the cluster; "
-            "lower <compute.num_actors> or <compute.num_cpus_per_actor>"
-        )
-    decode_cpus, decode_tasks = _decoders(cpus - actors * actor_cpus, nodes)
+    actors = _actors_of_cpus(compute, nodes)
+    free = sum(node.cpus for node in nodes) - actors * actor_cpus
+    decode_cpus, decode_tasks = _decoders(free, _with_cpus(nodes))
     return Allocation(
         num_actors=actors,
         actor_cpus=actor_cpus,
@@ -179,10 +253,34 @@ def _on_cpus(compute: ComputeSpec, cpus: float, nodes: int, store_bytes: float) 
         actor_threads=threads,
         decode_cpus=decode_cpus,
         decode_tasks=decode_tasks,
-        write_tasks=WRITERS * nodes,
+        write_tasks=WRITERS * _with_cpus(nodes),
         store_bytes=store_bytes,
         batch_size=CPU_BATCH if compute.batch_size == "auto" else compute.batch_size,
     )
+
+
+def _actors_of_cpus(compute: ComputeSpec, nodes: Sequence[Node]) -> int:
+    """How many are asked for, or fit; an actor lies on one node."""
+    threads = compute.num_cpus_per_actor
+    fitting = sum(int(node.cpus // threads) for node in nodes)
+    actors = compute.num_actors or fitting
+    if not fitting:
+        largest = max(nodes, key=lambda node: node.cpus)
+        raise UsageError(
+            f"an actor of {threads} CPUs fits on no node: the largest ({largest.host}) has "
+            f"{largest.cpus:g}; lower <compute.num_cpus_per_actor>"
+        )
+    if actors > fitting:
+        raise UsageError(
+            f"{actors} actors of {threads} CPUs do not fit on the nodes, which hold {fitting} of "
+            "them; lower <compute.num_actors> or <compute.num_cpus_per_actor>"
+        )
+    return actors
+
+
+def _with_cpus(nodes: Sequence[Node]) -> int:
+    """A head node is often given no CPUs, so that it only manages the cluster."""
+    return sum(node.cpus > 0 for node in nodes)
 
 
 def _decoders(free: float, nodes: int) -> tuple[float, int]:

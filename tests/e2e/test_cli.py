@@ -51,6 +51,7 @@ RUN_FLAGS = {
     "--thresholds",
     "--top-k",
     "--uri-column",
+    "--wait-for-nodes",
 }
 
 

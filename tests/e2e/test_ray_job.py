@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.stages.ray_environment import read_again
+from pipeline.stages.cluster.environment import read_again
 from tests.support.commands import REPOSITORY, command
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows

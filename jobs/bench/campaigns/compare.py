@@ -12,7 +12,7 @@ from jobs.bench.ceilings.stages import run_stage, stages_of
 from jobs.bench.measure.fresh_process import measure_apart
 from jobs.bench.measure.inputs import sample, work_of
 from pipeline.contract.spec import RunSpec
-from pipeline.stages.ray_session import ray_session
+from pipeline.stages.cluster.ray_session import ray_session
 
 
 @dataclass(frozen=True, kw_only=True)

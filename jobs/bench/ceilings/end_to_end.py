@@ -17,7 +17,7 @@ from jobs.bench.measure.inputs import sample, work_of
 from jobs.bench.measure.tables import table
 from pipeline.contract.spec import RunSpec
 from pipeline.stages.allocation import Allocation
-from pipeline.stages.ray_session import ray_session
+from pipeline.stages.cluster.ray_session import ray_session
 
 STAGES: tuple[StageName, ...] = ("null", "decode", "model")
 DECODE_IMAGES = 512

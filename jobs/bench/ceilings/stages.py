@@ -32,12 +32,12 @@ from pipeline.model.loaded import LoadedModel
 from pipeline.plan.diff import Work
 from pipeline.runs.sizes import Cut
 from pipeline.stages.allocation import Allocation
+from pipeline.stages.cluster.places import places
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.decode.task import decode_block
 from pipeline.stages.graph import Stages, decode_stage, infer_stage, source
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.stages.places import places
 
 StageName = Literal["decode", "model", "null"]
 

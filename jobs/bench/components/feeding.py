@@ -82,8 +82,8 @@ def bench_feed(inputs: list[str], images: int, rows: int, size: int, rounds: int
 def _ray(settings: DecodeSettings) -> dict[str, float]:
     """Its part in the task, and the driver's."""
     from pipeline.stages.allocation import Allocation
+    from pipeline.stages.cluster.ray_session import ray_session
     from pipeline.stages.graph import decode_stage, source
-    from pipeline.stages.ray_session import ray_session
 
     with ray_session(ComputeSpec(num_gpus=0)) as room:
         allocation: Allocation = room

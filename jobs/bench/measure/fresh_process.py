@@ -28,7 +28,7 @@ from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import RunSpec
 from pipeline.runs.run import run
 from pipeline.stages import progress
-from pipeline.stages.ray_session import ray_session
+from pipeline.stages.cluster.ray_session import ray_session
 
 START_POLL_SECONDS = 0.2
 POLL_SECONDS = 1.0

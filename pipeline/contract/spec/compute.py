@@ -49,5 +49,13 @@ class ComputeSpec:
         at_least=1,
     )
 
+    wait_for_nodes: float = setting(
+        600.0,
+        "if the cluster lacks what the run asks for and has an autoscaler, ask it for nodes and "
+        "wait so long for them; 0 does not wait",
+        metavar="S",
+        at_least=0,
+    )
+
     def __post_init__(self) -> None:
         check_settings(self, "compute")

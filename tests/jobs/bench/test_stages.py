@@ -27,7 +27,7 @@ from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.output.open_run import OpenRecord
 from pipeline.runs import execution
-from pipeline.stages.allocation import Allocation, allocate
+from pipeline.stages.allocation import Allocation, Node, allocate
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import ACTOR_LIMITS, TASK_LIMITS
 from pipeline.stages.infer.actor import Predictor
@@ -105,7 +105,7 @@ def spec(folder: Path) -> RunSpec:
 @pytest.fixture(params=["GPUs", "CPUs"])
 def allocation(request: pytest.FixtureRequest) -> Allocation:
     gpus = 2 if request.param == "GPUs" else 0
-    return allocate(ComputeSpec(num_actors=3 if gpus else None), cpus=CPUS, gpus=gpus)
+    return allocate(ComputeSpec(num_actors=3 if gpus else None), [Node(cpus=CPUS, gpus=gpus)])
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def execute_run(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[All
     def execute_run(allocation: Allocation) -> None:
         session = nullcontext(allocation)
         progress = nullcontext(SimpleNamespace(reporter=Reporter(), totals=dict))
-        monkeypatch.setattr(execution, "ray_session", lambda compute, debug: session)
+        monkeypatch.setattr(execution, "ray_session", lambda compute, **options: session)
         monkeypatch.setattr(execution, "warm_up", lambda allocation: None)
         monkeypatch.setattr(execution, "Progress", lambda done: progress)
         history: Any = SimpleNamespace()
@@ -164,7 +164,7 @@ def test_decode_beside_gpus_is_timed_in_the_stages_of_a_run(
     name: Any, spec: RunSpec, recorder: Recorder, execute_run: Callable[[Allocation], None]
 ) -> None:
     """What would be the model's keeps its GPUs and CPUs, and computes nothing."""
-    allocation = allocate(ComputeSpec(), cpus=CPUS, gpus=2)
+    allocation = allocate(ComputeSpec(), [Node(cpus=CPUS, gpus=2)])
     execute_run(allocation)
     theirs = recorder.options, recorder.settings[0], recorder.blocks
     run_stage(name, stages_of(spec, allocation), work_of(spec.inputs, None), spec.compute)
@@ -175,7 +175,7 @@ def test_decode_beside_gpus_is_timed_in_the_stages_of_a_run(
 
 
 def test_decode_on_shared_cores_is_timed_on_all_of_them(spec: RunSpec, recorder: Recorder) -> None:
-    allocation = allocate(ComputeSpec(), cpus=CPUS, gpus=0)
+    allocation = allocate(ComputeSpec(), [Node(cpus=CPUS)])
     run_stage("decode", stages_of(spec, allocation), work_of(spec.inputs, None), spec.compute)
     decode, infer = recorder.options
     assert (decode["num_cpus"], infer["num_cpus"]) == (1, 0)
@@ -194,7 +194,7 @@ def test_ceilings_beside_gpus_are_as_measured() -> None:
         nodes={},
     )
     model = replace(stage, name="model", images_per_second=900.0)
-    room = allocate(ComputeSpec(), cpus=CPUS, gpus=2)
+    room = allocate(ComputeSpec(), [Node(cpus=CPUS, gpus=2)])
     found = ceilings_of(stage, model, room, CPUS)
     assert (found.decode, found.model, found.expected, found.gpus) == (700, 900, 700, 2)
     assert found.decode_cores == room.decode_tasks == 14

@@ -6,11 +6,11 @@ import pytest
 
 from pipeline.contract.spec import ComputeSpec
 from pipeline.runs.sizes import images_per_task, rows_per_block, rows_per_part
-from pipeline.stages.allocation import GPU_BLOCK, GPU_BLOCK_BYTES, Allocation, allocate
+from pipeline.stages.allocation import GPU_BLOCK, GPU_BLOCK_BYTES, Allocation, Node, allocate
 from tests.support.inputs.waves import images, shards
 
-LAPTOP = allocate(ComputeSpec(), cpus=2, gpus=0)
-GPU_NODE = allocate(ComputeSpec(), cpus=16, gpus=1, store_bytes=8 * 2**30)
+LAPTOP = allocate(ComputeSpec(), [Node(cpus=2)])
+GPU_NODE = allocate(ComputeSpec(), [Node(cpus=16, gpus=1)], store_bytes=8 * 2**30)
 SIZES = (1, 100, 280, 1_000, 10_000, 10**6)
 BYTES = 224 * 224 * 3
 
@@ -44,7 +44,7 @@ def test_blocks_for_gpus_are_batches_or_parts_of_one() -> None:
         (1, 8, 48, 64, 100, 256, 512, 1000), (224, 384, 1024), (2**28, 2**30, 2**36), SIZES
     ):
         compute = ComputeSpec(batch_size=batch)
-        node = allocate(compute, cpus=16, gpus=1, store_bytes=store)
+        node = allocate(compute, [Node(cpus=16, gpus=1)], store_bytes=store)
         rows = rows_per_block(images(wave), None, size * size * 3, node)
         if rows >= batch:
             assert rows % batch == 0

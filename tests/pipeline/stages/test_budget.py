@@ -14,6 +14,7 @@ from pipeline.stages.allocation import (
     GPU_BLOCK_BYTES,
     WRITE_CPUS,
     Allocation,
+    Node,
     allocate,
     object_store_bytes,
 )
@@ -86,7 +87,9 @@ def running_at_a_time(allocation: Allocation, cpus: float, block: float, writers
 
 
 def on_gpus(cpus: int, gpus: int, store: int, nodes: int = 1) -> Allocation:
-    return allocate(ComputeSpec(), cpus=cpus, gpus=gpus, nodes=nodes, store_bytes=store)
+    return allocate(
+        ComputeSpec(), [Node(cpus=cpus / nodes, gpus=gpus / nodes)] * nodes, store_bytes=store
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,7 @@ def test_what_would_happen_otherwise() -> None:
 
 @pytest.mark.parametrize("cpus", [2, 4, 16, 64])
 def test_on_cpus_the_room_is_used_too(cpus: int) -> None:
-    allocation = allocate(ComputeSpec(), cpus=cpus, gpus=0)
+    allocation = allocate(ComputeSpec(), [Node(cpus=cpus)])
     block = rows_per_block(images(10**6), None, 224 * 224 * 3, allocation) * 224 * 224 * 3
     assert running_at_a_time(allocation, cpus, block, allocation.write_tasks) >= (
         allocation.decode_tasks

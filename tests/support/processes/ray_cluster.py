@@ -1,5 +1,6 @@
 """A Ray cluster in processes of its own, as ``ray start`` makes it, for jobs and lost nodes."""
 
+import json
 import os
 import secrets
 import shutil
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from ray.job_submission import JobSubmissionClient
@@ -20,6 +22,12 @@ from tests.support.processes import process, victims
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 START_SECONDS = 180.0
+_SHELL_COMMANDS = (
+    *("cluster_synced_files", "initialization_commands", "setup_commands", "rsync_exclude"),
+    *("head_setup_commands", "worker_setup_commands", "rsync_filter"),
+    *("head_start_ray_commands", "worker_start_ray_commands"),
+)
+"""What an autoscaler wants to know of machines that it reaches by ssh."""
 START_TRIES = 3
 """Ray itself gives up on a node that is not up within 30 seconds."""
 
@@ -69,9 +77,16 @@ class RayCluster:
         num_cpus: int = 4,
         object_store_bytes: int = 256 << 20,
         env: Mapping[str, str] = os.environ,
+        autoscaled: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        """
+        Args:
+            autoscaled: what a node has that Ray's autoscaler may start, at most two of them; such
+                as ``{"CPU": 2}``.
+        """
         self._num_cpus = num_cpus
         self._object_store_bytes = object_store_bytes
+        self._autoscaled = autoscaled
         self._directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         self._log = self._directory / "head.log"
         self._ports = process.free_ports(5)
@@ -85,6 +100,8 @@ class RayCluster:
             # Keeps this cluster's address from the tests' other drivers.
             "RAY_TMPDIR": str(self._directory),
         }
+        if autoscaled:
+            self.env |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
 
     def __enter__(self) -> Self:
         needs.demand("ray")
@@ -104,7 +121,10 @@ class RayCluster:
         """End every process of the cluster and remove its files."""
         for node in self._nodes:
             process.stop(node.process, patience=0)
+        autoscaled = victims.descendants(self._process.pid) if self._autoscaled else ()
         process.stop(self._process, patience=5)
+        for pid in autoscaled:
+            victims.kill(pid)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def add_node(self, *, num_cpus: int) -> Node:
@@ -173,7 +193,33 @@ class RayCluster:
             f"--dashboard-agent-listen-port={agent}",
             *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
             *self._node_options(self._num_cpus),
+            *([f"--autoscaling-config={self._autoscaler()}"] if self._autoscaled else []),
         ]
+
+    def _autoscaler(self) -> Path:
+        """A configuration of Ray's autoscaler whose machines are processes beside the head."""
+        resources = {"object_store_memory": self._object_store_bytes, **self._autoscaled}
+        kinds = {
+            "head": {"resources": {"CPU": self._num_cpus}, "node_config": {}, "max_workers": 0},
+            "worker": {
+                "resources": resources, "node_config": {}, "min_workers": 0, "max_workers": 2
+            },
+        }  # fmt: skip
+        config = {
+            "cluster_name": "test",
+            "max_workers": 2,
+            "idle_timeout_minutes": 5,
+            "upscaling_speed": 1.0,
+            "file_mounts_sync_continuously": False,
+            "provider": {"type": "fake_multinode", "gcs_address": self.gcs_address},
+            "head_node_type": "head",
+            "available_node_types": kinds,
+            **{name: {} for name in ("auth", "docker", "file_mounts")},
+            **{name: [] for name in _SHELL_COMMANDS},
+        }
+        path = self._directory / "autoscaler.json"
+        path.write_text(json.dumps(config))
+        return path
 
     def _node_options(self, num_cpus: int) -> list[str]:
         return [

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import pipeline
 
 from jobs.bench.contest.peers.entry import START_SECONDS, Entry
-from pipeline.stages.ray_environment import use_own_token
+from pipeline.stages.cluster.environment import use_own_token
 
 
 class ImageClassifier:

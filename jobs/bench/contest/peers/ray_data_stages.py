@@ -14,7 +14,7 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from jobs.bench.contest.peers.entry import START_SECONDS, Entry
-from pipeline.stages.ray_environment import use_own_token
+from pipeline.stages.cluster.environment import use_own_token
 
 Batch = dict[str, Any]
 

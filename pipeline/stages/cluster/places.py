@@ -14,8 +14,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import ComputeSpec, RunSpec
 from pipeline.model.arithmetic import Place, this_cpu, this_gpu
+from pipeline.stages.cluster.ray_session import join, on_cluster
 from pipeline.stages.infer.nvjpeg import why_not
-from pipeline.stages.ray_session import join, on_cluster
 
 T = TypeVar("T")
 ANSWER_SECONDS = 300

@@ -9,9 +9,9 @@ import ray
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.arithmetic import Place, this_cpu, this_gpu
-from pipeline.stages import places as module
+from pipeline.stages.cluster import places as module
+from pipeline.stages.cluster.places import check_decoder, places
 from pipeline.stages.infer.nvjpeg import why_not
-from pipeline.stages.places import check_decoder, places
 
 CPU = Place("CPU", frozenset({"float32"}))
 GPU = Place("a card", frozenset({"float32", "bfloat16"}), on_gpu=True)

@@ -11,8 +11,8 @@ import torch
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.spec import ComputeSpec
-from pipeline.stages import ray_session as cluster
 from pipeline.stages.allocation import SMALLEST_STORE_BYTES, object_store_bytes
+from pipeline.stages.cluster import ray_session as cluster
 
 
 class TestStart:
@@ -68,8 +68,9 @@ def test_a_run_on_gpus_gets_a_store_in_which_all_cores_can_decode(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: started.update(options))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(ray, "nodes", list)
     resources = {"CPU": 16, "GPU": 1, "object_store_memory": 3e9}
+    node = {"Alive": True, "NodeManagerAddress": "here", "Resources": resources}
+    monkeypatch.setattr(ray, "nodes", lambda: [node])
     monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
     with cluster.ray_session(ComputeSpec(num_gpus=wanted)) as allocation:
         assert allocation.store_bytes == 3e9

@@ -17,7 +17,7 @@ import ray.data  # configures the loggers that _quiet adjusts
 import torch
 from ray._common.utils import get_system_memory
 from ray._private.log import PlainRayHandler
-from ray.exceptions import AuthenticationError
+from ray.exceptions import RayError
 
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import ComputeSpec
@@ -27,21 +27,30 @@ from pipeline.stages.allocation import (
     allocate,
     object_store_bytes,
 )
-from pipeline.stages.ray_environment import environment_as_found, use_own_token
+from pipeline.stages.cluster.address import check_cluster, cluster_address
+from pipeline.stages.cluster.environment import environment_as_found, use_own_token
+from pipeline.stages.cluster.growth import nodes, release, wait_for_room
 
 IDLE_WORKER_MS = 600_000
 SHARED_MEMORY = "/dev/shm"
 START_TRIES = 3
 _START_TIMEOUT = "timed out during startup"
+_START_ERRORS = (OSError, RuntimeError, ValueError, RayError)
+"""A cluster of another version of Ray or Python, a token that is missing, a full disk, ..."""
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Allocation]:
+def ray_session(
+    compute: ComputeSpec, *, weights_bytes: int = 0, debug: bool = False
+) -> Iterator[Allocation]:
     """Join the cluster named by RAY_ADDRESS (set in submitted jobs), or start Ray locally.
 
     A session that is already connected is used and stays connected.
+
+    Args:
+        weights_bytes: of the network, which must fit into a node's memory.
 
     Raises:
         UsageError: Ray cannot be reached, or the run asks for more than the cluster has.
@@ -49,14 +58,10 @@ def ray_session(compute: ComputeSpec, *, debug: bool = False) -> Iterator[Alloca
     """
     with ray_as_found():
         join(compute, debug=debug)
-        resources: dict[str, float] = ray.cluster_resources()
-        yield allocate(
-            compute,
-            cpus=resources.get("CPU", 0),
-            gpus=resources.get("GPU", 0),
-            nodes=_nodes_with_cpus(),
-            store_bytes=resources.get("object_store_memory", SMALLEST_STORE_BYTES),
-        )
+        store: float = ray.cluster_resources().get("object_store_memory", SMALLEST_STORE_BYTES)
+        room = allocate(compute, nodes(), store_bytes=store, weights_bytes=weights_bytes)
+        release()  # actors, which start now, keep their nodes
+        yield room
 
 
 @contextmanager
@@ -70,36 +75,47 @@ def ray_as_found() -> Iterator[None]:
             yield
         finally:
             if ray.is_initialized():
+                release()
                 ray.shutdown()
 
 
 def on_cluster() -> bool:
     """Whether the run has a Ray to join, and will not start one of its own."""
-    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+    return ray.is_initialized() or cluster_address() is not None
+
+
+def check_address() -> None:
+    """Make sure that the Ray to join, if there is one, answers.
+
+    Raises:
+        UsageError: it does not.
+    """
+    address = cluster_address()
+    if not ray.is_initialized() and address is not None:
+        with nullcontext() if log.isEnabledFor(logging.DEBUG) else _muted():
+            check_cluster(address)
 
 
 def join(compute: ComputeSpec, *, debug: bool = False) -> None:
-    """Connect as ``ray_session`` says, unless that is done.
+    """Connect as ``ray_session`` says, unless that is done, and wait for nodes that suffice, if an
+    autoscaler can start them.
 
     Raises:
-        UsageError: the cluster cannot be reached.
+        UsageError: the cluster cannot be reached, or the run asks for more than it has.
+        RunError: Ray did not start.
     """
     if not ray.is_initialized():
+        check_address()
         _connect(debug, on_gpus=compute.num_gpus != 0 and torch.cuda.is_available())
-
-
-def _nodes_with_cpus() -> int:
-    """A head node is often given no CPUs, so that it only manages the cluster."""
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    return max(len(nodes), 1)
+    wait_for_room(compute)
 
 
 def _connect(debug: bool, *, on_gpus: bool) -> None:
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     level = logging.INFO if debug else logging.ERROR
     _quiet(level)
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": debug}
-    if not address:  # a Ray of our own, not one that happens to run on this machine
+    if address is None:  # a Ray of our own, not one that happens to run on this machine
         use_own_token()
         # Ray ends workers that are idle for a second, and then has to start others.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
@@ -108,8 +124,11 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
     try:
         with _our_sigterm(), nullcontext() if debug else _muted():
             start_ray(address or "local", options)
-    except (AuthenticationError, ConnectionError, ValueError) as error:
-        raise UsageError(f"cannot reach Ray at {address or 'local'}: {one_line(error)}") from error
+    except _START_ERRORS as error:
+        what = "cannot start Ray on this machine"
+        if address is not None:
+            what = f"cannot join the Ray cluster at RAY_ADDRESS {one_line(address)}"
+        raise UsageError(f"{what}: {one_line(error.__cause__ or error)}") from error
 
 
 def _object_store_bytes() -> int:

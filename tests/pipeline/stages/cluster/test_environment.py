@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
-from pipeline.stages.ray_environment import (
+from pipeline.stages.cluster.environment import (
     TOKENS,
     environment_as_found,
     read_again,

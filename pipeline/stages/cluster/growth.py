@@ -1,0 +1,106 @@
+"""The nodes of a cluster: what they have, and more of them, where an autoscaler can start some."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+
+import ray
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray.autoscaler.sdk import request_resources
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.experimental.internal_kv import _internal_kv_get
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import ComputeSpec
+from pipeline.stages.allocation import Node, allocate, bundles
+
+POLL_SECONDS = 1.0
+_NOT_STARTED_BY_IT = "node_"
+"""How the types of nodes begin that an autoscaler without a configuration makes up."""
+
+_asked = threading.Event()
+"""Whether the autoscaler was asked and keeps what it started until it is told otherwise."""
+log = logging.getLogger(__name__)
+
+
+def nodes() -> list[Node]:
+    """What the living nodes have."""
+    return [
+        Node(
+            cpus=node["Resources"].get("CPU", 0),
+            gpus=node["Resources"].get("GPU", 0),
+            memory=node["Resources"].get("memory", 0),
+            host=node["NodeManagerAddress"],
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def wait_for_room(compute: ComputeSpec) -> None:
+    """Return when the nodes have what the run asks for. If they do not, ask the autoscaler for it,
+    if there is one, and wait as long as ``compute`` says; ``release`` takes the request back.
+
+    Raises:
+        UsageError: the run asks for more than there is.
+    """
+    try:
+        _wait(compute)
+    except BaseException:
+        release()
+        raise
+
+
+def _wait(compute: ComputeSpec) -> None:
+    give_up = time.monotonic() + compute.wait_for_nodes
+    while (missing := _missing(compute)) is not None:
+        if not _can_grow():
+            raise missing
+        if time.monotonic() >= give_up:
+            raise UsageError(
+                f"the cluster started no nodes that suffice within {compute.wait_for_nodes:g} s "
+                f"(<compute.wait_for_nodes>): {missing.args[0]}"
+            )
+        if not _asked.is_set():
+            _ask(compute)
+        time.sleep(POLL_SECONDS)
+
+
+def _missing(compute: ComputeSpec) -> UsageError | None:
+    try:
+        allocate(compute, nodes())
+    except UsageError as error:
+        return error
+    return None
+
+
+def _ask(compute: ComputeSpec) -> None:
+    wanted = bundles(compute)
+    each = " and ".join(f"{amount:g} {name}" for name, amount in wanted[0].items())
+    log.info(
+        "asked the cluster's autoscaler for %d x %s; waiting up to %.0f s for its nodes "
+        "(<compute.wait_for_nodes>)",
+        *(len(wanted), each, compute.wait_for_nodes),
+    )
+    _asked.set()
+    request_resources(bundles=wanted)
+
+
+def release() -> None:
+    """Let the autoscaler stop nodes again; what runs on them keeps them."""
+    if _asked.is_set():
+        request_resources(bundles=[])
+        _asked.clear()
+
+
+def _can_grow() -> bool:
+    """Whether an autoscaler can start nodes; every head runs one, which mostly only watches."""
+    if is_autoscaler_v2():
+        return True
+    status = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
+    report = status.get("autoscaler_report", {})
+    types = {*report.get("active_nodes", {}), *report.get("node_type_mapping", {}).values()}
+    return any(not name.startswith(_NOT_STARTED_BY_IT) for name in types)
