@@ -1,11 +1,23 @@
 """The shape of a CvT: a frozen dataclass that reads and writes Hugging Face's config.json."""
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from cvt.errors import ConfigError
+from cvt.interface.fields import (
+    FLAG,
+    Field,
+    class_names,
+    default_labels,
+    label_list,
+    one_of,
+    per_stage,
+    real,
+    whole,
+)
 
 PROJECTIONS: Final = ("dw_bn", "avg", "linear")
 ACTIVATIONS: Final = ("gelu", "quick_gelu")
@@ -28,14 +40,11 @@ PRESETS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
 }
 
 
-def default_labels(count: int) -> tuple[str, ...]:
-    """The placeholder names LABEL_0, LABEL_1, ... that transformers uses."""
-    return tuple(f"LABEL_{i}" for i in range(count))
-
-
 @dataclass(frozen=True, kw_only=True)
 class CvtConfig:
-    """A CvT's architecture, one tuple entry per stage. The defaults are CvT-13 with 1000 classes.
+    """A CvT's architecture, one entry per stage. The defaults are CvT-13 with 1000 classes.
+
+    Lists become tuples. What each field accepts stands in the table at the end of this module.
 
     Field names are those of transformers' CvtConfig, except ``activation`` ("hidden_act" in
     config.json, which transformers ignores for CvT) and ``labels`` ("id2label").
@@ -97,41 +106,43 @@ class CvtConfig:
     """The input size that the checkpoint was made for, if it says so. The network accepts any."""
 
     def __post_init__(self) -> None:
-        self._check_stages()
-        for s in range(self.num_stages):
-            self._check_stage(s)
-        if self.activation is not None:
-            _check_choice("activation", self.activation, ACTIVATIONS)
-        if self.problem_type is not None:
-            _check_choice("problem_type", self.problem_type, PROBLEM_TYPES)
-
-    def _check_stages(self) -> None:
-        for name in _PER_STAGE:
+        stages = len(_DEPTH.read("depth", self.depth))
+        for name, field in _FIELDS.items():
             value = getattr(self, name)
-            if not isinstance(value, tuple) or len(value) != self.num_stages or not value:
-                raise ConfigError(
-                    f"{name} must have one value per stage ({self.num_stages}, as depth has), "
-                    f"not {value!r}"
-                )
+            if name in _PER_STAGE:
+                value = per_stage(field, name, value, stages)
+            elif value is not None or name not in _OPTIONAL:
+                value = field.read(name, value)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "labels", label_list(self.labels, "labels"))
+        for s in range(stages):
+            self._check_stage(s)
 
     def _check_stage(self, s: int) -> None:
-        width, heads = self.embed_dim[s], self.num_heads[s]
-        if min(width, heads, self.depth[s]) < 1 or width % heads:
+        width, heads, kernel = self.embed_dim[s], self.num_heads[s], self.kernel_qkv[s]
+        if width % heads:
             raise ConfigError(
-                f"stage {s}: embed_dim {width} must be a positive multiple of num_heads {heads}, "
-                f"and depth {self.depth[s]} at least 1"
+                f"stage {s}: embed_dim {width} must be a positive multiple of num_heads {heads}"
             )
-        method = self.qkv_projection_method[s]
-        _check_choice("qkv_projection_method", method, PROJECTIONS)
-        same_size = self.stride_q[s] == 1 and 2 * self.padding_q[s] == self.kernel_qkv[s] - 1
-        if method == "dw_bn" and not same_size:
+        same_size = self.stride_q[s] == 1 and 2 * self.padding_q[s] == kernel - 1
+        if self.qkv_projection_method[s] == "dw_bn" and not same_size:
             raise ConfigError(
                 f"stage {s}: the query projection must keep the map's size: stride_q 1 and "
                 f"padding_q (kernel_qkv - 1) / 2, not {self.stride_q[s]} and {self.padding_q[s]}"
             )
-        for name in ("attention_drop_rate", "drop_rate", "drop_path_rate"):
-            if not 0 <= (rate := getattr(self, name)[s]) < 1:
-                raise ConfigError(f"stage {s}: {name} must lie in [0, 1), not {rate}")
+        kernels = {"patch_padding": self.patch_sizes[s]}
+        if self.qkv_projection_method[s] != "linear":
+            kernels["padding_kv"] = kernel
+        for name, side in kernels.items():
+            if (padding := getattr(self, name)[s]) >= side:
+                raise ConfigError(
+                    f"stage {s}: {name} must be less than the kernel, {side}, not {padding}"
+                )
+        if self.qkv_projection_method[s] == "avg" and 2 * self.padding_kv[s] > kernel:
+            raise ConfigError(
+                f"stage {s}: padding_kv must be at most half of what is averaged, {kernel}, "
+                f"not {self.padding_kv[s]}"
+            )
 
     @property
     def num_stages(self) -> int:
@@ -158,11 +169,29 @@ class CvtConfig:
         """Indices of the logits by class name."""
         return {label: i for i, label in enumerate(self.labels)}
 
+    def check_images(self, size: int) -> None:
+        """Check that the network takes RGB images of ``size`` x ``size``.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if self.num_channels != 3:
+            raise ConfigError(f"num_channels is {self.num_channels}, and images have three")
+        side = size
+        for s in range(self.num_stages):
+            side = _convolved(
+                side, self.patch_sizes[s], self.patch_padding[s], self.patch_stride[s]
+            )
+            seen = side  # by the keys and values
+            if self.qkv_projection_method[s] != "linear":
+                seen = _convolved(side, self.kernel_qkv[s], self.padding_kv[s], self.stride_kv[s])
+            if min(side, seen) < 1:
+                raise ConfigError(f"stage {s} leaves nothing of images of {size} x {size}")
+
     @classmethod
     def from_preset(cls, name: str) -> Self:
         """The configuration of a published model with 1000 classes, named in PRESETS."""
-        _check_choice("preset", name, tuple(PRESETS))
-        return cls(**PRESETS[name])  # type: ignore[arg-type]
+        return cls(**PRESETS[one_of(*PRESETS).read("preset", name)])  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -171,13 +200,20 @@ class CvtConfig:
         Unknown, legacy and dead keys are ignored (layer_norm_eps among them: transformers never
         reads it); an absent key takes its default here, as in transformers.
         """
+        if "model_type" not in values and isinstance(values.get("architecture"), str):
+            raise ConfigError("it is timm's, which says little of the network: write transformers'")
         if (kind := values.get("model_type", "cvt")) != "cvt":
-            raise ConfigError(f'model_type must be "cvt", not {kind!r}: this is not a CvT')
-        known = {f.name for f in dataclasses.fields(cls)} - {"labels", "activation"}
-        given = {k: _frozen(v) for k, v in values.items() if k in known and v is not None}
-        if isinstance(given.get("image_size"), tuple):
-            given["image_size"] = given["image_size"][0]
-        return cls(**given, activation=values.get("hidden_act"), labels=_labels(values))
+            raise ConfigError(
+                f'model_type must be "cvt", not {reprlib.repr(kind)}: this is not a CvT'
+            )
+        known = _FIELDS.keys() - {"activation"}
+        given = {name: values[name] for name in known if values.get(name) is not None}
+        sides = given.get("image_size")
+        if isinstance(sides, list) and sides and sides == sides[:1] * len(sides):
+            given["image_size"] = sides[0]
+        if (activation := values.get("hidden_act")) is not None:
+            activation = _FIELDS["activation"].read("hidden_act", activation)
+        return cls(**given, activation=activation, labels=class_names(values))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of config.json, which transformers reads as well."""
@@ -194,28 +230,48 @@ class CvtConfig:
         }
 
 
-_PER_STAGE = tuple(
-    f.name
-    for f in dataclasses.fields(CvtConfig)
-    if isinstance(f.default, tuple) and f.name != "labels"
+def _convolved(side: int, kernel: int, padding: int, stride: int) -> int:
+    return (side + 2 * padding - kernel) // stride + 1
+
+
+_MAX_STAGES: Final = 16
+_DEPTH: Final = Field(
+    f"be a list with one number per stage, for 1 to {_MAX_STAGES} of them",
+    lambda value: isinstance(value, list | tuple) and 1 <= len(value) <= _MAX_STAGES,
+    tuple,
 )
+_KERNEL: Final = whole(1, 255)
+_PADDING: Final = whole(0, 255)
+_RATE: Final = real(0, 0.999999, rule="lie in [0, 1)")
 
-
-def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{field} must be one of {', '.join(choices)}, not {value!r}")
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Class names from id2label; without it transformers assumes ``num_labels``, or two."""
-    names = values.get("id2label")
-    if names is None:
-        return default_labels(int(values.get("num_labels") or 2))
-    by_index = {int(i): str(label) for i, label in names.items()}
-    if sorted(by_index) != list(range(len(by_index))):
-        raise ConfigError("id2label must name every class from 0 to N-1 exactly once")
-    return tuple(by_index[i] for i in range(len(by_index)))
+# What each field accepts. Weights are held against the sizes afterwards; what has none (strides,
+# paddings, pooling) is bounded here alone.
+_FIELDS: Final[Mapping[str, Field]] = {
+    "num_channels": whole(1, 4096),
+    "patch_sizes": _KERNEL,
+    "patch_stride": _KERNEL,
+    "patch_padding": _PADDING,
+    "embed_dim": whole(1, 65_536),
+    "num_heads": whole(1, 65_536),
+    "depth": whole(1, 4096),
+    "mlp_ratio": real(0, 256, open_low=True, rule="be a number above 0 and at most 256"),
+    "attention_drop_rate": _RATE,
+    "drop_rate": _RATE,
+    "drop_path_rate": _RATE,
+    "qkv_bias": FLAG,
+    "cls_token": FLAG,
+    "qkv_projection_method": one_of(*PROJECTIONS),
+    "kernel_qkv": _KERNEL,
+    "padding_kv": _PADDING,
+    "stride_kv": _KERNEL,
+    "padding_q": _PADDING,
+    "stride_q": _KERNEL,
+    "initializer_range": real(0, 100),
+    "activation": one_of(*ACTIVATIONS),
+    "problem_type": one_of(*PROBLEM_TYPES),
+    "image_size": whole(1, 65_536),
+}
+_OPTIONAL: Final = frozenset({"activation", "problem_type", "image_size"})
+_PER_STAGE: Final = frozenset(
+    field.name for field in dataclasses.fields(CvtConfig) if isinstance(field.default, tuple)
+) - {"labels"}

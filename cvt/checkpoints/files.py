@@ -1,8 +1,11 @@
 """Read weights from files: safetensors, PyTorch pickles (tensors only) and Keras HDF5."""
 
-import json
+import argparse
+import pathlib
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+import re
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +15,26 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from cvt.checkpoints.unwrap import flattened
 from cvt.errors import CheckpointError
+from cvt.interface.fields import read_object
 from cvt.interface.sources import Fetch
 
 State = dict[str, Tensor]
+
+# What beside weights stands in the checkpoints of training loops; making one runs no code.
+_NUMPY_SCALAR: Final = np.float64(0).__reduce__()[0]
+_HARMLESS: Final[list[Any]] = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("bool", "i4", "i8", "f4", "f8")),
+    _NUMPY_SCALAR,
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),  # as NumPy 1 called it
+]
+_NEIGHBOUR: Final = re.compile(r"\w[\w .+=@()-]*")
+_MOST_UNPACKED: Final = 4
+"""How much larger than its file the arrays of an HDF5 file may be; Keras packs nothing."""
 
 # What a directory may hold, in order of preference.
 FILE_NAMES: Final = (
@@ -40,59 +59,103 @@ def read_weights(fetch: Fetch, name: str | None) -> State | None:
 
 
 def read_file(path: Path) -> State:
-    """Read one file of weights, under its own names; HDF5 under those of Hugging Face."""
+    """Read one file of weights, under its own names; HDF5 under those of Hugging Face.
+
+    Raises:
+        CheckpointError: it is broken, or holds more than tensors.
+    """
     reader = _READERS.get(path.suffix)
     if reader is None:
         known = ", ".join(_READERS)
         raise CheckpointError(f"{path.name}: weights are read from files ending in {known}")
+    _refuse_placeholder(path)
     return reader(path)
 
 
 def _read_sharded(index: Path, fetch: Fetch) -> State:
-    try:
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index.name} is not an index of shards") from error
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(s, str) for s in places.values()):
+        raise CheckpointError(f"{index.name} is not an index of shards")
     state: State = {}
-    for shard in shards:
-        if Path(shard).name != shard or (path := fetch(shard)) is None:
+    for shard in sorted(set(places.values())):
+        if not _NEIGHBOUR.fullmatch(shard) or (path := fetch(shard)) is None:
             raise CheckpointError(f"{index.name} names {shard!r}, which is not beside it")
         state |= read_file(path)
     return state
 
 
+def _refuse_placeholder(path: Path) -> None:
+    """Name what is often found in place of a file."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path.name} is a pointer of Git LFS and not the file: fetch it with git lfs pull"
+        )
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"{path.name} is a web page, such as that of an error or a login: download it again"
+        )
+
+
 def _read_safetensors(path: Path) -> State:
     try:
         return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path.name} is not a complete safetensors file: {error}") from error
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path.name} is not a complete safetensors file: {reason}"
+        ) from error
 
 
 def _read_pickle(path: Path) -> State:
-    """A state dict, or a training checkpoint that holds one beside other entries."""
+    """A state dict, or a training checkpoint that holds one beside other entries.
+
+    Its tensors have the names of the entries that they lie in before their own.
+    """
+    _check_archive(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path.name} holds more than tensors and is not opened, since unpickling it could run "
             "code: ask its author to save only the state dict"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
+    except Exception as error:  # whatever PyTorch makes of a broken file
         raise CheckpointError(f"{path.name} is not a complete PyTorch file") from error
-    state = _state_dict(content)
-    if state is None:
-        raise CheckpointError(f"{path.name} does not hold a state dict")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = flattened(content)
+    if not state:
+        raise CheckpointError(f"{path.name} does not hold a state dict{_list_of_tensors(content)}")
+    return state
 
 
-def _state_dict(content: Any) -> Mapping[str, Tensor] | None:
-    """The state dict in a file's content; Microsoft's "model" entry is only a name."""
-    if not isinstance(content, Mapping):
-        return None
-    for entry in (content.get("state_dict"), content.get("model"), content):
-        if isinstance(entry, Mapping) and entry and all(map(torch.is_tensor, entry.values())):
-            return entry
-    return None
+def _list_of_tensors(content: Any) -> str:
+    """A moving average, as some libraries keep it."""
+    entries = content.items() if isinstance(content, Mapping) else ()
+    for key, value in entries:
+        if isinstance(value, list | tuple) and value and all(map(torch.is_tensor, value)):
+            return f": the tensors in {key} have no names; copy them to the model and save that"
+    return ""
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse archives that PyTorch does not write, before anything in them is unpacked."""
+    if not zipfile.is_zipfile(path):
+        return  # the format before 1.6, or broken
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        raise CheckpointError(f"{path.name} is not a complete PyTorch file") from error
+    if sum(record.file_size for record in records) > path.stat().st_size:
+        raise CheckpointError(
+            f"{path.name} would be larger unpacked than it is: PyTorch does not compress"
+        )
+    if any(record.filename.endswith("/constants.pkl") for record in records):
+        raise CheckpointError(
+            f"{path.name} is a program of TorchScript: save the model's state dict instead"
+        )
 
 
 def _read_hdf5(path: Path) -> State:
@@ -105,16 +168,41 @@ def _read_hdf5(path: Path) -> State:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            return {_torch_name(name): _torch_axes(array) for name, array in _datasets(file)}
-    except OSError as error:
+            datasets = _datasets(file, path)
+            return {_torch_name(name): _torch_axes(data[()]) for name, data in datasets.items()}
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever HDF5 makes of a broken file
         raise CheckpointError(f"{path.name} is not a complete HDF5 file") from error
 
 
-def _datasets(file: Any) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    """Every array in an HDF5 file. Keras' own lists of names are split up, and not needed."""
-    found: list[str] = []
-    file.visititems(lambda name, item: found.append(name) if hasattr(item, "shape") else None)
-    return ((name, file[name][()]) for name in found)
+def _datasets(file: Any, path: Path) -> dict[str, Any]:
+    """Every array in an HDF5 file, none of them read yet, nor much larger than the file.
+
+    Keras' own lists of names are split up, and not needed.
+
+    Raises:
+        CheckpointError: something is a link, lies in another file, or is no array of numbers.
+    """
+    import h5py
+
+    links: list[str] = []
+    file.visititems_links(
+        lambda name, link: None if isinstance(link, h5py.HardLink) else links.append(name)
+    )
+    found: dict[str, Any] = {}
+    file.visititems(
+        lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None
+    )
+    outside = [name for name, data in found.items() if data.is_virtual or data.external]
+    if links or outside:
+        name = (links + outside)[0]
+        raise CheckpointError(f"{path.name}: {name} lies elsewhere and is not read: copy it there")
+    if odd := [name for name, data in found.items() if data.dtype.kind not in "fiu"]:
+        raise CheckpointError(f"{path.name}: {odd[0]} is no array of numbers")
+    if sum(data.nbytes for data in found.values()) > _MOST_UNPACKED * path.stat().st_size:
+        raise CheckpointError(f"{path.name} claims arrays that are far larger than the file")
+    return found
 
 
 _LEAVES: Final[Mapping[str, str]] = {

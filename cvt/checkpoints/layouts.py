@@ -49,6 +49,7 @@ _MODULES: Final = (
     ("norm", "layernorm", "norm"),
     ("head", "classifier", "head"),
 )
+_TAIL: Final = 2  # rows at the end: what follows the backbone
 _ROOTS: Final[Mapping[Layout, str]] = {
     "ours": "backbone.stages.",
     "hugging_face": "cvt.encoder.",
@@ -60,6 +61,11 @@ def detect(names: Iterable[str]) -> Layout | None:
     """The layout whose backbone names occur; those of a base model (no prefix) count as well."""
     full = [with_prefix(name) for name in names]
     return next((k for k, root in _ROOTS.items() if any(n.startswith(root) for n in full)), None)
+
+
+def is_backbone(name: str) -> bool:
+    """Whether a backbone's weight has this name in some layout, with or without its prefix."""
+    return _backbone().fullmatch(with_prefix(name)) is not None
 
 
 def with_prefix(name: str) -> str:
@@ -87,6 +93,13 @@ def _rules(source: Layout, target: Layout) -> list[tuple[re.Pattern[str], str]]:
     """Pairs of a pattern for the source name and a template for the target name."""
     a, b = _COLUMNS.index(source), _COLUMNS.index(target)
     return [(_pattern(row[a]), row[b]) for row in _MODULES]
+
+
+@cache
+def _backbone() -> re.Pattern[str]:
+    names = (re.escape(name) for row in _MODULES[:-_TAIL] for name in row)
+    modules = "|".join(names).replace(r"\{s\}", r"\d{1,4}").replace(r"\{i\}", r"\d{1,4}")
+    return re.compile(rf"(?:{modules})(?:\.\w+)?")
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -37,14 +37,25 @@ class Anatomy:
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> Self:
         """Count widths, blocks and classes."""
-        widths = [state[name].shape[0] for name in sorted(filter(_EMBEDDING.fullmatch, state))]
+        widths = [_length(state[name]) for name in filter(_EMBEDDING.fullmatch, sorted(state))]
         blocks = [match[1] for match in map(_BLOCK.fullmatch, state) if match]
         head = state.get("head.weight")
         return cls(
             embed_dim=tuple(widths),
             depth=tuple(blocks.count(str(s)) for s in range(len(widths))),
-            num_labels=None if head is None else head.shape[0],
+            num_labels=None if head is None else _length(head),
         )
+
+
+def _length(tensor: Tensor) -> int:
+    return tensor.shape[0] if tensor.ndim else 0
+
+
+def explain_size(anatomy: Anatomy, config: CvtConfig) -> str | None:
+    """Why a configuration is far too large for weights; None if it can be built and compared."""
+    if sum(config.depth) <= 100 + sum(anatomy.depth):
+        return None
+    return f"The weights have depth {anatomy.depth}, the configuration {config.depth}"
 
 
 def explain_mismatch(
@@ -84,7 +95,8 @@ def _cause(names: list[str], anatomy: Anatomy, config: CvtConfig) -> str:
     if anatomy.num_labels not in (None, config.num_labels):
         return (
             f"The weights have {anatomy.num_labels} classes, the configuration "
-            f"{config.num_labels}: pass num_labels={anatomy.num_labels} to keep the weights' head"
+            f"{config.num_labels}: correct id2label, or pass num_labels={anatomy.num_labels} to "
+            "keep the weights' head"
         )
     hints = [field for part, field in _FIELDS.items() if part in names[0]]
     return f"Check {hints[0]} in the configuration" if hints else "The file seems incomplete"

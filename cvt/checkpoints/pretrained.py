@@ -16,10 +16,13 @@ import torch
 from torch import nn
 
 from cvt.checkpoints.files import FILE_NAMES, State, read_weights
-from cvt.checkpoints.layouts import Layout, detect, translate, with_prefix
-from cvt.checkpoints.mismatch import Anatomy, explain_mismatch
-from cvt.config import PRESETS, CvtConfig, default_labels
+from cvt.checkpoints.layouts import Layout, detect, rename, translate, with_prefix
+from cvt.checkpoints.mismatch import Anatomy, explain_mismatch, explain_size
+from cvt.checkpoints.tensors import check_numbers, check_stored
+from cvt.checkpoints.unwrap import unwrapped
+from cvt.config import PRESETS, CvtConfig
 from cvt.errors import CheckpointError, ConfigError
+from cvt.interface.fields import default_labels, read_object
 from cvt.interface.sources import Fetch, Source, display, open_source
 
 logger = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class Pretrained(nn.Module):
         config: CvtConfig | str | None = None,
         activation: str | None = None,
         num_labels: int | None = None,
+        new_head: bool = True,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         revision: str | None = None,
@@ -61,6 +65,8 @@ class Pretrained(nn.Module):
             activation: "gelu" or "quick_gelu". By default that of the configuration, else that of
                 the code base whose layout the weights have: "quick_gelu" for Microsoft's.
             num_labels: A number of classes that is not the checkpoint's gives a new head to train.
+            new_head: Whether weights without a head, those of a saved backbone, get a new one to
+                train; otherwise the model has no classes then.
             dtype: Of the weights; float32 by default.
             device: Where the weights go; the CPU by default.
             revision: Branch, tag or commit of a hub name.
@@ -78,6 +84,8 @@ class Pretrained(nn.Module):
             chosen = dataclasses.replace(chosen, activation=activation or chosen.activation)
             if num_labels is not None:
                 chosen, state = _with_labels(chosen, state, num_labels)
+            if not new_head and "head" not in map(_module, state):
+                chosen = dataclasses.replace(chosen, labels=())
             model = _build(cls, chosen, state, layout, name)
         return model.to(device=device, dtype=dtype or torch.float32).eval()
 
@@ -121,13 +129,11 @@ def read_config(fetch: Fetch, name: str = "config.json") -> CvtConfig | None:
     """
     if (path := fetch(name)) is None:
         return None
+    values = read_object(path)
     try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{name} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{name} must hold a JSON object")
-    return CvtConfig.from_dict(values)
+        return CvtConfig.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
 
 
 def reference_state(model: nn.Module) -> State:
@@ -154,9 +160,10 @@ def weights_hash(model: nn.Module) -> str:
 
 def _read_state(fetch: Fetch, file: str | None, source: str) -> tuple[State, Layout]:
     """Weights under our names, and the layout that they had."""
-    state = read_weights(fetch, file)
-    if state is None:
+    read = read_weights(fetch, file)
+    if read is None:
         raise CheckpointError(f"{source} holds no weights: expected one of {', '.join(FILE_NAMES)}")
+    state = unwrapped(read, source)
     if (layout := detect(state)) is None:
         names = ", ".join(sorted(state)[:3])
         raise CheckpointError(f"{source} is not a CvT: its weights are named {names}, ...")
@@ -208,6 +215,8 @@ def _with_labels(config: CvtConfig, state: State, count: int) -> tuple[CvtConfig
 
 def _build(cls: type[M], config: CvtConfig, state: State, layout: Layout, source: str) -> M:
     """A model with these weights; a norm or head that they lack is new, and the log says so."""
+    if problem := explain_size(Anatomy.of(state), config):
+        raise CheckpointError(f"{source} does not fit its configuration: {problem}")
     with torch.device("meta"):
         model = cls(config)
     own = model.state_dict()
@@ -222,7 +231,10 @@ def _build(cls: type[M], config: CvtConfig, state: State, layout: Layout, source
     if fresh:
         what = " and ".join(sorted(fresh))
         logger.warning("%s: %s new, for %d labels: train first", source, what, config.num_labels)
+    shown = {name: rename(name, "ours", layout) for name in state}
+    check_stored({shown[name]: tensor for name, tensor in state.items()}, source)
     copies = {own_names[name]: _copy(t, own[own_names[name]].dtype) for name, t in state.items()}
+    check_numbers({shown[name]: copies[own_names[name]] for name in state}, source)
     model = cls(config) if fresh else model
     model.load_state_dict(copies, strict=not fresh, assign=True)
     return model

@@ -35,18 +35,24 @@ def open_source(source: Source, revision: str | None = None) -> Iterator[tuple[F
     Raises:
         CheckpointError: the source does not exist or, on fetching, cannot be read.
     """
-    text = os.fspath(source)
+    text = _without_scheme(os.fspath(source))
     if "://" in text:
         with TemporaryDirectory(prefix="cvt-") as folder:
             parent, name = _split(text)
             yield _remote(parent, Path(folder)), name
     elif (path := Path(text).expanduser()).exists():
         is_file = path.is_file()
-        yield _local(path.parent if is_file else path), path.name if is_file else None
+        yield _local(path, is_file=is_file), path.name if is_file else None
     elif _HUB_NAME.fullmatch(text):
         yield _hub(text, revision), None
     else:
         raise CheckpointError(f"{text} is neither an existing path nor a hub name (owner/model)")
+
+
+def _without_scheme(text: str) -> str:
+    """A file:// URI of something that is there as its path, so that links are minded there too."""
+    scheme, separator, path = text.partition("://")
+    return path if separator and scheme in ("file", "local") and Path(path).exists() else text
 
 
 def _split(uri: str) -> tuple[str, str | None]:
@@ -56,8 +62,31 @@ def _split(uri: str) -> tuple[str, str | None]:
     return (head, tail) if is_file else (uri.rstrip("/"), None)
 
 
-def _local(folder: Path) -> Fetch:
-    return lambda name: path if (path := folder / name).is_file() else None
+def _local(path: Path, *, is_file: bool) -> Fetch:
+    """Files of one directory. A link is followed within it; the file that is meant, anywhere."""
+    folder = path.parent if is_file else path
+    home = folder.resolve()
+
+    def fetch(name: str) -> Path | None:
+        found = folder / name
+        if not found.is_file():
+            return None
+        if not (is_file and name == path.name) and not _is_within(found.resolve(), home):
+            raise CheckpointError(
+                f"{found} leads out of the model's directory and is not followed: copy the file"
+            )
+        return found
+
+    return fetch
+
+
+def _is_within(file: Path, home: Path) -> bool:
+    """Below ``home``, or among the blobs that the hub's cache keeps beside its snapshots."""
+    if file.is_relative_to(home):
+        return True
+    repository = home.parent.parent
+    is_snapshot = home.parent.name == "snapshots" and repository.name.startswith("models--")
+    return is_snapshot and file.parent == repository / "blobs"
 
 
 def _remote(parent: str, folder: Path) -> Fetch:

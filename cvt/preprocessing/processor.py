@@ -6,19 +6,26 @@ and normalised in float32.
 
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
+from cvt.checkpoints.preprocessor import (
+    CONFIG_NAME,
+    PROCESSOR_TYPES,
+    check_crop,
+    find_preprocessor,
+    spelled_as,
+)
 from cvt.errors import ConfigError
-from cvt.interface.sources import Source, display, open_source
+from cvt.interface.fields import FLAG, Field, is_number, real, whole
+from cvt.interface.sources import Source, display
 from cvt.preprocessing.crop import Window
 from cvt.preprocessing.decode import DEFAULT_MAX_PIXELS, decode_image
 from cvt.preprocessing.fast.on_cpu import Decoded, decode_fast, has_filter
@@ -27,16 +34,8 @@ from cvt.preprocessing.rgb import upright_rgb
 
 logger = logging.getLogger(__name__)
 
-CONFIG_NAME = "preprocessor_config.json"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-_TYPES = (
-    "ConvNextImageProcessor",
-    "ConvNextImageProcessorFast",
-    "ConvNextImageProcessorPil",
-    "ConvNextFeatureExtractor",
-)
 
 ImageInput = Image.Image | bytes | npt.NDArray[np.uint8]
 DecodeMode = Literal["exact", "fast", "draft"]
@@ -55,7 +54,7 @@ class CvtImageProcessor:
     crop_pct: float = 0.875
     """Share of the resized short side that the crop keeps, in (0, 1]; unused from size 384 on."""
     resample: int = Image.Resampling.BICUBIC
-    """Filter in Pillow's numbering, 0 to 5."""
+    """Filter in Pillow's numbering, 0 to 5; or its name, such as "bicubic"."""
     do_resize: bool = True
     """Resize and crop; otherwise images keep their size."""
     do_rescale: bool = True
@@ -65,18 +64,11 @@ class CvtImageProcessor:
     """Subtract ``image_mean``, divide by ``image_std``."""
     image_mean: tuple[float, float, float] = IMAGENET_MEAN
     image_std: tuple[float, float, float] = IMAGENET_STD
+    """Of red, green and blue; one number stands for all three."""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ConfigError(f"size must be 1 or more, got {self.size}")
-        if not 0 < self.crop_pct <= 1:
-            raise ConfigError(f"crop_pct must lie in (0, 1], got {self.crop_pct}")
-        if self.resample not in range(6):
-            raise ConfigError(
-                f"resample must be one of Pillow's filters 0 to 5, got {self.resample}"
-            )
-        if len(self.image_mean) != 3 or len(self.image_std) != 3 or 0 in self.image_std:
-            raise ConfigError("image_mean and image_std need three values; image_std must not be 0")
+        for name, field in _FIELDS.items():
+            object.__setattr__(self, name, field.read(name, getattr(self, name)))
 
     @classmethod
     def from_pretrained(
@@ -93,7 +85,7 @@ class CvtImageProcessor:
         Raises:
             ConfigError: the file describes another kind of preprocessing.
         """
-        config = _read_config(source, revision)
+        config = find_preprocessor(source, revision)
         if config is None:
             logger.info("no %s for %s: using ImageNet's values", CONFIG_NAME, display(source))
         processor = cls() if config is None else cls.from_config(config)
@@ -108,16 +100,12 @@ class CvtImageProcessor:
         Raises:
             ConfigError: the content describes anything other than what this class does.
         """
-        kind = config.get("image_processor_type") or config.get("feature_extractor_type")
-        if kind is not None and kind not in _TYPES:
-            raise ConfigError(f"{CONFIG_NAME} is for {kind}; CvT needs ConvNextImageProcessor")
-        names = {field.name for field in fields(cls)} - {"size"}
-        values = {name: config[name] for name in names if config.get(name) is not None}
-        for name in ("image_mean", "image_std"):
-            if name in values:
-                values[name] = _three(values[name])
-        if config.get("size") is not None:
-            values["size"] = _square(config["size"], "size")
+        try:
+            values = spelled_as(frozenset(_FIELDS), config)
+            processor = cls(**values)
+            check_crop(config, processor.size)
+        except ConfigError as error:
+            raise ConfigError(f"{CONFIG_NAME}: {error}") from error
         defaults = {"size", "image_mean", "image_std"} - values.keys()
         if defaults:
             logger.warning(
@@ -126,20 +114,12 @@ class CvtImageProcessor:
                 CONFIG_NAME,
                 ", ".join(sorted(defaults)),
             )
-        try:
-            processor = cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"{CONFIG_NAME}: {error}") from error
-        if config.get("do_center_crop") and config.get("crop_size") is not None:
-            crop = _square(config["crop_size"], "crop_size")
-            if crop != processor.size:
-                raise ConfigError(f"crop_size {crop} differs from size {processor.size}")
         return processor
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a preprocessor_config.json, which transformers reads as well."""
         values = asdict(self) | {
-            "image_processor_type": _TYPES[0],
+            "image_processor_type": PROCESSOR_TYPES[0],
             "size": {"shortest_edge": self.size},
             "image_mean": list(self.image_mean),
             "image_std": list(self.image_std),
@@ -235,24 +215,6 @@ class CvtImageProcessor:
         return self.normalize(pixels).contiguous()
 
 
-def size_mismatch(size: int, config: Mapping[str, Any], name: str = "") -> str | None:
-    """One line that says that preprocessing's size is not the checkpoint's; None if they agree.
-
-    The checkpoint's is ``image_size`` in its config.json, as in older files, or in its name, such
-    as microsoft/cvt-13-384-22k.
-    """
-    told = config.get("image_size")
-    origin = "its config.json says"
-    if told is None:
-        match = re.search(r"(?<![0-9])(224|384)(?![0-9])", name.rstrip("/").rsplit("/", 1)[-1])
-        if match is None:
-            return None
-        told, origin = int(match[1]), f"its name, {name}, says"
-    if told == size:
-        return None
-    return f"images are resized to {size}, but the checkpoint is for {told} ({origin} so): set size"
-
-
 def _to_image(image: ImageInput) -> Image.Image:
     if isinstance(image, bytes):
         return decode_image(image)
@@ -267,34 +229,42 @@ def _to_image(image: ImageInput) -> Image.Image:
     return Image.fromarray(image)
 
 
-def _three(value: float | Sequence[float]) -> tuple[float, ...]:
-    return (value,) * 3 if isinstance(value, int | float) else tuple(value)
+def _three(low: float, high: float) -> Field:
+    """A number for each channel, or one for all of them."""
+    number = real(low, high)
+
+    def threefold(value: Any) -> list[Any]:
+        return [value] * 3 if is_number(value) else value
+
+    def accepts(value: Any) -> bool:
+        if not (isinstance(value, list | tuple) or is_number(value)):
+            return False
+        return len(threefold(value)) == 3 and all(map(number.accepts, threefold(value)))
+
+    rule = f"be three values, or one for all, each {number.rule.removeprefix('be ')}"
+    return Field(rule, accepts, lambda value: tuple(map(number.convert, threefold(value))))
 
 
-def _square(size: Any, name: str) -> int:
-    """The one number in any spelling of a square size."""
-    if isinstance(size, Mapping):
-        known = set(size) in ({"shortest_edge"}, {"height", "width"})
-        numbers = list(size.values()) if known else []
-    else:
-        numbers = list(size) if isinstance(size, list | tuple) else [size]
-    if len(set(numbers)) != 1 or not isinstance(numbers[0], int):
-        raise ConfigError(f"{CONFIG_NAME}: {name} {size} is not one number for a square image")
-    return numbers[0]
+def _filter_number(value: Any) -> int | None:
+    """Pillow's number of a filter, or of a filter's name such as "bicubic" or "Image.BICUBIC"."""
+    if isinstance(value, str):
+        return _FILTERS.get(value.rpartition(".")[2].upper())
+    return int(value) if whole(0, 5).accepts(value) else None
 
 
-def _read_config(source: Source, revision: str | None) -> dict[str, Any] | None:
-    """The preprocessor_config.json that belongs to ``source``; None if there is none."""
-    with open_source(source, revision) as (fetch, name):
-        is_itself = name is not None and name.endswith(".json") and name != "config.json"
-        path = fetch(name if is_itself and name else CONFIG_NAME)
-        if path is None and is_itself:
-            raise ConfigError(f"{display(source)}: no such file")
-        text = None if path is None else path.read_bytes()
-    try:
-        config = None if text is None else json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{display(source)}: {CONFIG_NAME} is not JSON: {error}") from error
-    if not isinstance(config, dict | None):
-        raise ConfigError(f"{display(source)}: {CONFIG_NAME} is not a JSON object")
-    return config
+_FILTERS: Final = {resampling.name: int(resampling) for resampling in Image.Resampling}
+_FIELDS: Final[Mapping[str, Field]] = {
+    "size": whole(1, 4096),
+    "crop_pct": real(0, 1, open_low=True, rule="lie in (0, 1]"),
+    "resample": Field(
+        f"be one of Pillow's filters 0 to 5, or {', '.join(_FILTERS).lower()}",
+        lambda value: _filter_number(value) is not None,
+        _filter_number,
+    ),
+    "do_resize": FLAG,
+    "do_rescale": FLAG,
+    "rescale_factor": real(0, 255, open_low=True, rule="be a number above 0 and at most 255"),
+    "do_normalize": FLAG,
+    "image_mean": _three(-1000, 1000),
+    "image_std": _three(1e-6, 1000),
+}

@@ -168,6 +168,9 @@ def _check_device_preprocessing(checkpoint: Checkpoint) -> None:
 
 def _check(checkpoint: Checkpoint, output: OutputSpec) -> None:
     """Refuse what the network cannot give, before anything else is done."""
+    for name, array in checkpoint.arrays.items():
+        if not np.isfinite(array).all():
+            raise UsageError(f"the checkpoint's weights hold NaN or infinity, as in {name}")
     if output.top_k is not None and not checkpoint.classes:
         raise UsageError(
             "the checkpoint has no classifier; ask for embeddings alone, as jobs.embed without "
@@ -175,6 +178,3 @@ def _check(checkpoint: Checkpoint, output: OutputSpec) -> None:
         )
     checkpoint.embedding_width(output.pooling)
     check_threshold_names(output.thresholds, checkpoint.classes)
-    for name, array in checkpoint.arrays.items():
-        if not np.isfinite(array).all():
-            raise UsageError(f"the checkpoint's weights hold NaN or infinity, as in {name}")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import Dtype, Pooling
 from pipeline.model.network import Checkpoint, Floats, Pixels
 
@@ -44,13 +45,22 @@ class GoldenBatch:
 
     @classmethod
     def compute(cls, checkpoint: Checkpoint, pooling: Pooling) -> GoldenBatch:
-        """Run the reference network, float32 on the CPU, on smooth seeded images."""
+        """Run the reference network, float32 on the CPU, on smooth seeded images.
+
+        Raises:
+            UsageError: it gives NaN or infinity for them.
+        """
         size = checkpoint.preprocessing.size
         rng = np.random.default_rng(0)
         coarse = torch.from_numpy(rng.uniform(0, 255, (IMAGES, 3, 8, 8)))
         smooth = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic")
         pixels = smooth.clamp(0, 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
         found = checkpoint.reference(pixels, pooling)
+        if not all(np.isfinite(numbers).all() for numbers in found):
+            raise UsageError(
+                "the checkpoint gives NaN or infinity for ordinary images: some of its weights are "
+                "far too large"
+            )
         return cls(pixels, found.logits, found.logit_scale, found.embedding)
 
     def deviations(self, logits: Floats, embedding: Floats) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from cvt import CvtConfig, default_scores, labels_above, to_scores
-from cvt.config import default_labels
+from cvt.interface.fields import default_labels
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, -3.0]])
 

@@ -23,11 +23,11 @@ from cvt import (
     default_scores,
     weights_hash,
 )
+from cvt.checkpoints.preprocessor import size_mismatch
 from cvt.inference.openvino import OpenVinoCvt
 from cvt.preprocessing.fast.on_cpu import has_filter
 from cvt.preprocessing.fast.on_device import read_header, resize
 from cvt.preprocessing.normalize import Normalize
-from cvt.preprocessing.processor import size_mismatch
 from pipeline.contract.errors import DecodeError, UsageError, one_line
 from pipeline.contract.spec import CpuDecodeMode, ModelSpec, Pooling, Scores
 from pipeline.model.network import (
@@ -57,8 +57,11 @@ def load(spec: ModelSpec) -> CvtCheckpoint:
         UsageError: they cannot be read, or the images would have different sizes.
     """
     try:
-        model = CvtForImageClassification.from_pretrained(spec.source, activation=spec.activation)
+        model = CvtForImageClassification.from_pretrained(
+            spec.source, activation=spec.activation, new_head=False
+        )
         processor = CvtImageProcessor.from_pretrained(spec.source, size=spec.image_size)
+        model.config.check_images(processor.size)
     except (CheckpointError, ConfigError, OSError) as error:
         raise UsageError(f"cannot load the model: {one_line(error)}") from error
     if complaint := size_mismatch(processor.size, model.config.to_dict(), spec.source):

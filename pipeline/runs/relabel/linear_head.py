@@ -107,13 +107,10 @@ def _layer(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
 
 
 def _names(files: CheckpointFiles) -> dict[str, Any]:
-    if (listed := files.json("labels.json")) is not None:
-        return {"classes": tuple(map(str, listed))}
-    config = files.json("config.json") or {}
-    if not config.get("id2label"):
+    if not (classes := files.class_names()):
         raise ValueError(
             "there are no class names: put labels.json (a list) or config.json (id2label) beside it"
         )
-    labels = {int(number): str(label) for number, label in config["id2label"].items()}
-    scores = _SCORES.get(config.get("problem_type") or "")
-    return {"classes": tuple(label for _, label in sorted(labels.items())), "scores": scores}
+    config = files.json("config.json")
+    problem = config.get("problem_type") if isinstance(config, dict) else None
+    return {"classes": classes, "scores": _SCORES.get(str(problem))}
