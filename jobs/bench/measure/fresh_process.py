@@ -183,7 +183,8 @@ def call(module_and_arguments: Sequence[str], log: Path) -> tuple[float, Sampler
     Raises:
         RunError: its exit code is not 0; the message has the last line of its output.
     """
-    command = [sys.executable, "-m", *module_and_arguments]
+    # -P: a folder of the working directory may be called jobs.
+    command = [sys.executable, "-P", "-m", *module_and_arguments]
     here = Path(__file__).resolve().parents[3]
     path = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
     started = time.perf_counter()

@@ -30,6 +30,7 @@ from pipeline.stages.allocation import (
 from pipeline.stages.cluster.address import check_cluster, cluster_address
 from pipeline.stages.cluster.environment import environment_as_found, use_own_token
 from pipeline.stages.cluster.growth import nodes, release, wait_for_room
+from pipeline.stages.cluster.imports import OurImports, check_imports
 
 IDLE_WORKER_MS = 600_000
 SHARED_MEMORY = "/dev/shm"
@@ -101,10 +102,13 @@ def join(compute: ComputeSpec, *, debug: bool = False) -> None:
     autoscaler can start them.
 
     Raises:
-        UsageError: the cluster cannot be reached, or the run asks for more than it has.
+        UsageError: the cluster cannot be reached, or the run asks for more than it has,
+            or its workers would not find our modules.
         RunError: Ray did not start.
     """
-    if not ray.is_initialized():
+    if ray.is_initialized():
+        check_imports()
+    else:
         check_address()
         _connect(debug, on_gpus=compute.num_gpus != 0 and torch.cuda.is_available())
     wait_for_room(compute)
@@ -114,7 +118,11 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
     address = cluster_address()
     level = logging.INFO if debug else logging.ERROR
     _quiet(level)
-    options: dict[str, Any] = {"logging_level": level, "log_to_driver": debug}
+    options: dict[str, Any] = {
+        "logging_level": level,
+        "log_to_driver": debug,
+        "job_config": OurImports(elsewhere=address is not None),
+    }
     if address is None:  # a Ray of our own, not one that happens to run on this machine
         use_own_token()
         # Ray ends workers that are idle for a second, and then has to start others.

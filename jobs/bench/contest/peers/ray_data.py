@@ -17,6 +17,7 @@ from transformers import pipeline
 
 from jobs.bench.contest.peers.entry import START_SECONDS, Entry
 from pipeline.stages.cluster.environment import use_own_token
+from pipeline.stages.cluster.imports import OurImports
 
 
 class ImageClassifier:
@@ -48,7 +49,13 @@ def main() -> None:
     entry = Entry.from_command_line()
     gpus = 1 if entry.on_gpu else None
     use_own_token()
-    ray.init(address="local", num_cpus=entry.cores, num_gpus=gpus, include_dashboard=False)
+    ray.init(
+        address="local",
+        num_cpus=entry.cores,
+        num_gpus=gpus,
+        include_dashboard=False,
+        job_config=OurImports(elsewhere=False),
+    )
     if entry.on_gpu:  # or all images could be read before the clock starts
         ray.data.DataContext.get_current().wait_for_min_actors_s = START_SECONDS
     images = ray.data.read_images(entry.images, mode="RGB", include_paths=True)
