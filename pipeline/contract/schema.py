@@ -107,6 +107,6 @@ def published(table: pa.Table) -> pa.Table:
     """The table without the columns that only travel between stages, kept ones last."""
     result = table.select([name for name in table.column_names if not name.startswith("_")])
     if KEPT in table.column_names:
-        for field in table.schema.field(KEPT).type:
-            result = result.append_column(field, pc.struct_field(table[KEPT], field.name))
+        for number, field in enumerate(table.schema.field(KEPT).type):
+            result = result.append_column(field, pc.struct_field(table[KEPT], [number]))
     return result

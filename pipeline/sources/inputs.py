@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import IMAGE_COLUMNS, URI_COLUMNS, InputSpec
 from pipeline.sources.formats.lists import find_uri_column
-from pipeline.sources.formats.parquet import find_image_column, parquet_schema
+from pipeline.sources.formats.parquet.files import find_image_column, parquet_schema
 from pipeline.sources.formats.registry import LIST, PARQUET, Format, Search, format_of_named
 from pipeline.sources.listing import Entry, named_entry, split_glob, uri_of, walk
 from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.uris import is_web, split_uri
+
+LOOKED_INTO_AT_ONCE = 1000
+"""Listed files among which Parquet files are opened side by side; a page of S3's listings."""
 
 Found = tuple[Format, dict[str, Any]]
 """The format of a file, and its uri, source_version and size_bytes in a LISTING."""
+
+log = logging.getLogger(__name__)
 
 
 def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
@@ -43,7 +54,7 @@ def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
         return
     row = _row(protocol, entry)
     if format is PARQUET:
-        format = _images_or_list(row["uri"], inputs, named=True)
+        format = _format_of_named_parquet(row["uri"], inputs)
     yield format, row
 
 
@@ -69,37 +80,66 @@ def _taken(protocol: str, entries: Iterable[Entry], search: Search) -> Iterator[
 
 
 def _settle_parquet(found: Iterable[Found], inputs: InputSpec) -> Iterator[Found]:
-    """Tell Parquet files with images from lists; the first one decides for all.
+    """Tell Parquet files with images from lists and other tables, each by its own columns.
 
-    Parquet lists beside images or shards are ignored: there they describe their neighbours.
+    Lists beside images or shards are left out: there they describe their neighbours.
     """
-    settled: Format | None = None
     lists: list[Found] = []
+    others: list[str] = []
     is_empty = True
-    for format, row in found:
-        if format is PARQUET:
-            settled = settled or _images_or_list(row["uri"], inputs)
-            if settled is LIST:
-                lists.append((LIST, row))
-                continue
-        is_empty = False
-        yield format, row
+    for format, row in _looked_into(found, inputs):
+        if format is LIST:
+            lists.append((LIST, row))
+        elif format is None:
+            others.append(row["uri"])
+        else:
+            is_empty = False
+            yield format, row
     if is_empty:
         yield from lists
+        if others and not lists:
+            raise UsageError(_without_images(others[0], parquet_schema(others[0]), inputs))
+    else:
+        others += [row["uri"] for _, row in lists]
+    if others:
+        log.warning("%d Parquet files without images left out, such as %s", len(others), others[0])
 
 
-def _images_or_list(uri: str, inputs: InputSpec, *, named: bool = False) -> Format:
-    """Whether a Parquet file holds images, or names them."""
+def _looked_into(
+    found: Iterable[Found], inputs: InputSpec
+) -> Iterator[tuple[Format | None, dict[str, Any]]]:
+    """The same files, with what Parquet files turn out to be."""
+    rest = iter(found)
+    while chunk := list(islice(rest, LOOKED_INTO_AT_ONCE)):
+        uris = [row["uri"] for format, row in chunk if format is PARQUET]
+        formats = map_ahead(partial(_format_of_parquet, inputs=inputs), uris) if uris else iter(())
+        for format, row in chunk:
+            yield (next(formats) if format is PARQUET else format), row
+
+
+def _format_of_parquet(uri: str, inputs: InputSpec) -> Format | None:
+    """Whether a Parquet file holds images, or names them, or neither."""
     try:
         schema = parquet_schema(uri)
-    except UsageError:  # damaged: reading it will end in a row that says so
+    except (UsageError, *STORAGE_ERRORS):  # reading it will end in a row that says so
         return PARQUET
     if find_image_column(schema, inputs.image_column):
         return PARQUET
-    if inputs.image_column is None and (not named or find_uri_column(schema, inputs.uri_column)):
-        return LIST
+    is_list = inputs.image_column is None and find_uri_column(schema, inputs.uri_column)
+    return LIST if is_list else None
+
+
+def _format_of_named_parquet(uri: str, inputs: InputSpec) -> Format:
+    """The same for one that an INPUT names."""
+    format = _format_of_parquet(uri, inputs)
+    if format is None:
+        raise UsageError(_without_images(uri, parquet_schema(uri), inputs))
+    return format
+
+
+def _without_images(uri: str, schema: pa.Schema, inputs: InputSpec) -> str:
     images = inputs.image_column or ", ".join(IMAGE_COLUMNS)
-    raise UsageError(
+    return (
         f"{uri} has neither a column of image bytes ({images}) nor one of URIs "
         f"({inputs.uri_column or ', '.join(URI_COLUMNS)}) but {', '.join(schema.names)}; "
         "name one with <inputs.image_column> or <inputs.uri_column>"

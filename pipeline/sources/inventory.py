@@ -12,11 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import InputSpec
 from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
 from pipeline.sources.inputs import find_files, usage_errors
+from pipeline.sources.kept_values import fitted
 from pipeline.storage.objects.s3.requests import refusal_of_credentials
 from pipeline.storage.uris import split_uri, with_ancestors
 
@@ -96,13 +97,14 @@ def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any
 
 
 def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
-    try:
-        return pa.Table.from_pylist(rows, schema=with_kept(LISTING, kept))
-    except (pa.ArrowException, OverflowError) as error:
-        raise UsageError(
-            "a column of <inputs.keep> has a value of another type than in the first rows of its "
-            f"list: {one_line(error)}"
-        ) from error
+    schema = with_kept(LISTING, kept)
+    if len(kept):
+        rows = [row | {KEPT: _fitted(row[KEPT], kept)} if row.get(KEPT) else row for row in rows]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _fitted(values: dict[str, Any], kept: pa.Schema) -> dict[str, Any]:
+    return {field.name: fitted(values.get(field.name), field.type) for field in kept}
 
 
 def _checked(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:

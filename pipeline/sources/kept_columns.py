@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 import pyarrow as pa
 
-from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import LABELS, NO_COLUMNS, SOURCE, TOP_K
 from pipeline.contract.spec import InputSpec
+from pipeline.sources.formats.registry import Format
 from pipeline.sources.inputs import find_files, usage_errors
 from pipeline.sources.inventory import CHUNK_ROWS
+from pipeline.sources.kept_values import common_type
+from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.read_ahead import map_ahead
 
 EVERYTHING = "*"
-RESERVED = frozenset({*SOURCE.names, *(field.name for field in TOP_K), LABELS.name, "embedding"})
-"""Columns that the output may have itself."""
+SAMPLED_FILES = 64
+"""Of each format and INPUT: files whose columns decide the types."""
+PARTITION = "run"
+"""The directory ``run=<run_id>`` of a published file is a column to its readers."""
+RESERVED = frozenset(
+    {*SOURCE.names, *(field.name for field in TOP_K), LABELS.name, "embedding", PARTITION}
+)
+"""Columns that the output may have itself; in SQL, upper case is no difference."""
 
 log = logging.getLogger(__name__)
 
 
 def kept_columns(inputs: InputSpec) -> pa.Schema:
-    """The columns that ``--keep`` names, with the types that they have in the input.
+    """The columns that ``--keep`` names, each with the type in which the files of the INPUT agree.
 
-    They are read from the first file of each format among the first ``CHUNK_ROWS`` objects of every
-    INPUT. Columns that later files lack are null in their rows.
+    They are read from the first ``SAMPLED_FILES`` of each format among the first ``CHUNK_ROWS``
+    objects of every INPUT. Columns that other files lack are null in their rows.
 
     Raises:
-        UsageError: a name is the output's own, or no INPUT has such a column, or two have it with
-            incompatible types.
+        UsageError: a name is the output's own, or no INPUT has such a column.
     """
     if not inputs.keep:
         return NO_COLUMNS
@@ -48,24 +58,39 @@ def kept_columns(inputs: InputSpec) -> pa.Schema:
     return pa.schema([offered.field(name) for name in dict.fromkeys(inputs.keep)])
 
 
-def _reserved(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(name for name in names if name in RESERVED or name.startswith("_"))
+def _reserved(names: Iterable[str]) -> str:
+    """Those that no column of an input can have in the output, which has it, or needs a name."""
+    taken = (name for name in names if name.lower() in RESERVED or name.startswith("_") or not name)
+    return ", ".join(name or '""' for name in taken)
 
 
 def _offered(uri: str, inputs: InputSpec) -> Iterator[pa.Schema]:
-    seen: set[str] = set()
+    sampled: dict[str, Format] = {}
+    seen: Counter[str] = Counter()
     with usage_errors(uri):
         for format, row in islice(find_files(uri, inputs), CHUNK_ROWS):
-            if format.kind not in seen:
-                seen.add(format.kind)
-                yield format.columns(row["uri"], inputs)
+            seen[format.kind] += 1
+            if seen[format.kind] <= SAMPLED_FILES:
+                sampled[row["uri"]] = format
+        is_lenient = len(sampled) > 1
+
+        def columns(name: str) -> pa.Schema:
+            return _columns(sampled[name], name, inputs, is_lenient=is_lenient)
+
+        yield from map_ahead(columns, sampled)
+
+
+def _columns(format: Format, uri: str, inputs: InputSpec, *, is_lenient: bool) -> pa.Schema:
+    try:
+        return format.columns(uri, inputs)
+    except (UsageError, *STORAGE_ERRORS):
+        if is_lenient and format.is_shard:  # reading it will end in a row that says so
+            return NO_COLUMNS
+        raise
 
 
 def _unified(schemas: list[pa.Schema]) -> pa.Schema:
-    try:
-        return pa.unify_schemas([NO_COLUMNS, *schemas], promote_options="permissive")
-    except pa.ArrowException as error:
-        raise UsageError(
-            f"columns of two INPUTs have the same name and incompatible types: "
-            f"{one_line(error)}; process them in separate runs"
-        ) from error
+    types: dict[str, list[pa.DataType]] = {}
+    for field in chain.from_iterable(schemas):
+        types.setdefault(field.name, []).append(field.type)
+    return pa.schema([(name, common_type(stored)) for name, stored in types.items()])

@@ -11,6 +11,9 @@ import pyarrow as pa
 from pipeline.contract.errors import ItemError
 from pipeline.contract.spec import IMAGE_EXTENSIONS, InputSpec, suffixes
 
+ITEM_BYTES = 1000
+"""What an image takes in memory besides its bytes, about."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
@@ -26,10 +29,12 @@ class Item:
     """On the last item of a shard: how many rows the shard has in all."""
     kept: Mapping[str, Any] | None = None
     """Columns of the input that are carried along, by name."""
+    kept_bytes: int = 0
+    """What they take in memory, about."""
 
     def held(self) -> int:
-        """Bytes of the encoded image that are in memory."""
-        return len(self.data or b"")
+        """What it takes in memory, about."""
+        return len(self.data or b"") + self.kept_bytes + ITEM_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import URI_COLUMNS
-from pipeline.sources.formats.parquet import (
+from pipeline.sources.formats.parquet.files import (
     PARQUET_SUFFIXES,
     is_parquet,
     open_parquet,

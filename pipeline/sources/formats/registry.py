@@ -19,7 +19,8 @@ from pipeline.output.ledger import ShardNames
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.formats.list_files import TEXT_SUFFIXES
 from pipeline.sources.formats.lists import list_columns, listed_objects
-from pipeline.sources.formats.parquet import PARQUET_SUFFIXES, parquet_columns, parquet_members
+from pipeline.sources.formats.parquet.files import PARQUET_SUFFIXES, parquet_columns
+from pipeline.sources.formats.parquet.rows import parquet_members
 from pipeline.sources.formats.s3_inventory import S3_MANIFEST, reported_objects
 from pipeline.sources.formats.tar.members import TAR_SUFFIXES, tar_columns, tar_members
 from pipeline.sources.listing import Entry, uri_of_named

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from pipeline.sources.formats.item import Item
+from pipeline.sources.formats.item import ITEM_BYTES, Item
 
 SIBLINGS = ("json", "cls", "txt")
 """Members of a WebDataset sample that can be kept, by their extension; columns of strings."""
@@ -13,8 +13,6 @@ SIBLING_BYTES = 2**20
 """A larger one is left out."""
 HELD_SAMPLES = 100
 HELD_BYTES = 32 * 2**20
-ITEM_BYTES = 1000
-"""What a member takes besides its content and its name, about."""
 
 
 @dataclass
@@ -31,7 +29,11 @@ class _Sample:
         """The waiting images, with the siblings known so far."""
         images, self.images = self.images, []
         self.bytes -= sum(map(_bytes_of, images))
-        return (replace(item, kept={**(item.kept or {}), **self.texts}) for item in images)
+        size = sum(map(len, self.texts.values()))
+        return (
+            replace(item, kept={**(item.kept or {}), **self.texts}, kept_bytes=size)
+            for item in images
+        )
 
 
 class Samples:

@@ -1,0 +1,111 @@
+"""What a file is, is decided file by file: directories of everything give every image a row."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import InputSpec
+from pipeline.sources.fetch import fetch_items
+from pipeline.sources.formats.item import ReadOptions
+from pipeline.sources.inventory import inventory
+from tests.support.inputs.fetching import MIB
+from tests.support.inputs.tars import tar_bytes
+
+
+def table(path: Path, /, **columns: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def found(path: Path, **options: Any) -> dict[str, str]:
+    """The images by their URI below the directory, and their content or error code."""
+    spec = InputSpec(uris=(str(path),), **options)
+    found = {}
+    for listing in inventory(spec):
+        work = listing.append_column("_done", pa.nulls(len(listing), pa.list_(pa.string())))
+        for item in fetch_items(work, MIB, ReadOptions.of(spec, pa.schema([]))):
+            value = item.error.code if item.error else (item.data or b"").decode()
+            found[item.uri.removeprefix(f"{path}/")] = value
+    return found
+
+
+EVERYTHING = {
+    "a.jpg": "a",
+    "b.tar#b.jpg": "b",
+    "c.tar.gz": "shard_corrupt",
+    "d/bytes.parquet#0": "d",
+    "d/struct.parquet#0": "e",
+    "d/view.parquet#0": "f",
+    "e/cut.parquet": "shard_truncated",
+}
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """Images, shards of several schemas, damaged files, lists and other tables, of which the ones
+    without images come first and last."""
+    root = tmp_path / "in"
+    table(root / "0-metadata.parquet", id=[1, 2], caption=["a", "b"])
+    table(root / "0-list.parquet", path=["a.jpg"], split=["train"])
+    (root / "a.jpg").write_bytes(b"a")
+    (root / "b.tar").write_bytes(tar_bytes({"b.jpg": b"b"}))
+    (root / "c.tar.gz").write_bytes(b"no tar" * 200)
+    table(root / "d" / "bytes.parquet", bytes=[b"d"], id=[1])
+    table(root / "d" / "struct.parquet", image=[{"bytes": b"e", "path": "e.jpg"}])
+    table(root / "d" / "view.parquet", img=pa.array([b"f"], pa.binary_view()), jpg=["text"])
+    (root / "e").mkdir()
+    (root / "e" / "cut.parquet").write_bytes(b"PAR1 no more PAR?")
+    table(root / "z" / "part-0.parquet", x=[1.0])
+    return root
+
+
+def test_every_image_of_a_mixed_directory(
+    everything: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert found(everything) == EVERYTHING
+    assert "3 Parquet files without images left out" in caplog.text
+    assert "0-metadata.parquet" in caplog.text
+
+
+def test_a_glob_finds_the_same(everything: Path) -> None:
+    parquet = {name: value for name, value in EVERYTHING.items() if ".parquet" in name}
+    spec = InputSpec(uris=(str(everything / "**/*.parquet"),))
+    kinds = {row["uri"]: row["kind"] for table in inventory(spec) for row in table.to_pylist()}
+    assert {uri.removeprefix(f"{everything}/") for uri in kinds} == {
+        name.partition("#")[0] for name in parquet
+    }
+    assert set(kinds.values()) == {"parquet"}
+
+
+def test_lists_that_are_alone_are_read_and_other_tables_cost_them_nothing(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"1")
+    table(tmp_path / "in" / "a.parquet", id=[1])
+    table(tmp_path / "in" / "b.parquet", path=["../1.jpg"])
+    table(tmp_path / "in" / "c.parquet", file_name=["../1.jpg", "../2.jpg"])
+    expected = {f"{tmp_path}/1.jpg": "1", f"{tmp_path}/2.jpg": "not_found"}
+    assert found(tmp_path / "in") == expected
+
+
+def test_a_directory_of_other_tables_is_a_usage_error(tmp_path: Path) -> None:
+    table(tmp_path / "a.parquet", id=[1], note=["x"])
+    with pytest.raises(UsageError, match=r"a\.parquet has neither .* but id, note; name one with"):
+        found(tmp_path)
+    table(tmp_path / "b.parquet", photo=[b"p"])
+    assert found(tmp_path, image_column="photo") == {"b.parquet#0": "p"}
+
+
+def test_a_file_that_may_not_be_read_costs_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path / "a.parquet", image=[b"a"])
+    table(tmp_path / "b.parquet", image=[b"b"])
+
+    def refuse(uri: str) -> Any:
+        raise PermissionError(uri)
+
+    monkeypatch.setattr("pipeline.sources.formats.parquet.files.open_binary", refuse)
+    assert found(tmp_path) == {"a.parquet#0": "a", "b.parquet#0": "b"}
