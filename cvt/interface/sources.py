@@ -17,12 +17,14 @@ Fetch: TypeAlias = Callable[[str], Path | None]
 """Returns the local path of one of the checkpoint's files, None if there is no such file."""
 
 FILE_SUFFIXES: Final = frozenset({".safetensors", ".bin", ".pth", ".pt", ".h5", ".json"})
+_USERINFO = re.compile(r"(?<=https)://[^/@]*@|(?<=http)://[^/@]*@|://[^@]*:[^@]*@")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def display(source: Source) -> str:
-    """The source as it may appear in a message: without a URL's query, which can hold a secret."""
-    return os.fspath(source).split("?")[0]
+    """The source as it may appear in a message: without a URL's query and what stands in front of
+    its host, which can hold secrets."""
+    return _USERINFO.sub("://", os.fspath(source).split("?")[0])
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from pipeline.contract.errors import ExitCode, JobError, one_line, spelled
 from pipeline.contract.spec import SETTINGS, RunSpec, Setting
+from pipeline.contract.urls import public
 
 Spell = Callable[[str], str]
 
@@ -48,21 +49,21 @@ def main(
         return job(arguments)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last resort of a command
         if arguments.debug:
-            traceback.print_exception(error)
+            print(public("".join(traceback.format_exception(error))), file=sys.stderr)
         code, message = _verdict(error, spell, terminated=terminated.is_set())
         print(f"error: {message}", file=sys.stderr)
         return code
 
 
 class _SpellingFormatter(logging.Formatter):
-    """Spells settings in log messages as in errors."""
+    """Spells settings in log messages as in errors, and URLs without credentials."""
 
     def __init__(self, spell: Spell) -> None:
         super().__init__("%(message)s")
         self._spell = spell
 
     def format(self, record: logging.LogRecord) -> str:
-        return spelled(super().format(record), self._spell)
+        return public(spelled(super().format(record), self._spell))
 
 
 def _log_to_stderr(level: int, spell: Spell) -> None:

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar
 
+from pipeline.contract.urls import public
+
 _PLACE = re.compile(r"<((?:inputs|model|output|compute|policy|relabel)\.[a-z_]+)>")
 
 
@@ -121,7 +123,8 @@ ERROR_CODES = DecodeError.codes | FetchError.codes | ShardError.codes | Inferenc
 
 
 def one_line(error: BaseException | str, limit: int = 300) -> str:
-    """The text of an error as a single line of at most ``limit`` characters."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    """The text of an error as a single line of at most ``limit`` characters, in which URLs are
+    without credentials."""
+    words = public(" ".join(str(error).split())) or type(error).__name__
     text = "".join(character if character.isprintable() else "?" for character in words)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -12,6 +12,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import result_schema
 from pipeline.contract.spec import Dtype, OutputSpec, RunSpec, Runtime
+from pipeline.contract.urls import public
 from pipeline.model.arithmetic import Arithmetic
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.families.registry import load_checkpoint
@@ -48,7 +49,7 @@ class LoadedModel:
     def of(cls, checkpoint: Checkpoint, spec: RunSpec, arithmetic: Arithmetic) -> LoadedModel:
         """What a run makes of a checkpoint that was read for it."""
         provenance = Provenance(
-            model=spec.model.source,
+            model=public(spec.model.source),
             weights_sha256=checkpoint.weights_sha256,
             activation=checkpoint.activation,
             preprocessing=checkpoint.preprocessing.to_dict() | {"decode": spec.model.decode},

@@ -12,6 +12,7 @@ from pipeline.contract import layout
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.provenance import Identity
+from pipeline.contract.urls import public
 from pipeline.output.identity import check_identity, check_same
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, ShardNames, hash_strings
 from pipeline.output.open_run import OpenRun
@@ -56,7 +57,7 @@ class History:
         names: set[str] = set()
         roots = tuple(_root(uri) for uri in inputs)
         for run in self.runs if len(gone.keys) else ():
-            below = ("",) if run.inputs == tuple(inputs) else roots
+            below = ("",) if run.inputs == tuple(map(public, inputs)) else roots
             for table in read_columns(self.store, run.file_names, ["uri"]):
                 found, _ = gone.find(hash_strings(table["uri"]))
                 uris = table["uri"].filter(pa.array(found)).to_pylist()

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import RunSpec
+from pipeline.contract.urls import public
 from pipeline.model.arithmetic import Kept, choose
 from pipeline.model.loaded import LoadedModel, read_checkpoint
 from pipeline.model.network import Checkpoint
@@ -201,7 +202,7 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
     """What of the INPUT an unfinished run must agree on; JSON types, as they are read back."""
     inputs = spec.inputs
     return {
-        "uris": list(inputs.uris),
+        "uris": list(map(public, inputs.uris)),
         "format": inputs.format,
         "extensions": list(inputs.extensions),
         "uri_column": inputs.uri_column,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.contract.errors import UsageError
-from pipeline.contract.spec.settings import About, check_settings, setting
+from pipeline.contract.spec.settings import About, check_no_password, check_settings, setting
 
 InputFormat = Literal["auto", "images", "webdataset", "parquet", "list", "inventory"]
 
@@ -93,6 +93,8 @@ class InputSpec:
             raise UsageError(
                 "one <inputs.uris> is empty: name a directory, prefix, glob, file or shard"
             )
+        for uri in self.uris:
+            check_no_password("inputs.uris", uri)
         for extension in self.extensions:
             if not _EXTENSION.fullmatch(extension):
                 raise UsageError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec.output import OutputSpec, Scores, Sink, check_thresholds
 from pipeline.contract.spec.run import SETTINGS
-from pipeline.contract.spec.settings import About, check_settings, setting
+from pipeline.contract.spec.settings import About, check_no_password, check_settings, setting
+from pipeline.contract.urls import public
 
 
 def _same(place: str, **words: Any) -> Mapping[str, About]:
@@ -70,3 +71,9 @@ class RelabelSpec:
             )
         if not self.output:
             raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
+        check_no_password("output.uri", self.output)
+        check_no_password("relabel.source", self.source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as plain JSON types, for the manifest: URLs are without credentials."""
+        return asdict(self) | {"head": self.head and public(self.head)}

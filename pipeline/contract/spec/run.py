@@ -13,6 +13,7 @@ from pipeline.contract.spec.model import ModelSpec
 from pipeline.contract.spec.output import OutputSpec
 from pipeline.contract.spec.policy import PolicySpec
 from pipeline.contract.spec.settings import Setting, settings
+from pipeline.contract.urls import public
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,11 @@ class RunSpec:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as plain JSON types, for the manifest."""
-        return dataclasses.asdict(self)
+        """The spec as plain JSON types, for the manifest: URLs are without credentials."""
+        values = dataclasses.asdict(self)
+        values["inputs"]["uris"] = tuple(map(public, self.inputs.uris))
+        values["model"]["source"] = public(self.model.source)
+        return values
 
 
 SECTIONS: Final[dict[str, Any]] = get_type_hints(RunSpec)

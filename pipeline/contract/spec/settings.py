@@ -14,6 +14,7 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pipeline.contract.errors import UsageError
+from pipeline.contract.urls import has_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,3 +155,20 @@ def check_settings(spec: DataclassInstance, section: str) -> None:
     """
     for one in settings(type(spec), section):
         one.check(getattr(spec, one.name))
+
+
+def check_no_password(place: str, uri: str) -> None:
+    """Refuse a URI with a password in it, which would stand in every row's ``uri``, or be left out
+    of it, so that the row could not be found again.
+
+    Args:
+        place: of the setting.
+
+    Raises:
+        UsageError: it has a password in front of its host or bucket.
+    """
+    if has_password(uri):
+        raise UsageError(
+            f"<{place}> has a password in it; give it in the environment, a profile or fsspec's "
+            "configuration"
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 
@@ -147,7 +147,7 @@ class _Job:
             identity=self.identity,
             classes=self.rescorer.groups.new,
             source_runs=tuple(run.run_id for run in self.source.runs),
-            spec={FORMAT: asdict(self.spec), "policy": {"full": self.spec.full}},
+            spec={FORMAT: self.spec.to_dict(), "policy": {"full": self.spec.full}},
             timings=Timings(clock.seconds),
             review=self.spec.review,
         )

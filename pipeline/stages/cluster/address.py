@@ -53,7 +53,7 @@ def _shown(address: str) -> str:
 def _malformed(address: str) -> str | None:
     scheme, separator, _ = address.partition("://")
     if scheme in ("http", "https"):
-        return "this is a dashboard, to which `ray job submit --address` sends a job"
+        return "this is a dashboard, to which `ray job submit` sends jobs"
     if scheme in ("ray", "anyscale"):
         return f"{scheme}:// leads to Ray Client, through which no run can be driven"
     if address == "auto":
