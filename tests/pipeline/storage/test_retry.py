@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 import pipeline.storage.files
-import pipeline.storage.http
 import pipeline.storage.retry
+import pipeline.storage.web.http
 from pipeline.contract.errors import FetchError
 from pipeline.storage.retry import DENIED_TRIES, HOPELESS_DENIALS, TRIES, PassingError, Patience
 from tests.support.inputs.fetching import code, fetch
@@ -100,7 +100,7 @@ class TestRetries:
         def deny(*_: object) -> bytes:
             raise FetchError("access_denied", "the server answers 403")
 
-        monkeypatch.setattr(pipeline.storage.http, "_get", deny)
+        monkeypatch.setattr(pipeline.storage.web.http, "_get", deny)
         for _ in range(HOPELESS_DENIALS + 1):
             assert code(fetch("http://photos.example/x.jpg")[0]) == "access_denied"
         opened["errors"] = [PermissionError("no")] * 9

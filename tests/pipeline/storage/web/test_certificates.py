@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.storage.http
 import pipeline.storage.retry
+import pipeline.storage.web.http
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item, ReadOptions
 from tests.support.inputs.fetching import MIB, code, work
@@ -32,10 +32,10 @@ class TestCertificate:
         return context
 
     def row(self, url: str) -> Item:
-        pipeline.storage.http._pool.cache_clear()  # a process reads the variable once
+        pipeline.storage.web.http._pool.cache_clear()  # a process reads the variable once
         options = ReadOptions(allow_private_urls=True)
         (item,) = fetch_items(work({"uri": url}), MIB, options)
-        pipeline.storage.http._pool.cache_clear()
+        pipeline.storage.web.http._pool.cache_clear()
         return item
 
     def test_decides(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

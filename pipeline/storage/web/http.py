@@ -7,10 +7,10 @@ else the second time) leads a worker into its own network. Proxies are not used.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -21,17 +21,27 @@ from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError
 from urllib3.exceptions import TimeoutError as UrlTimeoutError
 from urllib3.util import Timeout, Url, parse_url
 
-from pipeline.contract.errors import FetchError, one_line
-from pipeline.storage.read_ahead import Hold
+from pipeline.contract.errors import NOBODYS_FAULT, FetchError, one_line
+from pipeline.storage.read_ahead import Hold, WindowClosedError
 from pipeline.storage.retry import PassingError, Patience
+from pipeline.storage.web.addresses import is_public
+from pipeline.storage.web.sockets import http_pool, https_pool, seconds_left, within
 
 MAX_REDIRECTS = 5
-TIMEOUT = Timeout(connect=10, read=30)
-TOTAL_SECONDS = 300.0
-"""For one try, however steadily bytes trickle in."""
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 30.0
+"""For the next byte."""
+TOTAL_SECONDS = 120.0
+"""For one try, from the first connection to the last byte, however steadily bytes trickle in. Only
+the wait for the resolver comes on top, which bounds itself."""
+RETRY_SECONDS = 60.0
+"""After this, no further try begins: 64 servers that do their worst hold up a block of images for
+minutes, and the run takes that for no standstill."""
 
 _PORTS = {"http": 80, "https": 443}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_SIZE = re.compile(r"[0-9]{1,18}")
+_LONE_SURROGATE = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
+"""As lists have them escaped."""
 _CHUNK_BYTES = 2**16
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "cvt-batch"}
 
@@ -50,18 +60,36 @@ def read_url(
     Raises:
         FetchError: url_refused for addresses that are not public (unless ``allow_private``), for
             certificates that do not verify and for what is not a URL; not_found, access_denied,
-            too_large; timeout and storage_error after as many tries as ``Patience`` allows.
+            too_large; timeout and storage_error after as many tries as ``Patience`` allows, of
+            which none begins after ``RETRY_SECONDS``; timeout at once if a try takes longer than
+            ``TOTAL_SECONDS``.
     """
     patience = Patience()
+    last_start = time.monotonic() + RETRY_SECONDS
     while True:
         try:
             return _get(uri, max_bytes, allow_private, patience.tries, hold)
-        except FetchError as error:
+        except PassingError as error:
+            if time.monotonic() > last_start:
+                raise
             patience.pause(error)
 
 
 def _get(uri: str, max_bytes: int, allow_private: bool, attempt: int, hold: Hold) -> bytes:
-    give_up = time.monotonic() + TOTAL_SECONDS
+    """One try, which ends in time, and with nothing but a FetchError, whatever the server does."""
+    with within(TOTAL_SECONDS):
+        try:
+            return _follow(uri, max_bytes, allow_private, attempt, hold)
+        except (*NOBODYS_FAULT, WindowClosedError):
+            raise
+        except BaseException as error:  # libraries raise what they trip over
+            if not seconds_left():
+                late = FetchError("timeout", f"incomplete after {TOTAL_SECONDS:.0f} s")
+                raise late from error
+            raise _classify(error) from error
+
+
+def _follow(uri: str, max_bytes: int, allow_private: bool, attempt: int, hold: Hold) -> bytes:
     target = uri
     for _ in range(MAX_REDIRECTS + 1):
         url = _parse(target)
@@ -70,24 +98,34 @@ def _get(uri: str, max_bytes: int, allow_private: bool, attempt: int, hold: Hold
             location = response.get_redirect_location()
             if not location:
                 _check_status(response)
-                return _read(response, max_bytes, give_up, hold)
-            target = urljoin(url.url, location)
-        except (HTTPError, OSError) as error:
-            raise _classify(error) from error
+                return _read(response, max_bytes, hold)
+            target = _redirected(url, location)
         finally:
             response.close()
     raise FetchError("storage_error", f"more than {MAX_REDIRECTS} redirects")
 
 
+def _redirected(url: Url, location: str) -> str:
+    """Where a redirect leads. http.client takes each byte of a header for a character."""
+    with suppress(UnicodeError):
+        location = location.encode("latin-1").decode()
+    try:
+        return urljoin(url.url, location)
+    except ValueError as error:
+        raise FetchError("url_refused", f"redirected to no URL: {one_line(error)}") from error
+
+
 def _parse(target: str) -> Url:
     try:
         url = parse_url(target)
-    except LocationParseError as error:
+    except (ValueError, LocationParseError) as error:
         raise FetchError("url_refused", f"not a URL: {one_line(error)}") from error
     if url.scheme not in _PORTS or not url.host:
         raise FetchError("url_refused", f"not an http(s) URL with a host: {one_line(target)}")
     if url.auth:
         raise FetchError("url_refused", "the URL has credentials, which the table would expose")
+    if _LONE_SURROGATE.search(target):
+        raise FetchError("url_refused", "the URL is not valid Unicode")
     return url
 
 
@@ -101,7 +139,7 @@ def _resolve(url: Url, allow_private: bool) -> list[str]:
     try:
         found = socket.getaddrinfo(host, _port(url), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise PassingError("storage_error", f"cannot resolve {host}: {error}") from error
+        raise PassingError("storage_error", f"cannot resolve {host}: {one_line(error)}") from error
     addresses = [str(address[0]) for *_, address in found]
     for address in addresses:
         if not (allow_private or is_public(address)):
@@ -112,24 +150,10 @@ def _resolve(url: Url, allow_private: bool) -> list[str]:
     return addresses
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is public; an IPv6 address that wraps an IPv4 one counts as that."""
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in _NAT64:
-            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if wrapped is not None:
-            return is_public(str(wrapped))
-    return ip.is_global and not ip.is_multicast
-
-
 @lru_cache(maxsize=64)
 def _pool(scheme: str, host: str, address: str, port: int) -> urllib3.HTTPConnectionPool:
     """Connections to an address; certificates are checked against the name of the host."""
-    if scheme == "http":
-        return urllib3.HTTPConnectionPool(address, port, maxsize=32)
-    return urllib3.HTTPSConnectionPool(address, port, maxsize=32, server_hostname=host)
+    return http_pool(address, port) if scheme == "http" else https_pool(host, address, port)
 
 
 def _request(url: Url, addresses: list[str], attempt: int) -> urllib3.BaseHTTPResponse:
@@ -141,7 +165,7 @@ def _request(url: Url, addresses: list[str], attempt: int) -> urllib3.BaseHTTPRe
             "GET",
             url.request_uri,
             headers=_HEADERS | {"Host": url.netloc or ""},
-            timeout=TIMEOUT,
+            timeout=Timeout(connect=min(CONNECT_SECONDS, seconds_left()), read=READ_SECONDS),
             retries=False,
             redirect=False,
             assert_same_host=False,
@@ -149,14 +173,12 @@ def _request(url: Url, addresses: list[str], attempt: int) -> urllib3.BaseHTTPRe
         )
     except SSLError as error:
         if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-            raise _classify(error) from error
+            raise
         raise FetchError(
             "url_refused",
             f"the certificate of {url.host} is not trusted ({_reason(error)}); SSL_CERT_FILE can "
             "name other authorities",
         ) from error
-    except (HTTPError, OSError) as error:
-        raise _classify(error) from error
 
 
 def _reason(error: SSLError) -> str:
@@ -165,7 +187,12 @@ def _reason(error: SSLError) -> str:
     return found[1] if found else one_line(error)
 
 
-def _classify(error: Exception) -> FetchError:
+def _classify(error: BaseException) -> FetchError:
+    if isinstance(error, FetchError):
+        return error
+    if not isinstance(error, HTTPError | OSError):
+        text = f"the answer cannot be read ({type(error).__name__}: {one_line(error)})"
+        return FetchError("storage_error", text)
     is_late = isinstance(error, UrlTimeoutError | TimeoutError)
     is_refused = isinstance(error, NewConnectionError)  # also a timeout to urllib3
     code = "timeout" if is_late and not is_refused else "storage_error"
@@ -200,9 +227,17 @@ def _retry_after(value: str | None) -> float:
         return 0
 
 
-def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, give_up: float, hold: Hold) -> bytes:
+def _announced(response: urllib3.BaseHTTPResponse) -> int:
+    """Its size in bytes, 0 if the server does not say, or says what is no size. Some proxies say it
+    twice."""
+    said = {text.strip() for text in response.headers.get("Content-Length", "").split(",")}
+    text = said.pop()
+    return int(text) if not said and _SIZE.fullmatch(text) else 0
+
+
+def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, hold: Hold) -> bytes:
     too_large = FetchError("too_large", f"more bytes than --max-bytes {max_bytes}")
-    announced = int(response.headers.get("Content-Length") or 0)
+    announced = _announced(response)
     if announced > max_bytes:
         raise too_large
     hold(announced)
@@ -213,6 +248,4 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, give_up: float, ho
             raise too_large
         if len(data) > announced:
             hold(len(data) + _CHUNK_BYTES)
-        if time.monotonic() > give_up:
-            raise PassingError("timeout", f"incomplete after {TOTAL_SECONDS:.0f} s")
     return bytes(data)

@@ -1,0 +1,1 @@
+"""Images on the web: addresses that may be asked, the time an answer may take, requests."""
