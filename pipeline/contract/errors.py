@@ -3,6 +3,7 @@
     JobError                      ends the command; its exit code is part of the contract
     ├── UsageError        (2)     wrong usage or configuration, found before any image is read
     ├── RunError          (1)     the run could not finish; the same command continues it
+    │   └── CredentialsError      a store refuses the credentials themselves
     └── DamagedFileError  (1)     a file of the output is not what a run wrote
     ItemError                     ends one image; becomes a row with ``status = failed``
     ├── DecodeError               empty_file, not_an_image, unsupported_format, truncated, corrupt,
@@ -68,8 +69,18 @@ class RunError(JobError):
     """The run could not finish; starting the same command again continues it."""
 
 
+class CredentialsError(RunError):
+    """A store refuses the credentials themselves, whatever is read with them: they have expired or
+    were revoked. No image is to blame, so none gets a row for it."""
+
+
 class DamagedFileError(JobError):
     """A file of the output is not what a run wrote; the message names it."""
+
+
+NOBODYS_FAULT = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""How a process is told to stop; everything else that reading or decoding an image raises, of
+whatever class, is that image's failure."""
 
 
 class ItemError(Exception):
@@ -125,6 +136,13 @@ ERROR_CODES = DecodeError.codes | FetchError.codes | ShardError.codes | Inferenc
 def one_line(error: BaseException | str, limit: int = 300) -> str:
     """The text of an error as a single line of at most ``limit`` characters, in which URLs are
     without credentials."""
-    words = public(" ".join(str(error).split())) or type(error).__name__
+    words = public(" ".join(_text(error).split())) or type(error).__name__
     text = "".join(character if character.isprintable() else "?" for character in words)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _text(error: BaseException | str) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # an error whose text cannot be had is still an error
+        return ""

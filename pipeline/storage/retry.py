@@ -6,6 +6,8 @@
     denied           busy stores say so, too (ray-project/ray 47230): ``DENIED_TRIES`` tries, but
                      only one if nothing was readable lately
     lasting          not found, too large, refused: one try
+    bad credentials  expired or revoked: ``DENIED_TRIES`` tries, then the whole run stops, since
+                     every other object would fail alike and none of them is at fault
 
 Each protocol decides what an answer means: a web server that is busy, or away, is one among
 thousands, and a store that denies access may only be busy. Pauses double from try to try and are
@@ -14,6 +16,7 @@ randomised, so that a thousand workers that were turned away together do not com
 
 from __future__ import annotations
 
+import errno
 import random
 import re
 import time
@@ -21,7 +24,7 @@ import time
 import botocore.exceptions
 import urllib3.exceptions
 
-from pipeline.contract.errors import FetchError, one_line
+from pipeline.contract.errors import CredentialsError, FetchError, one_line
 
 BACKOFF_SECONDS = 0.25
 """Before the second try; doubled for each that follows, and spread by up to a half."""
@@ -41,6 +44,19 @@ _TIMEOUTS = (
     botocore.exceptions.ReadTimeoutError,
     urllib3.exceptions.TimeoutError,
 )
+_NO_CREDENTIALS = (
+    botocore.exceptions.CredentialRetrievalError,
+    botocore.exceptions.InvalidConfigError,
+    botocore.exceptions.MetadataRetrievalError,
+    botocore.exceptions.NoAuthTokenError,
+    botocore.exceptions.NoCredentialsError,
+    botocore.exceptions.PartialCredentialsError,
+    botocore.exceptions.RefreshWithMFAUnsupportedError,
+    botocore.exceptions.SSOError,
+    botocore.exceptions.TokenRetrievalError,
+)
+"""There are none any more, or they could not be refreshed."""
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 _GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -65,6 +81,17 @@ class StoreError(OSError):
         self.meaning = meaning
 
 
+class BadCredentialsError(PassingError):
+    """A store refuses the credentials themselves, not only what is asked for.
+
+    Whoever speaks with a store raises it (or ``classify`` makes it of what a library raises) once
+    it is sure: after asking for something that depends on nothing but the credentials.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("access_denied", message)
+
+
 class Patience:
     """How often and for how long one read is retried."""
 
@@ -84,12 +111,15 @@ class Patience:
 
         Raises:
             FetchError: the given one, if no try is left or none makes sense.
+            CredentialsError: likewise, where the credentials are at fault.
         """
         if not isinstance(error, PassingError):
             raise error
         self.tries += 1
         self._denials += error.code == "access_denied"
         if not self._is_worth_another_try(error):
+            if isinstance(error, BadCredentialsError):
+                raise CredentialsError(f"{error}; renew them") from error
             Patience._denied_in_a_row += error.code == "access_denied"
             raise error
         longest = min(BACKOFF_SECONDS * 2 ** (self.tries - 1), LONGEST_PAUSE_SECONDS)
@@ -118,6 +148,10 @@ def classify(error: Exception) -> FetchError:
         return error
     if isinstance(error, StoreError):
         return error.meaning
+    if isinstance(error, _NO_CREDENTIALS):
+        return BadCredentialsError(f"there are no usable credentials: {text}")
+    if isinstance(error, OSError) and error.errno in _NO_SUCH_NAME:
+        return FetchError("not_found", f"no file can have this name: {text}")
     if isinstance(error, _GONE):
         return FetchError("not_found", f"no longer there: {text}")
     if isinstance(error, PermissionError):

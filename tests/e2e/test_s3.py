@@ -219,3 +219,27 @@ def test_a_useless_output_is_found_before_the_first_image(
     assert done.returncode == 2, done.stderr
     assert f"{uri}/out" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_credentials_that_expire_stop_the_run_and_cost_no_image(
+    tmp_path: Path,
+    checkpoint: Path,
+    s3_bucket: Bucket,
+    fault_proxy: FaultProxy,
+    call_job: CallJob,
+) -> None:
+    for path in write_images(tmp_path / "in", 30):
+        s3_bucket.put(path.name, path.read_bytes())
+    arguments = (s3_bucket.uri, "--output", tmp_path / "out", "--model", checkpoint)
+    fault_proxy.faults = Faults(credentials_code="ExpiredToken", good_gets=10)
+    stopped = call_job("embed", *arguments)
+    assert stopped.returncode == 1, stopped.stderr
+    last = stopped.stderr.splitlines()[-1]
+    assert "ExpiredToken" in last
+    assert "start the same command again to continue" in last
+    assert "Traceback" not in stopped.stderr
+    fault_proxy.faults = Faults()
+    finished = call_job("embed", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert "30 images listed = 30 ok + 0 failed" in finished.stdout
+    assert {row["error_code"] for row in published_rows(tmp_path / "out")} == {None}

@@ -5,8 +5,14 @@ from itertools import count
 
 import fsspec.config
 import pytest
+from botocore.exceptions import (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    UnauthorizedSSOTokenError,
+)
 
 import pipeline.storage.retry
+from pipeline.contract.errors import CredentialsError
 from pipeline.storage.retry import DENIED_TRIES, TRIES, Patience
 from tests.support.inputs.fetching import MIB, code, fetch
 from tests.support.inputs.listing import KEYS
@@ -106,12 +112,66 @@ def test_what_is_not_there(s3_bucket: Bucket) -> None:
     ]
 
 
-def test_wrong_secret_is_access_denied(s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = s3_bucket.put("a.jpg", b"1")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    (item,) = fetch(uri)
-    assert code(item) == "access_denied"
-    assert "wrong" not in str(item.error)
+class TestBadCredentials:
+    """They are no property of an image: the run stops, and no row tells of them."""
+
+    def test_of_a_wrong_secret(self, s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+        uri = s3_bucket.put("a.jpg", b"1")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        with pytest.raises(CredentialsError, match="SignatureDoesNotMatch") as stopped:
+            fetch(uri)
+        assert "wrong" not in str(stopped.value)
+
+    @pytest.mark.parametrize(
+        "said", ["ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed",
+                 "TokenRefreshRequired", "ExpiredTokenException"]
+    )  # fmt: skip
+    @pytest.mark.parametrize("kind", ["image", "webdataset", "parquet"])
+    def test_stop_whatever_is_read(
+        self, s3_bucket: Bucket, fault_proxy: FaultProxy, said: str, kind: str
+    ) -> None:
+        """Parquet is asked for its size first, by a request whose answer cannot tell why."""
+        uri = s3_bucket.put("a", b"1")
+        fault_proxy.faults = Faults(credentials_code=said)
+        with pytest.raises(CredentialsError, match=f"S3 answers 400 {said}.*renew"):
+            fetch(uri, kind=kind)
+
+    def test_that_recover_in_time_cost_nothing(
+        self, s3_bucket: Bucket, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A new key is not known everywhere at once."""
+        uri = s3_bucket.put("a.jpg", b"1")
+        fault_proxy.faults = Faults(credentials_code="InvalidAccessKeyId")
+
+        def recover(seconds: float) -> None:
+            fault_proxy.faults = Faults()
+
+        monkeypatch.setattr("pipeline.storage.retry.time.sleep", recover)
+        assert fetch(uri)[0].data == b"1"
+
+    @pytest.mark.parametrize("said", ["AccessDenied", "SignatureDoesNotMatch", "InvalidToken"])
+    def test_are_not_to_blame_for_one_object(
+        self, s3_bucket: Bucket, fault_proxy: FaultProxy, said: str
+    ) -> None:
+        """Some stores sign odd keys in another way; the credentials are good for all others."""
+        uris = [s3_bucket.put(f"{name}.jpg", b"1") for name in "abc"]
+        fault_proxy.faults = Faults(denied_pattern="b.jpg", denied_code=said)
+        assert [code(item) for item in fetch(*uris)] == [None, "access_denied", None]
+
+    @pytest.mark.parametrize(
+        "error",
+        [NoCredentialsError(), CredentialRetrievalError(provider="iam", error_msg="away"),
+         UnauthorizedSSOTokenError()],
+    )  # fmt: skip
+    def test_may_be_gone(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        """Those of a role or of single sign-on are renewed while the run goes on."""
+
+        def sign(*arguments: object) -> None:
+            raise error
+
+        monkeypatch.setattr("pipeline.storage.objects.s3.requests._send", sign)
+        with pytest.raises(CredentialsError, match="no usable credentials"):
+            fetch("s3://photos/a.jpg")
 
 
 MEMBERS = {f"{n}.jpg": random.Random(n).randbytes(300_000) for n in range(20)}

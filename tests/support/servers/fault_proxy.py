@@ -21,7 +21,6 @@ _HOP_BY_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _REFUSALS = {
     "slow_down": (503, "SlowDown", "Please reduce your request rate."),
-    "access_denied": (403, "AccessDenied", "Access Denied"),
     "internal_error": (500, "InternalError", "We encountered an internal error."),
 }
 
@@ -41,6 +40,7 @@ class FaultProxy:
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._attempts: dict[str, int] = {}
+        self._gets = 0
         self._server = _Server(self, urlsplit(upstream).netloc)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -76,7 +76,10 @@ class FaultProxy:
         chosen = method == "GET" and re.search(faults.pattern, f"{path}?{query}") is not None
         with self._lock:
             fault = None
-            if chosen:
+            if faults.credentials_code and self._gets >= faults.good_gets:
+                fault = "credentials"
+            elif chosen:
+                self._gets += 1
                 attempt = self._attempts[path] = self._attempts.get(path, 0) + 1
                 fault = faults.draw(path.split("/", 2)[-1], attempt)
                 if faults.denied_pattern and re.search(faults.denied_pattern, path):
@@ -164,6 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.proxy.admit(self.command, self.path, headers)
         if fault == "region":
             self._refuse_region(self.server.proxy.region or "")
+        elif fault == "credentials":
+            self._refuse(400, self.server.proxy.faults.credentials_code, "They are bad.")
+        elif fault == "access_denied":
+            self._refuse(403, self.server.proxy.faults.denied_code, "Access Denied")
         elif fault in _REFUSALS:
             self._refuse(*_REFUSALS[fault])
         elif fault == "reset":

@@ -33,6 +33,12 @@ class Faults:
     """Added to each GET that ``pattern`` finds, before the first byte."""
     denied_pattern: str = ""
     """What it finds, if it is given, is denied each time."""
+    denied_code: str = "AccessDenied"
+    """What a denied request is told."""
+    credentials_code: str = ""
+    """If given, what every request is told, listings included: the credentials are bad."""
+    good_gets: int = 0
+    """So many GETs that ``pattern`` finds pass before they are."""
     pattern: str = r"^/[^/?]+/[^?]"
     """Searched in the percent-decoded path and query; by default it finds objects, not listings."""
     seed: int = 0
