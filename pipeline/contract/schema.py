@@ -33,6 +33,7 @@ LISTING = pa.schema(
         pa.field("kind", pa.string(), nullable=False),  # a Format's name
         pa.field("source_version", pa.string()),
         pa.field("size_bytes", pa.int64()),
+        pa.field("refusal", pa.string()),  # why a line of a list names nothing that is read
     ]
 )
 """What was found: one row per object that holds one image (or, for a shard, many)."""

@@ -15,14 +15,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.contract.errors import ItemError
+from pipeline.contract.errors import NOBODYS_FAULT, FetchError, ItemError, JobError, one_line
 from pipeline.contract.schema import KEPT
+from pipeline.sources.doors import check_door
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.formats.registry import Format, format_of_kind, is_shard
 from pipeline.storage.files import FileStream, check_size, read_bytes
-from pipeline.storage.http import read_url
-from pipeline.storage.read_ahead import Hold, iterate_ahead, read_all_ahead
+from pipeline.storage.read_ahead import (
+    Hold,
+    WindowClosedError,
+    iterate_ahead,
+    read_all_ahead,
+)
 from pipeline.storage.uris import is_web
+from pipeline.storage.web.http import read_url
+
+PASSED_ON = (*NOBODYS_FAULT, JobError, WindowClosedError)
+"""What ends more than an image."""
 
 
 def fetch_items(
@@ -42,6 +51,7 @@ def fetch_items(
 def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions, hold: Hold) -> Item:
     item = _item(row)
     try:
+        _check_row(row, options)
         check_size(row["size_bytes"], max_bytes)
         hold(row["size_bytes"] or 0)  # better to wait before there is a connection
         if is_web(item.uri):
@@ -49,9 +59,25 @@ def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions, hold: Hold
             data = read_url(item.uri, max_bytes, allow_private=private, hold=hold)
         else:
             data = read_bytes(item.uri, max_bytes, hold)
-    except ItemError as error:
-        return replace(item, error=error)
+    except PASSED_ON:
+        raise
+    except BaseException as error:  # noqa: BLE001  # libraries raise whatever they like
+        return replace(item, error=_as_item_error(error))
     return replace(item, data=data, size_bytes=len(data))
+
+
+def _check_row(row: dict[str, Any], options: ReadOptions) -> None:
+    """Refuse what a list must not name, and what it does not name at all."""
+    if refusal := row.get("refusal"):
+        raise FetchError("url_refused", refusal)
+    check_door(row["uri"], options.protocols)
+
+
+def _as_item_error(error: BaseException) -> ItemError:
+    if isinstance(error, ItemError):
+        return error
+    text = f"reading it fails with {type(error).__name__}: {one_line(error)}"
+    return FetchError("storage_error", text)
 
 
 def _item(row: dict[str, Any], **values: Any) -> Item:
@@ -83,10 +109,13 @@ def _shard_items(row: dict[str, Any], max_bytes: int, options: ReadOptions) -> I
     base = _item(row, size_bytes=None, shard=row["uri"])
     done = set(row["_done"] or ())
     try:
+        _check_row(row, options)
         yield from _members(base, format_of_kind(row["kind"]), done, max_bytes, options)
-    except ItemError as error:
+    except PASSED_ON:
+        raise
+    except BaseException as error:  # noqa: BLE001  # libraries raise whatever they like
         if base.uri not in done:
-            yield replace(base, error=error, size_bytes=row["size_bytes"])
+            yield replace(base, error=_as_item_error(error), size_bytes=row["size_bytes"])
 
 
 def _members(

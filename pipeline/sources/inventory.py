@@ -128,7 +128,7 @@ def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[s
             yield {"kind": format.kind, **row}
             continue
         is_checked = False
-        for listed in format.listed(row["uri"], inputs.uri_column, keep):
+        for listed in format.listed(row["uri"], inputs, keep):
             if not is_checked and listed["uri"].startswith("s3://"):
                 _check_credentials(listed["uri"])
                 is_checked = True

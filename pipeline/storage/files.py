@@ -9,14 +9,19 @@ from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
-from pipeline.contract.errors import FetchError, JobError
-from pipeline.storage.filesystems import filesystem
+from fsspec.spec import AbstractFileSystem
+
+from pipeline.contract.errors import FetchError, JobError, UsageError, one_line
+from pipeline.storage.filesystems import SpecialFileError, filesystem, open_local
 from pipeline.storage.objects.bodies import RangeFile, RemoteObject
 from pipeline.storage.objects.filesystem import ObjectFileSystem, StoreObject
 from pipeline.storage.objects.s3.requests import S3Object
 from pipeline.storage.read_ahead import Hold, WindowClosedError
 from pipeline.storage.retry import Patience, classify
-from pipeline.storage.uris import local_path, split_uri
+from pipeline.storage.uris import split_uri
+
+_MORE_BYTES = 2**20
+"""How much is read at a time of what an object has beyond its size."""
 
 T = TypeVar("T")
 
@@ -38,11 +43,23 @@ def read_bytes(uri: str, max_bytes: int = sys.maxsize, hold: Hold = lambda size:
             size = _size(file)
             check_size(size, max_bytes)
             hold(size)
-            data: bytes = file.read()
-        check_size(len(data), max_bytes)
-        return data
+            return _read_all(file, size, max_bytes, hold)
 
     return _with_patience(read)
+
+
+def _read_all(file: Any, size: int, max_bytes: int, hold: Hold) -> bytes:
+    """All bytes, of which there may be more than ``size`` says, but not more than allowed."""
+    data: bytes = file.read(size + 1)
+    if len(data) == size:
+        return data
+    found = bytearray(data)
+    while len(found) <= max_bytes:
+        hold(len(found) + _MORE_BYTES)
+        if not (more := file.read(min(_MORE_BYTES, max_bytes + 1 - len(found)))):
+            return bytes(found)
+        found += more
+    raise FetchError("too_large", f"more bytes than --max-bytes {max_bytes}")
 
 
 def _with_patience(read: Callable[[], T]) -> T:
@@ -53,6 +70,8 @@ def _with_patience(read: Callable[[], T]) -> T:
             result = read()
         except (JobError, WindowClosedError):
             raise
+        except SpecialFileError as error:
+            raise FetchError("url_refused", str(error)) from error
         except Exception as error:  # noqa: BLE001  # every filesystem raises classes of its own
             patience.pause(classify(error))
         else:
@@ -64,13 +83,13 @@ def _open(protocol: str, path: str, *, start: int = 0, is_streamed: bool) -> Any
     """The object as an open binary file, at ``start``. If streamed, it is only read in order;
     otherwise it can also seek."""
     if protocol == "file":
-        file: Any = open(local_path(path), "rb")  # noqa: SIM115  # the caller closes it
+        file: Any = open_local(path)
     elif remote := _remote_object(protocol, path):
         if is_streamed:
             return remote.open(start)
         file = RangeFile(remote)
     else:
-        file = filesystem(protocol).open(path, "rb")
+        file = _filesystem(protocol).open(path, "rb")
     file.seek(start)
     return file
 
@@ -79,8 +98,17 @@ def _remote_object(protocol: str, path: str) -> RemoteObject | None:
     """What is read by requests of our own; None for other filesystems."""
     if protocol == "s3":
         return S3Object(path)
-    store = filesystem(protocol)
+    store = _filesystem(protocol)
     return StoreObject(store, path) if isinstance(store, ObjectFileSystem) else None
+
+
+def _filesystem(protocol: str) -> AbstractFileSystem:
+    """The filesystem of a protocol that somebody's list names: if there is none here, that is the
+    fault of the list's line."""
+    try:
+        return filesystem(protocol)
+    except UsageError as error:
+        raise FetchError("url_refused", one_line(error)) from error
 
 
 def _size(file: Any) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import fsspec.config
 from botocore.exceptions import BotoCoreError
@@ -29,6 +32,11 @@ _ENVIRONMENT_NAMES = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
 )
+_MADE_UP = frozenset({
+    "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs",
+    "fusectl", "mqueue", "nsfs", "proc", "pstore", "securityfs", "selinuxfs", "sysfs", "tracefs",
+})  # fmt: skip
+"""Linux' filesystems whose files the kernel makes up."""
 _S3FS_TRIES = 2
 """On top of botocore's; with s3fs' own five, a server that hangs would cost ten minutes."""
 
@@ -103,8 +111,62 @@ def open_binary(uri: str) -> Any:
     """
     protocol, path = split_uri(uri)
     if protocol == "file":
-        return open(local_path(path), "rb")
+        return open_local(path)
     return filesystem(protocol).open(path, "rb")
+
+
+def open_local(path: str) -> BinaryIO:
+    """A local file, open for reading.
+
+    Devices, pipes and sockets are never opened: that alone may wait for ever, or do something. Nor
+    is what the system makes up when it is asked, such as the environment of a process.
+
+    Raises:
+        SpecialFileError: it is none that anybody stored.
+        OSError: it cannot be opened.
+    """
+    try:
+        name = local_path(path)
+        _check_ordinary(os.stat(name))
+    except ValueError as error:
+        raise FileNotFoundError(f"no file can have this name: {one_line(error)}") from error
+    file = os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+    try:
+        _check_ordinary(os.fstat(file.fileno()))  # it may be another one by now
+    except SpecialFileError:
+        file.close()
+        raise
+    return file
+
+
+class SpecialFileError(OSError):
+    """A local name behind which there is no stored file."""
+
+
+def _check_ordinary(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError("it is a directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise SpecialFileError("a device, a pipe or a socket is no file to read")
+    if status.st_dev in _made_up_devices():
+        raise SpecialFileError("a file of the operating system's own is no file to read")
+
+
+@cache
+def _made_up_devices() -> frozenset[int]:
+    """The device numbers of mounted filesystems whose files nobody stored; none where the system
+    does not tell."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    found = set()
+    for line in lines:  # 22 27 0:21 / /proc rw,nosuid - proc proc rw
+        mount, _, source = line.partition(" - ")
+        if source.partition(" ")[0] in _MADE_UP:
+            major, minor = mount.split()[2].split(":")
+            found.add(os.makedev(int(major), int(minor)))
+    return frozenset(found)
 
 
 STORAGE_ERRORS = (OSError, BotoCoreError)

@@ -20,6 +20,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     protocol, separator, path = uri.partition("://")
     if not separator:
         return "file", os.path.abspath(os.path.expanduser(uri))
+    protocol = protocol.lower()
     if protocol in ("file", "local"):
         return "file", os.path.abspath(path)
     return {"s3a": "s3"}.get(protocol, protocol), path

@@ -11,8 +11,10 @@ from tests.support.inputs.images import write_images
 
 RUN_FLAGS = {
     "--activation",
+    "--allow-local-files",
     "--allow-mixed",
     "--allow-private-urls",
+    "--allow-protocols",
     "--batch-size",
     "--block-size",
     "--compile",

@@ -4,6 +4,7 @@ from pipeline.contract.spec.compute import ComputeSpec
 from pipeline.contract.spec.inputs import (
     IMAGE_COLUMNS,
     IMAGE_EXTENSIONS,
+    LISTED_PROTOCOLS,
     PILLOW_PIXEL_LIMIT,
     URI_COLUMNS,
     InputFormat,
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_TOP_K",
     "IMAGE_COLUMNS",
     "IMAGE_EXTENSIONS",
+    "LISTED_PROTOCOLS",
     "PILLOW_PIXEL_LIMIT",
     "SECTIONS",
     "SETTINGS",

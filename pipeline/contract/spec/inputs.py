@@ -17,6 +17,12 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", 
 
 URI_COLUMNS = ("uri", "url", "image_url", "path", "image_path", "file_name")
 """Usual names of the column of a list that names the images; the first one present is used."""
+LISTED_PROTOCOLS = frozenset({"s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "http", "https"})
+"""Of the URIs that a list may name without being asked, beside those of the INPUTs themselves."""
+_PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]*")
+_NEVER_LISTED = frozenset({"file", "local", "generic"})
+"""Local files have a setting of their own; "generic" goes around every check of web addresses."""
+
 IMAGE_COLUMNS = ("image", "bytes", "jpg", "img", "content")
 """Usual names of a Parquet file's column that holds the images; the first one present is used."""
 
@@ -75,6 +81,15 @@ class InputSpec:
     allow_private_urls: bool = setting(
         False, "also fetch listed http(s) images from private and local addresses"
     )
+    allow_local_files: bool = setting(
+        False, "also read local files that are named by a list which is not local itself"
+    )
+    allow_protocols: tuple[str, ...] = setting(
+        (),
+        "also follow listed URIs of these protocols, beside those of the INPUTs, "
+        f"{', '.join(sorted(LISTED_PROTOCOLS))}",
+        metavar="P,P,...",
+    )
     max_pixels: int = setting(
         PILLOW_PIXEL_LIMIT,
         "do not decode images that are larger according to their header",
@@ -95,6 +110,12 @@ class InputSpec:
             )
         for uri in self.uris:
             check_no_password("inputs.uris", uri)
+        for protocol in self.allow_protocols:
+            if not _PROTOCOL.fullmatch(protocol) or protocol in _NEVER_LISTED:
+                raise UsageError(
+                    f"<inputs.allow_protocols> holds {protocol!r}, which it cannot; give e.g. sftp "
+                    "(for local files there is <inputs.allow_local_files>)"
+                )
         for extension in self.extensions:
             if not _EXTENSION.fullmatch(extension):
                 raise UsageError(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import pyarrow as pa
 
 from pipeline.contract.errors import ItemError
-from pipeline.contract.spec import IMAGE_EXTENSIONS, InputSpec, suffixes
+from pipeline.contract.spec import IMAGE_EXTENSIONS, LISTED_PROTOCOLS, InputSpec, suffixes
+from pipeline.storage.uris import split_uri
 
 ITEM_BYTES = 1000
 """What an image takes in memory besides its bytes, about."""
@@ -46,6 +47,8 @@ class ReadOptions:
     image_column: str | None = None
     """Of Parquet files; None for the first usual name that is present."""
     allow_private_urls: bool = False
+    protocols: Set[str] = LISTED_PROTOCOLS
+    """Of URIs that are read, in lower case."""
     kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
     """Columns of the input that are carried along."""
 
@@ -55,5 +58,11 @@ class ReadOptions:
             image_suffixes=suffixes(inputs.extensions),
             image_column=inputs.image_column,
             allow_private_urls=inputs.allow_private_urls,
+            protocols={
+                *LISTED_PROTOCOLS,
+                *inputs.allow_protocols,
+                *(split_uri(uri)[0] for uri in inputs.uris),
+            }
+            - {"file"},
             kept=kept,
         )

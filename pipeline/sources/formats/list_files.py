@@ -24,6 +24,7 @@ from pipeline.sources.formats.parquet.files import (
     plain_schema,
 )
 from pipeline.storage.filesystems import open_binary
+from pipeline.storage.uris import printable
 
 _PLAIN_SUFFIXES = (".txt", ".csv", ".jsonl", ".ndjson")
 TEXT_SUFFIXES = (*_PLAIN_SUFFIXES, *(f"{suffix}.gz" for suffix in _PLAIN_SUFFIXES))
@@ -32,15 +33,27 @@ HEAD_BYTES = 2**16
 SAMPLED_LINES = 1000
 """Lines of a JSONL file that decide the types of its columns."""
 
+_PARSER = json.JSONDecoder(strict=False)  # raw control characters in names are accepted
+_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")
+"""Its first two bytes, in either order, as they read when they are taken for UTF-8."""
+csv.field_size_limit(2**24)  # Python's own, 128 KiB, would refuse a whole list for one cell
 _BROKEN = (csv.Error, ValueError, EOFError, gzip.BadGzipFile, zlib.error)
 
 
 @dataclass(frozen=True)
+class OddLine:
+    """A line that is no row, though the lines around it are."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Records:
-    """The rows of a file, and their schema."""
+    """The rows of a file, and their schema. Their text is valid Unicode: bytes that are not UTF-8
+    and lone surrogates are escaped, as ``printable`` does."""
 
     schema: pa.Schema
-    rows: Iterator[dict[str, Any]]
+    rows: Iterator[dict[str, Any] | OddLine]
 
 
 @contextmanager
@@ -54,7 +67,7 @@ def open_records(uri: str, uri_column: str | None = None) -> Iterator[Records]:
     Everything else is a text file, or CSV if a column other than ``uri`` is asked for.
 
     Raises:
-        UsageError: the content does not match the format.
+        UsageError: the content does not match the format; the message names the line.
         OSError: the storage failed.
     """
     try:
@@ -64,8 +77,8 @@ def open_records(uri: str, uri_column: str | None = None) -> Iterator[Records]:
                 yield _parquet(file)
                 return
             plain = gzip.GzipFile(fileobj=file) if is_packed else file
-            with io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as text:
-                yield {"csv": _csv, "txt": _lines}.get(form, _jsonl)(text)
+            with io.TextIOWrapper(plain, "utf-8-sig", "surrogateescape", newline="") as text:
+                yield {"csv": _csv, "txt": _lines}.get(form, _jsonl)(_checked(text))
     except _BROKEN as error:
         raise UsageError(f"{uri} cannot be read as a list: {one_line(error)}") from error
 
@@ -100,21 +113,29 @@ def _parquet(file: Any) -> Records:
     return Records(plain_schema(parquet), (row for batch in batches for row in batch.to_pylist()))
 
 
-def _lines(text: io.TextIOWrapper) -> Records:
-    lines = (line.rstrip("\r\n") for line in text)
+def _checked(text: Iterable[str]) -> Iterator[str]:
+    """The same lines, of a text that is in UTF-8."""
+    for number, line in enumerate(text):
+        if not number and line.startswith(_UTF16):
+            raise ValueError("line 1 begins as UTF-16 does; save the file as UTF-8")
+        yield line
+
+
+def _lines(text: Iterable[str]) -> Records:
+    lines = (printable(line.rstrip("\r\n")) for line in text)
     return Records(pa.schema([("uri", pa.string())]), ({"uri": line} for line in lines))
 
 
-def _csv(text: io.TextIOWrapper) -> Records:
-    reader = csv.reader(text, strict=True)
-    header = next(reader, [])
+def _csv(text: Iterable[str]) -> Records:
+    reader = csv.reader(map(printable, text), strict=True)
+    header = next(_numbered(reader), [])
     if len(set(header)) < len(header):
         raise ValueError("two columns of its header have the same name")
     return Records(pa.schema([(name, pa.string()) for name in header]), _cells(reader, header))
 
 
 def _cells(reader: Any, header: list[str]) -> Iterator[dict[str, Any]]:
-    for cells in reader:
+    for cells in _numbered(reader):
         if len(cells) != len(header) and cells:
             raise ValueError(
                 f"line {reader.line_num} has {len(cells)} cells, the header {len(header)}"
@@ -123,23 +144,54 @@ def _cells(reader: Any, header: list[str]) -> Iterator[dict[str, Any]]:
             yield dict(zip(header, cells, strict=True))
 
 
-def _jsonl(text: io.TextIOWrapper) -> Records:
+def _numbered(reader: Any) -> Iterator[list[str]]:
+    """The rows of a reader of CSV, whose errors name their line."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+
+
+def _jsonl(text: Iterable[str]) -> Records:
     parsed = _parsed(text)
     first = list(islice(parsed, SAMPLED_LINES))
-    names = dict.fromkeys(name for row in first for name in row)
-    schema = pa.schema([(name, _type_of([row.get(name) for row in first])) for name in names])
+    sample = [row for row in first if not isinstance(row, OddLine)]
+    names = dict.fromkeys(name for row in sample for name in row)
+    schema = pa.schema([(name, _type_of([row.get(name) for row in sample])) for name in names])
     mixed = frozenset(name for name in names if schema.field(name).type == pa.string())
-    return Records(schema, (_as_text(row, mixed) for row in chain(first, parsed)))
+    rows = chain(first, parsed)
+    return Records(
+        schema, (row if isinstance(row, OddLine) else _as_text(row, mixed) for row in rows)
+    )
 
 
-def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any] | OddLine]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} is not a JSON object")
-        yield row
+        yield _parse(line.strip(), number)
+
+
+def _parse(line: str, number: int) -> dict[str, Any] | OddLine:
+    try:
+        row = _PARSER.decode(line)
+        row = row if line.isascii() and "\\u" not in line else _cleaned(row)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number} is not JSON: {error.msg}") from error
+    except (ValueError, RecursionError, MemoryError) as error:  # it is JSON, but too much of it
+        return OddLine(f"line {number} cannot be read: {one_line(error)}")
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is not a JSON object")
+    return row
+
+
+def _cleaned(value: Any) -> Any:
+    """Parsed JSON whose strings are valid Unicode."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(name): _cleaned(item) for name, item in value.items()}
+    return [_cleaned(item) for item in value] if isinstance(value, list) else value
 
 
 def _type_of(values: list[Any]) -> pa.DataType:

@@ -6,17 +6,18 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.contract.errors import UsageError
+from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import KEPT
 from pipeline.contract.spec import URI_COLUMNS, InputSpec
-from pipeline.sources.formats.list_files import open_records
+from pipeline.sources.formats.list_files import OddLine, open_records
 from pipeline.sources.listing import local_entry
-from pipeline.storage.uris import join_uri, local_path, printable, split_uri
+from pipeline.storage.uris import is_web, join_uri, local_path, printable, split_uri
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,9 @@ def list_columns(uri: str, inputs: InputSpec) -> pa.Schema:
         return pa.schema([field for field in records.schema if field.name != uri_column])
 
 
-def listed_objects(
-    uri: str, uri_column: str | None, keep: tuple[str, ...]
-) -> Iterator[dict[str, Any]]:
-    """LISTING rows, without their kind, for what a list names, in its order.
+def listed_objects(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """LISTING rows, without their kind, for what a list names, in its order. A line that names
+    nothing for its own fault has a row, too: the list's name, "#" and its number.
 
     A local image has the version that a listing of its directory would give it. All others are not
     looked up: their version is a hash of their whole row, so that the next run skips an unchanged
@@ -54,26 +54,42 @@ def listed_objects(
 
     Args:
         uri: the list. Relative paths in it are relative to its own directory.
-        uri_column: the column with the names; None for the first of ``URI_COLUMNS``.
         keep: columns that are carried along; they are part of a local image's version, too.
 
     Raises:
         UsageError: it is not a list, or has no such column.
     """
-    with open_records(uri, uri_column) as records:
-        column = find_uri_column(records.schema, uri_column)
+    with open_records(uri, inputs.uri_column) as records:
+        column = find_uri_column(records.schema, inputs.uri_column)
         if column is None:
-            raise UsageError(_no_column(uri, uri_column, records.schema))
+            raise UsageError(_no_column(uri, inputs.uri_column, records.schema))
+        meant = partial(_absolute, list_uri=uri, allow_local_files=inputs.allow_local_files)
         empty = 0
-        for record in records.rows:
-            name = record.get(column)
-            if not name:
+        for number, record in enumerate(records.rows, 1):
+            line = f"{printable(uri)}#{number}"
+            if isinstance(record, OddLine):
+                yield _refused(line, record.reason)
+            elif not (record.get(column) or "").strip():
                 empty += 1
-                continue
-            kept = {key: record[key] for key in keep if key in record}
-            yield _described(_absolute(name, uri), record, kept)
+            else:
+                yield _row(line, record, record[column], meant, keep)
     if empty:
         log.warning("%d rows of %s name nothing", empty, uri)
+
+
+def _row(
+    line: str, record: dict[str, Any], name: str, meant: Callable[[str], str], keep: tuple[str, ...]
+) -> dict[str, Any]:
+    """The row of what a line names; of the line itself, if anything at all is wrong with it."""
+    try:
+        return _described(meant(name), record, {key: record[key] for key in keep if key in record})
+    except Exception as error:  # noqa: BLE001  # whatever it is, other lines have done nothing
+        return _refused(line, f"it names nothing that can be read: {one_line(error)}")
+
+
+def _refused(line: str, reason: str) -> dict[str, Any]:
+    version = f"row-{_digest({'refusal': reason})}"
+    return {"uri": line, KEPT: {}, "size_bytes": None, "source_version": version, "refusal": reason}
 
 
 def _is_text(stored: pa.DataType) -> bool:
@@ -89,23 +105,32 @@ def _no_column(uri: str, wanted: str | None, schema: pa.Schema) -> str:
     )
 
 
-def _absolute(name: str, list_uri: str) -> str:
-    """The URI that a list means by a name."""
+def _absolute(name: str, *, list_uri: str, allow_local_files: bool) -> str:
+    """The URI that a list means by a name.
+
+    Local files that a list from elsewhere must not name keep a scheme, ``file://``, which nothing
+    that is read has.
+    """
+    base, path = split_uri(list_uri)
     if "://" in name:
-        return join_uri(*split_uri(name))
-    protocol, path = split_uri(list_uri)
-    if protocol == "file" or name.startswith("/"):
-        return printable(os.path.normpath(os.path.join(os.path.dirname(path), name)))
-    return join_uri(protocol, f"{path.rpartition('/')[0]}/{name.removeprefix('./')}")
+        protocol, named = split_uri(name.strip() if is_web(name.strip()) else name)
+        if protocol != "file":
+            return join_uri(protocol, named)
+    elif base != "file" and not name.startswith("/"):
+        return join_uri(base, f"{path.rpartition('/')[0]}/{name.removeprefix('./')}")
+    else:
+        named = os.path.join(os.path.dirname(path), name)
+    named = printable(os.path.normpath(named))
+    return named if base == "file" or allow_local_files else f"file://{named}"
 
 
 def _described(uri: str, record: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"uri": uri, KEPT: kept, "size_bytes": None}
-    if split_uri(uri)[0] != "file":
+    if "://" in uri:
         return row | {"source_version": f"row-{_digest(record)}"}
     try:
         entry = local_entry(uri, os.stat(local_path(uri)))
-    except OSError:
+    except (OSError, ValueError):  # no file can have some names
         return row | {"source_version": "missing"}
     mark = f"-row-{_digest(kept)}" if kept else ""
     return row | {"source_version": f"{entry.version}{mark}", "size_bytes": entry.size}

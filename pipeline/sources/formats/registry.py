@@ -64,8 +64,8 @@ class Format:
     """Whether a shard is read from start to end; in others, the reader seeks."""
     columns: Callable[[str, InputSpec], pa.Schema] = _no_columns
     """The columns that a file has beside its images, or their names, and ``--keep`` can name."""
-    listed: Callable[[str, str | None, tuple[str, ...]], Iterator[dict[str, Any]]] | None = None
-    """``(uri, uri_column, keep)``: LISTING rows, without their kind, for what a list names."""
+    listed: Callable[[str, InputSpec, tuple[str, ...]], Iterator[dict[str, Any]]] | None = None
+    """``(uri, inputs, keep)``: LISTING rows, without their kind, for what a list names."""
     reported: Callable[[str], Iterator[Entry]] | None = None
     """The objects that a report lists; they are searched like those of a directory."""
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import ray
 from PIL import Image
 
-from pipeline.contract.errors import DecodeError, one_line
+from pipeline.contract.errors import NOBODYS_FAULT, ItemError, one_line
 from pipeline.contract.schema import JPEG, KEPT, Status
 from pipeline.model.network import Pixels
 from pipeline.output.ledger import HashIndex, hash_strings
@@ -88,15 +88,17 @@ def _decode_item(
         KEPT: item.kept,
     }
     if item.error is not None:
-        return row | {"error_code": item.error.code, "error_message": one_line(item.error)}, None
+        return row | _failed(item.error), None
     data = item.data or b""
     row["sha256"] = hashlib.sha256(data).hexdigest()
     if known is not None and known.find(hash_strings(pa.chunked_array([[row["sha256"]]])))[0][0]:
         return row | {"status": Status.COPIED.value}, None
     try:
         found, pixels = _decode(data, settings, _is_sampled(item.uri, settings.thumbnail_rate))
-    except DecodeError as error:
-        return row | {"error_code": error.code, "error_message": one_line(error)}, None
+    except NOBODYS_FAULT:
+        raise
+    except BaseException as error:  # noqa: BLE001  # decoders raise whatever they like
+        return row | _failed(error), None
     return row | {"status": Status.OK.value} | found, pixels
 
 
@@ -119,6 +121,14 @@ def _decode(
         "_thumbnail": _thumbnail(settings.decode(data).pixels) if is_sampled else None,
         JPEG.name: {"file": data, "orientation": header.orientation},
     }, None
+
+
+def _failed(error: BaseException) -> dict[str, Any]:
+    """The columns that say why there are no pixels."""
+    if isinstance(error, ItemError):
+        return {"error_code": error.code, "error_message": one_line(error)}
+    text = one_line(f"the decoder fails with {type(error).__name__}: {one_line(error)}")
+    return {"error_code": "corrupt", "error_message": text}
 
 
 def _is_sampled(uri: str, rate: float) -> bool:

@@ -1,6 +1,7 @@
 """Fetching single images: one item each, in order, whatever became of them since the listing."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -9,10 +10,13 @@ import pytest
 
 import pipeline.storage.files
 import pipeline.storage.retry
+from pipeline.contract.errors import CredentialsError, RunError
 from pipeline.contract.schema import WORK
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item
 from tests.support.inputs.fetching import MIB, code, fetch
+from tests.support.inputs.raised import RAISED, name
+from tests.support.inputs.tars import tar_bytes
 
 
 def test_items_hold_bytes_and_what_the_listing_said(tmp_path: Path) -> None:
@@ -86,3 +90,107 @@ def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     fetch(*[tmp_path / "x.jpg"] * 20)
     assert len(files) == 20
     assert all(file.closed for file in files)
+
+
+class TestWhateverIsRaised:
+    """In one image, it is that image's row."""
+
+    @pytest.fixture(autouse=True)
+    def no_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pipeline.storage.retry, "BACKOFF_SECONDS", 0)
+
+    def spoil(self, monkeypatch: pytest.MonkeyPatch, spoiled: str, error: BaseException) -> None:
+        """Let reading the files of a name fail."""
+        open_file = pipeline.storage.files._open
+
+        def open_or_raise(protocol: str, path: str, **options: Any) -> Any:
+            if path.endswith(spoiled):
+                raise error
+            return open_file(protocol, path, **options)
+
+        monkeypatch.setattr(pipeline.storage.files, "_open", open_or_raise)
+
+    @pytest.mark.parametrize("error", RAISED, ids=name)
+    def test_becomes_the_row_of_an_image(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    ) -> None:
+        for number in range(3):
+            (tmp_path / f"{number}.jpg").write_bytes(b"x")
+        self.spoil(monkeypatch, "1.jpg", error)
+        items = fetch(*(tmp_path / f"{number}.jpg" for number in range(3)))
+        assert [code(item) for item in items] == [None, "storage_error", None]
+
+    @pytest.mark.parametrize("error", RAISED, ids=name)
+    @pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+    def test_becomes_the_row_of_a_shard(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, kind: str
+    ) -> None:
+        (tmp_path / "x").write_bytes(tar_bytes({"a.jpg": b"a"}))
+        self.spoil(monkeypatch, "x", error)
+        (item,) = fetch(tmp_path / "x", kind=kind)
+        assert (item.uri, code(item)) == (str(tmp_path / "x"), "storage_error")
+        assert item.shard_rows == 1
+
+    @pytest.mark.parametrize("error", [RunError("ours"), CredentialsError("bad"), SystemExit()])
+    def test_ends_the_run_where_no_image_is_to_blame(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    ) -> None:
+        self.spoil(monkeypatch, ".jpg", error)
+        with pytest.raises(type(error)):
+            fetch(tmp_path / "x.jpg")
+
+
+class TestSpecialFiles:
+    """Opening some waits for ever, reading others never ends, and none is an image."""
+
+    @pytest.mark.parametrize(
+        "path", ["/dev/zero", "/dev/urandom", "/dev/tty", "/proc/self/environ", "/sys/kernel/notes",
+                 "/proc/self/fd/0", "/proc/self/root/proc/self/status"]
+    )  # fmt: skip
+    @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="of Linux")
+    def test_of_the_system_are_not_read(self, path: str) -> None:
+        (item,) = fetch(path, size_bytes=0)
+        assert code(item) in ("url_refused", "not_found")
+
+    @pytest.mark.parametrize("kind", ["image", "webdataset", "parquet"])
+    def test_pipes_and_sockets_are_not_opened(self, tmp_path: Path, kind: str) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "link").symlink_to("pipe")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(tmp_path / "socket"))
+            for special in ("pipe", "link", "socket"):
+                (item,) = fetch(tmp_path / special, kind=kind)
+                assert code(item) == "url_refused"
+
+    def test_a_file_that_becomes_a_pipe_is_not_waited_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "x.jpg").write_bytes(b"x")
+        os.mkfifo(tmp_path / "pipe")
+        look = os.stat
+
+        def look_and_replace(path: Any, **options: Any) -> os.stat_result:
+            status = look(path, **options)
+            if str(path).endswith("x.jpg"):
+                os.replace(tmp_path / "pipe", path)
+            return status
+
+        monkeypatch.setattr("pipeline.storage.filesystems.os.stat", look_and_replace)
+        assert code(fetch(tmp_path / "x.jpg")[0]) == "url_refused"
+
+
+@pytest.mark.parametrize("path", ["/tmp/a\0b.jpg", "/tmp/" + "n" * 300, "/tmp/\\ud800.jpg"])
+def test_names_that_no_file_can_have(path: str) -> None:
+    assert code(fetch(path)[0]) == "not_found"
+
+
+@pytest.mark.parametrize(("length", "expected"), [(100, None), (MIB, None), (MIB + 1, "too_large")])
+def test_a_file_that_is_larger_than_it_seems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, expected: str | None
+) -> None:
+    """It grows while it is read, or its filesystem does not know."""
+    (tmp_path / "x.jpg").write_bytes(bytes(length))
+    monkeypatch.setattr(pipeline.storage.files, "_size", lambda file: 10)
+    (item,) = fetch(tmp_path / "x.jpg", max_bytes=MIB)
+    assert code(item) == expected
+    assert expected or item.data == bytes(length)

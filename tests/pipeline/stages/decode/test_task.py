@@ -23,6 +23,7 @@ from pipeline.stages.decode.task import THUMBNAIL_PIXELS, decode_block
 from pipeline.storage.filesystems import WorkerEnvironment
 from tests.support.inputs.fetching import work
 from tests.support.inputs.images import encode, noise
+from tests.support.inputs.raised import RAISED, name
 from tests.support.inputs.tars import tar_bytes
 
 SIZE = 32
@@ -159,6 +160,37 @@ def test_pixels_are_one_piece_of_memory_as_large_as_they_are(tmp_path: Path) -> 
     ):
         (chunk,) = table["_pixels"].chunks
         assert chunk.buffers()[2].size == number * SIZE * SIZE * 3
+
+
+@pytest.mark.parametrize("error", RAISED, ids=name)
+def test_whatever_a_decoder_raises_is_the_row_of_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    good, bad = (encode(noise(seed=number), "PNG") for number in range(2))
+    pixels_of = CvtImageProcessor.pixels_from_bytes
+
+    def decode_or_raise(processor: CvtImageProcessor, data: bytes, **options: Any) -> Any:
+        if data == bad:
+            raise error
+        return pixels_of(processor, data, **options)
+
+    monkeypatch.setattr(CvtImageProcessor, "pixels_from_bytes", decode_or_raise)
+    found = decode(*files(tmp_path, [good, bad, good]))
+    assert [row["status"] for row in found] == ["ok", "failed", "ok"]
+    assert found[1]["error_code"] == "corrupt"
+    assert name(error) in found[1]["error_message"]
+
+
+def test_messages_quote_nothing_of_a_file(tmp_path: Path) -> None:
+    """A table of failures is read by more people than the files that a list names."""
+    secret = b"AWS_KEY=wJalrXUtnFEMI"
+    starts = [b"", b"P5 ", b"P6\n", b"/* XPM */\n", b"#define x_width ", b"\x89PNG\r\n\x1a\n",
+              b"GIF89a", b"BM", b"SIMPLE  =", b"8BPS", b"II*\x00", b"<svg ", b"%!PS ", b"qoif",
+              b"\xff\xd8\xff"]  # fmt: skip
+    for row in decode(*files(tmp_path, [start + secret for start in starts])):
+        assert row["status"] == "failed"
+        assert not [n for n in range(len(secret) - 3)
+                    if secret[n : n + 4].decode() in row["error_message"]]  # fmt: skip
 
 
 def test_no_work_no_tables() -> None:
