@@ -4,6 +4,7 @@
       data/run=<run_id>/part-NNNNN.parquet     rows of closed runs
       runs/<run_id>/manifest.json, report.html, classes.json, changes.parquet, review.parquet
       latest.json                              the last closed run; written last
+      images.sql                               a view of the images that are there, for DuckDB
       images.lance/                            with --sink lance: the newest row of every image
       _lease.json                              which process may write
       _open/<run_id>/open.json                 what an unfinished run is
@@ -21,6 +22,7 @@ RUNS = "runs"
 LATEST = "latest.json"
 LANCE = "images.lance"
 """LanceDB finds it as the table ``images`` when it connects to the output."""
+VIEW = "images.sql"
 LEASE = "_lease.json"
 OPEN = "_open"
 

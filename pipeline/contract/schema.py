@@ -8,6 +8,7 @@ never reach a published file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import pyarrow as pa
@@ -15,10 +16,11 @@ import pyarrow.compute as pc
 
 
 class Status(StrEnum):
-    """What became of an image. Only the first two reach a published file."""
+    """What became of an image. Only the first three reach a published file."""
 
     OK = "ok"
     FAILED = "failed"
+    VANISHED = "vanished"  # earlier runs have it, the listing no longer; only its uri is set
     DEFERRED = "deferred"  # the deadline came first; not written, so the next run takes it up
     COPIED = "copied"  # the content of an earlier row; its numbers are filled in at the run's end
 
@@ -97,6 +99,22 @@ def result_schema(*, labels: bool, thresholds: bool, embedding: pa.DataType | No
     if embedding is not None:
         fields.append(pa.field("embedding", embedding))
     return pa.schema(fields)
+
+
+def vanished_rows(uris: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """Rows of a published file for images that are no longer there."""
+    columns = {
+        "uri": pa.array(uris, pa.string()),
+        "status": pa.array([Status.VANISHED.value] * len(uris), pa.string()),
+    }
+    nulls = (pa.nulls(len(uris), field.type) for field in schema)
+    arrays = [columns.get(name, null) for name, null in zip(schema.names, nulls, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def present(table: pa.Table) -> pa.Table:
+    """The rows of a published file without those of images that are no longer there."""
+    return table.filter(pc.not_equal(table["status"], Status.VANISHED.value))
 
 
 def with_kept(schema: pa.Schema, kept: pa.Schema) -> pa.Schema:

@@ -51,13 +51,14 @@ class History:
                 "restore it, or do everything again with <policy.full>"
             ) from error
 
-    def vanished(self, gone: HashIndex, inputs: Sequence[str]) -> list[str]:
+    def vanished(self, gone: HashIndex, inputs: Sequence[str] | None) -> list[str]:
         """The URIs of live rows that are in the index and came from these INPUTs: from a run over
-        the same ones (a list names images anywhere), or from below one of them."""
+        the same ones (a list names images anywhere), or from below one of them. With None, from
+        anywhere."""
         names: set[str] = set()
-        roots = tuple(_root(uri) for uri in inputs)
+        roots = ("",) if inputs is None else tuple(_root(uri) for uri in inputs)
         for run in self.runs if len(gone.keys) else ():
-            below = ("",) if run.inputs == tuple(map(public, inputs)) else roots
+            below = ("",) if run.inputs == tuple(map(public, inputs or ())) else roots
             for table in read_columns(self.store, run.file_names, ["uri"]):
                 found, _ = gone.find(hash_strings(table["uri"]))
                 uris = table["uri"].filter(pa.array(found)).to_pylist()

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.manifest import Manifest
+from pipeline.contract.schema import Status
 from pipeline.contract.spec import Sink
 from pipeline.output.history import History
 from pipeline.storage.objects.s3.access import access
@@ -99,6 +100,7 @@ class _Follower:
             dataset = self._write(todo.pop(0), "overwrite" if dataset else "create")
         for run in todo:
             self._merge(run, dataset)
+        dataset.delete(f"status = '{Status.VANISHED.value}'")
         dataset.update_config({APPLIED: live[-1].run_id})
         log.info("%s: %d images", self.store.locate(layout.LANCE), dataset.count_rows())
 

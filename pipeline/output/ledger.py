@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contract.schema import Status
 from pipeline.storage.uris import with_ancestors
 
 Hashes = npt.NDArray[np.uint64]
@@ -147,7 +148,10 @@ class Objects:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Rows of earlier runs: the newest row of each URI, and the same summed up by shard."""
+    """Rows of earlier runs: the newest row of each URI, and the same summed up by shard.
+
+    A URI whose newest row says that its image vanished is not in it.
+    """
 
     codes: list[str]
     images: Objects
@@ -165,7 +169,8 @@ class Ledger:
         tables = chain([_EMPTY], newest_first)
         rows = _Rows.concatenate([_Rows.of(table, names, codes) for table in tables])
         # np.unique returns first occurrences, which are the newest rows of their uris.
-        rows = rows.take(np.sort(np.unique(rows.uris, return_index=True)[1]))
+        newest = np.sort(np.unique(rows.uris, return_index=True)[1])
+        rows = rows.take(newest[rows.present[newest]])
         images, at = Objects.group(rows.uris, rows.versions, rows.codes, len(codes))
         is_member = rows.shards != 0
         members = rows.take(np.flatnonzero(is_member))
@@ -197,6 +202,8 @@ class _Rows:
     """0 for single images."""
     codes: Numbers
     """Positions of the error codes, -1 for none."""
+    present: Mask
+    """False for the rows of images that vanished."""
 
     @classmethod
     def of(cls, table: pa.Table, names: ShardNames, codes: dict[str, int]) -> Self:
@@ -210,6 +217,7 @@ class _Rows:
             hash_strings(table["source_version"]),
             np.where(shards.is_valid(), hash_strings(shards), np.uint64(0)),
             pc.fill_null(positions, -1).to_numpy().astype(np.int64),
+            pc.not_equal(table["status"], Status.VANISHED.value).to_numpy(),
         )
 
     @classmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.manifest import DataFile
+from pipeline.contract.schema import Status, present
 from pipeline.output.ledger import Hashes, hash_strings
 from pipeline.output.open_run import OpenRun, Part
 from pipeline.storage.parquet import read_table, write_table
@@ -45,13 +47,14 @@ class Tally:
 
     @property
     def rows(self) -> int:
+        """Of images that are there."""
         return self.ok + self.failed
 
     def add(self, table: pa.Table) -> None:
         """Count the rows of a table."""
         self.hashes.append(hash_strings(table["uri"]))
-        failed = table.filter(pc.equal(table["status"], "failed"))
-        self.ok += table.num_rows - failed.num_rows
+        failed = table.filter(pc.equal(table["status"], Status.FAILED.value))
+        self.ok += pc.sum(pc.equal(table["status"], Status.OK.value)).as_py() or 0
         self.failures.update(_value_counts(failed["error_code"]))
         if "label" in table.column_names:
             self.labels.update(_value_counts(table["label"].drop_null()))
@@ -75,20 +78,25 @@ def merge(
     rows_per_file: int | None,
     complete: Callable[[pa.Table], pa.Table] = lambda table: table,
     watch: Callable[[pa.Table], object] = lambda table: None,
+    vanished: pa.Table | None = None,
 ) -> Tally:
     """Merge the parts of a run into files of even size, each sorted by uri.
 
-    ``complete`` sees every table before it is written, to fill in what was left for the end;
-    ``watch`` sees it as it is written.
+    Args:
+        complete: sees every table before it is written, to fill in what was left for the end.
+        watch: sees its rows as they are written, but for those of vanished images.
+        vanished: the rows of images that are no longer there, the last to be written.
     """
     tally = Tally()
     run.store.remove(layout.publish_dir(run.run_id))
-    size = rows_per_file or _rows_per_file(run)
-    for number, table in enumerate(_rebatch(run.store, run.parts, size)):
+    more = [vanished] if vanished is not None else []
+    size = rows_per_file or _rows_per_file(run, sum(len(table) for table in more))
+    tables = chain((_read(run.store, part) for part in run.parts), more)
+    for number, table in enumerate(_rebatch(tables, size)):
         name = layout.data_file(number)
         ordered = complete(table).sort_by("uri").replace_schema_metadata(metadata)
         tally.add(ordered)
-        watch(ordered)
+        watch(present(ordered))
         staged = f"{layout.publish_data_dir(run.run_id)}/{name}"
         write_table(run.store, staged, ordered, **_parquet_options(ordered.schema))
         published = f"{layout.data_dir(run.run_id)}/{name}"
@@ -96,24 +104,29 @@ def merge(
     return tally
 
 
-def _rows_per_file(run: OpenRun) -> int:
-    """For files of even size; if there are several, none is below two thirds of the target."""
+def _read(store: Store, part: Part) -> pa.Table:
+    return read_table(store, part.name).replace_schema_metadata(None)
+
+
+def _rows_per_file(run: OpenRun, more: int) -> int:
+    """For files of even size, ``more`` rows besides those of the parts, which hardly take any room;
+    if there are several, none is below two thirds of the target."""
     sizes = run.store.list(layout.parts_dir(run.run_id))
     stored = sum(sizes.get(part.name, 0) for part in run.parts)
-    rows = sum(part.rows for part in run.parts)
+    rows = sum(part.rows for part in run.parts) + more
     files = max(1, round(stored / TARGET_FILE_BYTES))
     return max(1, math.ceil(rows / files))
 
 
-def _rebatch(store: Store, parts: list[Part], rows: int) -> Iterator[pa.Table]:
-    """Tables of exactly ``rows`` rows (the last one may be shorter), reading one part at a time."""
+def _rebatch(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Tables of exactly ``rows`` rows (the last one may be shorter), taking one at a time."""
     held: list[pa.Table] = []
-    for part in parts:
-        held.append(read_table(store, part.name).replace_schema_metadata(None))
+    for table in tables:
+        held.append(table)
         while sum(len(table) for table in held) >= rows:
-            table = pa.concat_tables(held)
-            yield table.slice(0, rows)
-            held = [table.slice(rows)]
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, rows)
+            held = [whole.slice(rows)]
     rest = pa.concat_tables(held) if held else None
     if rest is not None and rest.num_rows:
         yield rest

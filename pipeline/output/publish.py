@@ -4,7 +4,7 @@
     _open/<id>/publish/data/part-*     merged, sorted by uri, sized for scans
     _open/<id>/publish/*               the report and the tables beside it
     _open/<id>/publish/manifest.json   with it the run is closed; only moving is left
-    data/run=<id>/, runs/<id>/, latest.json, in this order
+    data/run=<id>/, runs/<id>/, images.sql, latest.json, in this order
 
 Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the moving first.
 """
@@ -18,8 +18,10 @@ import pyarrow as pa
 
 from pipeline.contract import layout
 from pipeline.contract.manifest import Latest, Manifest
+from pipeline.contract.schema import Status
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.parquet import write_table
+from pipeline.storage.store import Store
 
 
 def seal(
@@ -43,6 +45,18 @@ def seal(
     run.store.write_json(layout.publish_manifest(run.run_id), manifest.to_dict())
 
 
+def view(store: Store) -> str:
+    """SQL of DuckDB: the newest row of every image that is there."""
+    files = store.locate(f"{layout.DATA}/**/*.parquet").replace("'", "''")
+    return (
+        "-- The newest row of every image that is there: duckdb -init images.sql\n"
+        "CREATE OR REPLACE VIEW images AS\n"
+        f"FROM read_parquet('{files}', hive_partitioning = true, union_by_name = true)\n"
+        "QUALIFY row_number() OVER (PARTITION BY uri ORDER BY run DESC) = 1\n"
+        f"AND status <> '{Status.VANISHED.value}';\n"
+    )
+
+
 def is_closed(run: OpenRun) -> bool:
     """Whether only the moving is left to do."""
     return run.store.exists(layout.publish_manifest(run.run_id))
@@ -61,6 +75,8 @@ def publish(run: OpenRun) -> Manifest:
         if "/" not in name and name != layout.MANIFEST:
             store.write_bytes(f"{target}/{name}", store.read_bytes(path))
     store.write_bytes(layout.manifest_file(run_id), written)
+    if manifest.files:
+        store.write_bytes(layout.VIEW, view(store).encode())
     latest = Latest(run_id, layout.manifest_file(run_id), manifest.counts)
     store.write_json(layout.LATEST, latest.to_dict())
     run.discard()

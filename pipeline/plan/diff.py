@@ -95,32 +95,42 @@ class Plan:
     """
 
     def __init__(
-        self, ledger: Ledger, open_run: OpenRun, retry_codes: frozenset[str] = frozenset()
+        self,
+        ledger: Ledger,
+        open_run: OpenRun,
+        retry_codes: frozenset[str] = frozenset(),
+        *,
+        full: bool = False,
     ) -> None:
         """
         Args:
-            ledger: rows of closed runs; empty when everything is to be done again.
+            ledger: rows of closed runs.
             open_run: the run to continue; its committed rows are not computed again.
             retry_codes: failures with these codes count as not done.
+            full: no row of the ledger counts as done; it only tells what has vanished.
         """
         self.counts = Counts()
         self.num_images = 0
         """Images to do, not counting the members of shards."""
         self.is_complete = False
         """Whether the listing has ended."""
-        self._past = Sightings(ledger)
+        self._earlier = Sightings(ledger)
+        self._past = Sightings(Ledger.from_tables([], ledger.names)) if full else self._earlier
         self._staged = Sightings(open_run.ledger(ledger.names))
         self._open_run = open_run
         self._closed_shards = open_run.closed_shards()
-        self._retry = np.array([code in retry_codes for code in ledger.codes], bool)
+        self._retry = np.array([code in retry_codes for code in self._past.ledger.codes], bool)
         self._members_done: dict[str, int] = {}
         self._late = Work()
 
     def add(self, listing: pa.Table) -> Work:
         """What there is to do of a LISTING table, except what ``finish`` returns."""
         of_shards = is_shard(listing["kind"])
-        images = self._images(listing.filter(pc.invert(of_shards)))
-        return images + self._shards(listing.filter(of_shards))
+        images, shards = listing.filter(pc.invert(of_shards)), listing.filter(of_shards)
+        if self._past is not self._earlier:
+            self._earlier.meet_images(images)
+            self._earlier.meet_shards(shards)
+        return self._images(images) + self._shards(shards)
 
     def finish(self) -> Work:
         """After the whole listing: objects of which the open run has rows of another version.
@@ -133,7 +143,7 @@ class Plan:
 
     def vanished(self) -> HashIndex:
         """After the whole listing: the URIs of closed runs' rows whose object was not listed."""
-        return self._past.vanished()
+        return self._earlier.vanished()
 
     def stale(self) -> HashIndex:
         """After the whole listing: the URIs of the open run's rows whose object has changed or

@@ -37,6 +37,10 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+VANISHED_LISTED = 10_000
+"""The most names of vanished images in a manifest."""
+
+
 @dataclass
 class Clock:
     """Wall seconds of the phases of a run."""
@@ -72,7 +76,8 @@ class Account:
     plan: Mapping[str, Any] = field(default_factory=dict)
     """What there was to do, for people to read."""
     deferred: DeferredCounts = field(default_factory=DeferredCounts)
-    vanished: tuple[str, ...] | None = None
+    vanished: pa.Table | None = None
+    """Rows of images that are no longer there."""
     source_runs: tuple[str, ...] | None = None
     review: int = 0
     """How many images of each kind to list for a person."""
@@ -93,7 +98,9 @@ def close_run(run: OpenRun, earlier: Sequence[Manifest], account: Account) -> Ma
     """
     retrospect = Retrospect.of(earlier if run.parts else (), account.identity, account.review)
     metadata = _file_metadata(run, account.model)
-    tally = merge(run, metadata, account.rows_per_file, account.complete, retrospect.add)
+    tally = merge(
+        run, metadata, account.rows_per_file, account.complete, retrospect.add, account.vanished
+    )
     counts = balance(run, tally, account.expected, account.skipped)
     comparison = retrospect.conclude(tally)
     manifest = _manifest(run, account, tally, counts, comparison)
@@ -133,7 +140,7 @@ def _manifest(
         failures=dict(tally.failures.most_common()),
         labels=dict(tally.labels.most_common()),
         plan=account.plan,
-        vanished=account.vanished,
+        vanished=_names(account.vanished),
         files=tuple(tally.files),
         model=account.model,
         identity=account.identity,
@@ -145,6 +152,10 @@ def _manifest(
         summary=comparison.summary,
         drift=comparison.drift,
     )
+
+
+def _names(vanished: pa.Table | None) -> tuple[str, ...] | None:
+    return None if vanished is None else tuple(vanished["uri"][:VANISHED_LISTED].to_pylist())
 
 
 def _file_metadata(run: OpenRun, model: Provenance) -> dict[str, str]:

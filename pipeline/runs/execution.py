@@ -12,6 +12,7 @@ import ray
 
 from pipeline.contract.manifest import DeferredCounts, Manifest, Timings
 from pipeline.contract.provenance import Identity
+from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
@@ -29,9 +30,6 @@ from pipeline.stages.graph import Stages, execute, warm_up
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Progress, Reporter
 from pipeline.stages.write import PartSink
-
-VANISHED_LISTED = 10_000
-"""The most names of vanished images in a manifest."""
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +119,11 @@ class PlannedRun:
         return identity_of(self.model, self.kept)
 
     @property
+    def _schema(self) -> pa.Schema:
+        """Of the published files."""
+        return pa.schema([*self.model.schema, *self.kept])
+
+    @property
     def _reuses_content(self) -> bool:
         return self.spec.policy.reuse_content and not self.open_run.record.full
 
@@ -135,14 +138,16 @@ class PlannedRun:
     def _account(self, clock: Clock) -> Account:
         spec, model, deferred = self.spec, self.model, self.committed.deferred
         policy = replace(spec.policy, full=self.open_run.record.full)
-        vanished = self.history.vanished(self.plan.vanished(), spec.inputs.uris)
+        # A full run replaces all rows, wherever they came from.
+        inputs = None if policy.full else spec.inputs.uris
+        vanished = self.history.vanished(self.plan.vanished(), inputs)
         reported = {name: round(value, 3) for name, value in self.totals.items()}
         return Account(
             expected=self.plan.expected_rows(self.open_run.closed_shards(), deferred),
             skipped=self.plan.counts.unchanged,
             deferred=DeferredCounts(deferred.images, len(deferred.shards)),
             plan=self.plan.counts.to_dict() | {"vanished": len(vanished)},
-            vanished=tuple(vanished[:VANISHED_LISTED]),
+            vanished=vanished_rows(vanished, self._schema),
             model=model.provenance,
             identity=self.identity,
             classes=model.classes,

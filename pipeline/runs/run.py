@@ -24,7 +24,7 @@ from pipeline.model.network import Checkpoint
 from pipeline.output import lance
 from pipeline.output.history import History, check_open_run
 from pipeline.output.lease import Lease
-from pipeline.output.ledger import Ledger
+from pipeline.output.ledger import Ledger, ShardNames
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish
 from pipeline.plan.diff import Plan
@@ -168,8 +168,18 @@ def _check(spec: RunSpec, history: History, identity: Identity) -> None:
 
 def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> Plan:
     names = shard_names(spec.inputs)
-    ledger = Ledger.from_tables([], names) if full else history.ledger(names)
-    return Plan(ledger, open_run, frozenset(spec.policy.retry_failed))
+    ledger = _replaced(history, names) if full else history.ledger(names)
+    return Plan(ledger, open_run, frozenset(spec.policy.retry_failed), full=full)
+
+
+def _replaced(history: History, names: ShardNames) -> Ledger:
+    """The rows that a full run replaces. It must not fail for them: it is what repairs an output
+    whose files are gone or broken."""
+    try:
+        return history.ledger(names)
+    except (UsageError, pa.ArrowException, *STORAGE_ERRORS) as error:
+        log.warning("images that vanished get no row, for earlier rows are lost: %s", error)
+        return Ledger.from_tables([], names)
 
 
 def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun | None:

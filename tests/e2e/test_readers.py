@@ -39,7 +39,7 @@ found = [
     set(polars.read_parquet("out/data/**/*.parquet")["uri"]),
     {uri for uri, in duckdb.sql("SELECT uri FROM 'out/data/**/*.parquet'").fetchall()},
 ]
-assert all(len(uris) == 9 for uris in found), found
+assert all(len(uris) == 10 for uris in found), found
 assert all(uris == found[0] for uris in found), found
 assert polars.read_parquet("out/data/**/*.parquet").schema["embedding"].shape == (32,)
 assert pandas.read_parquet("out/data")["embedding"].dropna().map(len).eq(32).all()
@@ -50,14 +50,16 @@ assert pandas.read_parquet("out/data")["embedding"].dropna().map(len).eq(32).all
 def directory(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, ray_local: None) -> Path:
     """Where the reader of that page stands: out/ after two nights, and products.csv."""
     root = tmp_path_factory.mktemp("reader")
-    cat, *images = write_images(root / "in", 8)
+    cat, *images = write_images(root / "in", 9)
     cat.rename(root / "in/cat.jpg")
+    gone = images.pop().rename(root / "in/gone.jpg")
     (root / "in/bad.jpg").write_bytes(b"no image at all")
     arguments = (root / "in", "--output", root / "out", "--model", checkpoint, "--with-labels")
     for number in (1, 2):
         assert call_main("embed", *arguments, "--sink", "lance", "--max-failure-rate", "0.2") == 0
-        if number == 1:  # the second night finds one image changed, as another's double
+        if number == 1:  # the second night finds one image changed, as another's double, one gone
             images[0].write_bytes((root / "in/cat.jpg").read_bytes())
+            gone.unlink()
     with (root / "products.csv").open("w") as file:
         rows = [(str(path), f"sku {path.stem}") for path in (*images[:3], root / "in/none.jpg")]
         csv.writer(file).writerows([("uri", "sku"), *rows])
@@ -65,10 +67,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, ray_lo
 
 
 def newest(output: Path) -> dict[str, dict[str, Any]]:
-    """Oracle in plain Python: of each image the row of the last run."""
+    """Oracle in plain Python: of each image that is there the row of the last run."""
     files = sorted(output.glob("data/run=*"))
-    rows = [row for run in files for row in rows_of_run(run)]
-    return {row["uri"]: row for row in rows}
+    rows = {row["uri"]: row for run in files for row in rows_of_run(run)}
+    return {uri: row for uri, row in rows.items() if row["status"] != "vanished"}
 
 
 def rows_of_run(run: Path) -> list[dict[str, Any]]:
@@ -96,10 +98,10 @@ def test_the_queries_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatc
         queries = [found for found in results if found and found.columns != ["Count"]]
         labels, latest, joined, near = [found.fetchall() for found in queries]
     rows = newest(directory / "out")
-    assert len(published_rows(directory / "out")) == len(rows) + 1 == 10
-    assert sum(count for _, count, _ in labels) == 9
+    assert len(published_rows(directory / "out")) == len(rows) + 3 == 12
+    assert sum(count for _, count, _ in labels) == 10
     assert {row[0] for row in latest} == set(rows)
-    assert len(latest) == len(rows)
+    assert len(latest) == len(rows) == 9
     expected = [rows.get(uri, {}) for uri, *_ in joined]
     assert [(sku, label) for _, sku, _, label, _ in joined] == [
         (f"sku {Path(uri).stem}", row.get("label"))
@@ -109,6 +111,15 @@ def test_the_queries_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatc
     wanted = neighbours(directory / "out")
     assert {uri for uri, *_ in near[:2]} == set(wanted[:2])
     assert [uri for uri, *_ in near[2:]] == wanted[2:]
+
+
+def test_the_view_beside_the_rows(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")  # it names the output, wherever its reader stands
+    with duckdb.connect() as connection:
+        connection.execute((directory / "out/images.sql").read_text())
+        found = connection.sql("SELECT * EXCLUDE (run) FROM images ORDER BY uri").to_arrow_table()
+    rows = newest(directory / "out")
+    assert found.to_pylist() == [rows[uri] for uri in sorted(rows)]
 
 
 def test_the_search_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

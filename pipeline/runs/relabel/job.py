@@ -10,12 +10,14 @@ import json
 import logging
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.manifest import Manifest, Timings
 from pipeline.contract.provenance import Identity
+from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.output import lance
@@ -118,13 +120,16 @@ class _Job:
             inputs={"uris": [self.spec.source], "format": FORMAT},
         )
         with clock.phase("plan"):
-            rows = LiveRows.of(self.source)
-            fresh = rows if self.spec.full else rows.without(LiveRows.of(history))
+            rows, known = LiveRows.of(self.source), LiveRows.of(history)
+            fresh = rows if self.spec.full else rows.without(known)
+            gone = known.missing_in(rows)
         open_run = OpenRun.begin(output, record)
         with clock.phase("relabel"):
             self._commit(fresh, open_run)
         lease.check()
         account = self._account(len(fresh), len(rows) - len(fresh), clock)
+        if gone:
+            account = replace(account, vanished=vanished_rows(gone, _schema(open_run, history)))
         return close_run(open_run, history.runs, account)
 
     def _commit(self, rows: LiveRows, run: OpenRun) -> None:
@@ -151,6 +156,14 @@ class _Job:
             timings=Timings(clock.seconds),
             review=self.spec.review,
         )
+
+
+def _schema(run: OpenRun, history: History) -> pa.Schema:
+    """Of the files of an output: of the run at work, or if that has no row, of earlier ones."""
+    parts = [part.name for part in run.parts]
+    newest = [name for closed in history.runs for name in closed.file_names]
+    with run.store.fs.open(run.store.path([*parts, *newest][0])) as file:
+        return pq.read_schema(file).remove_metadata()
 
 
 def _load_source(uri: str) -> History:

@@ -1,4 +1,4 @@
-"""The live rows of an output: the newest of each URI, read batch by batch."""
+"""The live rows of an output: the newest of each image that is there, read batch by batch."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.contract.schema import Status
 from pipeline.output.history import History
 from pipeline.output.ledger import Hashes, HashIndex, Mask, hash_strings
 from pipeline.storage.parquet import read_columns
 from pipeline.storage.store import Store
 
 _KEY_COLUMNS = ("uri", "source_version", "sha256", "error_code")
+_COLUMNS = (*_KEY_COLUMNS, "status")
+_NAMES_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
 class LiveRows:
-    """Some of the rows of an output; takes 17 bytes of memory per row of its files."""
+    """Some of the rows of an output; takes 25 bytes of memory per row of its files."""
 
     store: Store
     files: dict[str, int]
     """Rows by name of the file, the newest run first."""
+    uris: Hashes
+    """For every row of the files, the hash of its URI."""
     keys: Hashes
     """For every row of the files, a hash of what it says about its image."""
     chosen: Mask
@@ -32,19 +38,22 @@ class LiveRows:
 
     @classmethod
     def of(cls, history: History) -> Self:
-        """The newest row of each URI in the live runs."""
+        """The newest row of each URI in the live runs, unless its image vanished."""
         files = {file: 0 for run in history.runs for file in run.file_names}
         uris, keys = [np.array([], np.uint64)], [np.array([], np.uint64)]
-        tables = read_columns(history.store, files, _KEY_COLUMNS)
+        is_present = [np.array([], bool)]
+        tables = read_columns(history.store, files, _COLUMNS)
         for name, table in zip(files, tables, strict=True):
             files[name] = table.num_rows
             uris.append(hash_strings(table["uri"]))
             keys.append(_hash_rows(table))
+            is_present.append(pc.not_equal(table["status"], Status.VANISHED.value).to_numpy())
         every = np.concatenate(uris)
         chosen = np.zeros(len(every), bool)
         # np.unique returns first occurrences, which are the newest rows of their uris.
         chosen[np.unique(every, return_index=True)[1]] = True
-        return cls(history.store, files, np.concatenate(keys), chosen)
+        chosen &= np.concatenate(is_present)
+        return cls(history.store, files, every, np.concatenate(keys), chosen)
 
     def __len__(self) -> int:
         return int(self.chosen.sum())
@@ -54,19 +63,28 @@ class LiveRows:
         known, _ = HashIndex(np.unique(other.keys[other.chosen])).find(self.keys)
         return replace(self, chosen=self.chosen & ~known)
 
-    def batches(self, rows: int) -> Iterator[pa.Table]:
-        """The rows themselves, at most ``rows`` at a time, with all their columns."""
+    def missing_in(self, other: LiveRows) -> list[str]:
+        """The URIs of these rows that ``other`` has no row of, in order."""
+        known, _ = HashIndex(np.unique(other.uris[other.chosen])).find(self.uris)
+        missing = replace(self, chosen=self.chosen & ~known)
+        batches = missing.batches(_NAMES_AT_ONCE, ["uri"])
+        return sorted(uri for batch in batches for uri in batch["uri"].to_pylist())
+
+    def batches(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The rows themselves, at most ``rows`` at a time, with all or some of their columns."""
         start = 0
         for name, length in self.files.items():
             chosen = self.chosen[start : start + length]
             start += length
             if chosen.any():
-                yield from self._read(name, chosen, rows)
+                yield from self._read(name, chosen, rows, columns)
 
-    def _read(self, name: str, chosen: Mask, rows: int) -> Iterator[pa.Table]:
+    def _read(
+        self, name: str, chosen: Mask, rows: int, columns: list[str] | None
+    ) -> Iterator[pa.Table]:
         with self.store.fs.open(self.store.path(name)) as file:
             start = 0
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=rows):
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=rows, columns=columns):
                 wanted = chosen[start : start + batch.num_rows]
                 start += batch.num_rows
                 if wanted.any():

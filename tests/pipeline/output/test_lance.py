@@ -18,6 +18,7 @@ from lance.dataset import MergeInsertBuilder
 
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.layout import LANCE
+from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import (
     InputSpec,
     ModelSpec,
@@ -30,6 +31,7 @@ from pipeline.output.lance import check, update
 from pipeline.runs.relabel.job import relabel
 from pipeline.runs.run import run
 from pipeline.storage.objects.s3.access import access
+from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.outputs.closed_runs import close_run, rows_of
 
@@ -38,7 +40,8 @@ WIDTH = 8
 # What docs/output.md tells the readers of data/ to ask for.
 NEWEST = """
     SELECT * EXCLUDE (run) FROM rows
-    QUALIFY row_number() OVER (PARTITION BY uri ORDER BY run DESC) = 1 ORDER BY uri
+    QUALIFY row_number() OVER (PARTITION BY uri ORDER BY run DESC) = 1 AND status <> 'vanished'
+    ORDER BY uri
 """
 
 
@@ -96,6 +99,18 @@ def test_it_holds_the_newest_row_of_every_image(store: Store) -> None:
     version = opened(store).version
     update("lance", store)
     assert opened(store).version == version, "nothing new, nothing written"
+
+
+def test_what_vanished_leaves_it(local_store: Store) -> None:
+    night(local_store, 1, 30)
+    update("lance", local_store)
+    gone = [f"s3://bucket/image{number:06d}.jpg" for number in range(10, 30)]
+    schema = read_table(local_store, next(iter(local_store.list("data")))).schema
+    close_run(local_store, vanished_rows(gone, schema.remove_metadata()), CLASSES, expected=0)
+    night(local_store, 2, 2, prefix="new")
+    update("lance", local_store)
+    assert len(rows(local_store)) == 10 + 1 + 2 + 1
+    assert rows(local_store) == newest(local_store)
 
 
 def test_a_full_run_replaces_all_rows(local_store: Store) -> None:

@@ -213,6 +213,22 @@ class TestImages:
         assert plan.is_empty
         assert plan.counts.finished == 1
 
+    def test_what_vanished_and_comes_back_is_new(self, local_store: Store) -> None:
+        runs = [[Row("a.jpg", "A"), Row("b.jpg", "A")], [Row("a.jpg", None), Row("b.jpg", None)]]
+        plan, _, _ = plan_of(World(listing={"a.jpg": "A"}, runs=runs), local_store)
+        assert (plan.counts.new, plan.counts.changed, plan.counts.unchanged) == (1, 0, 0)
+        assert plan.counts.vanished == 0, "the row that says so stands"
+
+    def test_a_full_run_knows_what_vanished(self, local_store: Store) -> None:
+        rows = [Row("a.jpg", "A"), Row("b.jpg", "A", "timeout"), *MEMBERS]
+        world = World(listing={"a.jpg": "A", "s.tar": "A"}, runs=[rows])
+        plan = Plan(world.ledger(), OpenRun(local_store), frozenset({"timeout"}), full=True)
+        work = [plan.add(table) for table in listing_of(world.listing)]
+        plan.finish()
+        assert sorted(uri for some in work for uri in uris_of(some)) == ["a.jpg", "s.tar"]
+        assert (plan.counts.new, plan.counts.unchanged, plan.counts.vanished) == (2, 0, 1)
+        assert plan.counts.failed_before == {}
+
     def test_object_that_vanished_between_attempts_leaves_the_run(self, local_store: Store) -> None:
         world = World(listing={"a.jpg": "A"}, parts=[[Row("a.jpg", "A"), Row("b.jpg", "A")]])
         plan, _, run = plan_of(world, local_store)

@@ -4,12 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError
 from pipeline.contract.manifest import Counts, Drift, Manifest
 from pipeline.contract.provenance import Identity, Provenance
+from pipeline.contract.schema import vanished_rows
 from pipeline.output.history import History
 from pipeline.output.merge import merge
 from pipeline.output.open_run import Deferred, OpenRecord, OpenRun, PartFooter
@@ -19,7 +21,7 @@ from pipeline.runs.closing import Account, balance, close_run
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.inputs.world import World, listing_of
-from tests.support.outputs.open_runs import METADATA, commit, names, open_run, result_rows
+from tests.support.outputs.open_runs import METADATA, SCHEMA, commit, names, open_run, result_rows
 
 
 class TestBalance:
@@ -118,7 +120,7 @@ class TestCloseRun:
         assert OpenRun.find(store) is None
 
     def test_what_only_some_kinds_of_run_say_is_no_key_of_others(self, local_store: Store) -> None:
-        computed = close(local_store, open_run(local_store), vanished=())
+        computed = close(local_store, open_run(local_store), vanished=vanished_rows([], SCHEMA))
         content = local_store.read_json(layout.manifest_file(computed.run_id))
         assert content["vanished"] == []
         assert "source_runs" not in content
@@ -126,6 +128,33 @@ class TestCloseRun:
         content = local_store.read_json(layout.manifest_file(relabelled.run_id))
         assert content["source_runs"] == ["a", "b"]
         assert "vanished" not in content
+
+    def test_rows_of_vanished_images_count_in_no_book(self, local_store: Store) -> None:
+        gone = vanished_rows(["/in/b.jpg", "/in/gone.jpg"], SCHEMA)
+        manifest = close(local_store, open_run(local_store), vanished=gone)
+        assert manifest.counts == Counts(listed=13, ok=9, failed=1, skipped=3)
+        assert manifest.vanished == ("/in/b.jpg", "/in/gone.jpg")
+        assert (manifest.labels, manifest.failures) == ({"ü": 9}, {"corrupt": 1})
+        (name,) = manifest.file_names
+        table = read_table(local_store, name)
+        assert table["uri"].to_pylist() == sorted(table["uri"].to_pylist())
+        assert table.filter(pc.equal(table["status"], "vanished")).to_pylist() == [
+            dict.fromkeys(SCHEMA.names) | {"uri": uri, "status": "vanished"}
+            for uri in manifest.vanished
+        ]
+        assert manifest.summary.scores is not None
+
+    def test_a_run_of_nothing_but_vanished_images(self, local_store: Store) -> None:
+        gone = vanished_rows(["/in/gone.jpg"], SCHEMA)
+        run = OpenRun.begin(local_store, OpenRecord())
+        manifest = close(local_store, run, expected=0, vanished=gone)
+        assert manifest.counts == Counts(listed=3, ok=0, failed=0, skipped=3)
+        assert [file.rows for file in manifest.files] == [1]
+
+    def test_a_vanished_image_with_a_row_does_not_balance(self, local_store: Store) -> None:
+        gone = vanished_rows(names(1), SCHEMA)
+        with pytest.raises(RunError, match="1 of them repeated"):
+            close(local_store, open_run(local_store), vanished=gone)
 
     def test_the_last_touch_comes_before_anything_is_counted(self, local_store: Store) -> None:
         def complete(table: pa.Table) -> pa.Table:

@@ -85,6 +85,38 @@ def test_known_content_under_a_new_name_is_copied(tmp_path: Path, night: Night) 
 
 
 @pytest.mark.usefixtures("ray_local")
+def test_a_vanished_image_has_a_row_until_it_comes_back(tmp_path: Path, night: Night) -> None:
+    first, second = (tmp_path / "in" / name for name in ("0003.jpg", "0004.jpg"))
+    run(night())
+    saved = {path: path.read_bytes() for path in (first, second)}
+    for path in saved:
+        path.unlink()
+
+    def statuses() -> list[tuple[str, str]]:
+        """Of the two, in all runs."""
+        rows = ((Path(str(row["uri"])), row) for row in published_rows(tmp_path / "out"))
+        return [(path.name, str(row["status"])) for path, row in rows if path in saved]
+
+    gone = run(night())
+    assert gone.counts == Counts(listed=28, ok=0, failed=0, skipped=28)
+    assert gone.manifest.vanished == (str(first), str(second))
+    assert run(night()).manifest.vanished == (), "it is said once"
+    first.write_bytes(saved[first])
+    assert run(night()).counts == Counts(listed=29, ok=1, failed=0, skipped=28)
+    second.write_bytes(saved[second])
+    first.unlink()
+    full = run(night(full=True))
+    assert full.counts == Counts(listed=29, ok=29, failed=0, skipped=0)
+    assert full.manifest.vanished == (str(first),)
+    assert sorted(statuses()) == sorted(
+        [
+            *[("0003.jpg", status) for status in ("ok", "vanished", "ok", "vanished")],
+            *[("0004.jpg", status) for status in ("ok", "vanished", "ok")],
+        ]
+    )
+
+
+@pytest.mark.usefixtures("ray_local")
 def test_a_night_without_news_reads_no_image(
     tmp_path: Path, night: Night, s3_bucket: Bucket, fault_proxy: FaultProxy
 ) -> None:

@@ -24,10 +24,11 @@ CODES = ("timeout", "corrupt", "truncated")
 
 @dataclass(frozen=True)
 class Row:
-    """A row that a run has written; ``shard`` is the uri of the tar that it came from."""
+    """A row that a run has written; ``shard`` is the uri of the tar that it came from. Without a
+    version it says that the image vanished."""
 
     uri: str
-    version: str
+    version: str | None
     error_code: str | None = None
     shard: str | None = None
 
@@ -40,9 +41,10 @@ def table_of(rows: Iterable[Row]) -> pa.Table:
     """Rows as they stand in a published file."""
     columns: dict[str, Any] = {name: [] for name in SOURCE.names}
     for row in rows:
+        status = "vanished" if row.version is None else "failed" if row.error_code else "ok"
         known = {
             "uri": row.uri,
-            "status": "failed" if row.error_code else "ok",
+            "status": status,
             "error_code": row.error_code,
             "source_version": row.version,
         }
@@ -95,7 +97,8 @@ class World:
 
     def expected(self, retry: frozenset[str]) -> tuple[dict[str, Any], set[str]]:
         """The counts of the plan, and the objects that it has work for."""
-        past: dict[str, Row] = {row.uri: row for rows in self.runs for row in rows}
+        newest_rows: dict[str, Row] = {row.uri: row for rows in self.runs for row in rows}
+        past = {uri: row for uri, row in newest_rows.items() if row.version is not None}
         counts: Counter[str] = Counter()
         failed_before: Counter[str] = Counter()
         todo = set()
@@ -128,10 +131,13 @@ class World:
         return self.listing.get(row.object) == row.version
 
     def _newest_version(self, uri: str) -> str | None:
+        """Of the newest run that has a row of the object, where that row still counts."""
+        known: set[str] = set()
         for rows in reversed(self.runs):
             for row in rows:
-                if row.object == uri:
+                if row.object == uri and row.uri not in known and row.version is not None:
                     return row.version
+                known.add(row.uri)
         return None
 
 
@@ -144,6 +150,7 @@ def random_world(seed: int) -> World:
     for _ in range(draw.randrange(4)):
         seen = draw.sample(images, 15) + draw.sample(shards, 4)
         rows = [row for uri in seen for row in _rows_of(draw, uri, draw.choice("AB"))]
+        rows += _vanished(draw, world, {row.object for row in rows})
         world.runs.append(draw.sample(rows, len(rows)))
     world.listing = {uri: draw.choice("AB") for uri in draw.sample(images + shards, 28)}
     staged: list[Row] = []
@@ -157,6 +164,19 @@ def random_world(seed: int) -> World:
     draw.shuffle(staged)
     world.parts = [staged[start : start + 6] for start in range(0, len(staged), 6)]
     return world
+
+
+def _vanished(draw: random.Random, world: World, seen: set[str]) -> list[Row]:
+    """Rows of objects that a run did not find: all that is known of some of them, and a member of
+    others."""
+    known = {row.uri: row for rows in world.runs for row in rows if row.object not in seen}
+    gone = [row for row in known.values() if row.version is not None]
+    objects = set(draw.sample(sorted({row.object for row in gone}), len(gone) // 8))
+    return [
+        Row(row.uri, None, None, row.shard)
+        for row in gone
+        if row.object in objects or (row.shard and draw.random() < 0.2)
+    ]
 
 
 def _rows_of(draw: random.Random, uri: str, version: str) -> list[Row]:

@@ -73,8 +73,9 @@ def close_run(
     rows_per_part: int = 100,
     full: bool = False,
     review: int = 50,
+    expected: int | None = None,
 ) -> Manifest:
-    """Publish rows as a closed run."""
+    """Publish rows as a closed run; ``expected`` if they are not all of images that are there."""
     # By number, for the ids of two runs of one second are in no order.
     run = OpenRun(store, f"{len(list(store.children('runs'))):08d}")
     run.save()
@@ -84,7 +85,7 @@ def close_run(
         write_table(store, name, part)
         run.parts.append(Part(name, part.num_rows, PartFooter()))
     account = Account(
-        expected=rows.num_rows,
+        expected=rows.num_rows if expected is None else expected,
         skipped=0,
         model=Provenance(model="a model", weights_sha256="0" * 64, fingerprint="f00d"),
         identity=identity,

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.manifest import Counts
+from pipeline.contract.schema import vanished_rows
 from pipeline.output.history import History
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed
@@ -59,6 +60,23 @@ class TestAgain:
         assert len(after) == 47
         assert after[failed["uri"][2].as_py()]["status"] == "ok"
         assert after[changed["uri"][0].as_py()]["source_version"] == "B"
+
+    @pytest.mark.parametrize("full", [False, True])
+    def test_what_vanished_from_the_source(self, source: Store, output: Store, full: bool) -> None:
+        table = rows_of(softmax(0, 40), CLASSES)
+        close_run(source, table, CLASSES)
+        relabel(spec(source, output, label_map=MAP))
+        gone = table["uri"].to_pylist()[:2]
+        close_run(source, vanished_rows(gone, table.schema), CLASSES, expected=0)
+        result = relabel(spec(source, output, label_map=MAP, full=full))
+        check_books(result)
+        assert (result.counts.listed, result.counts.ok) == (38, 38 if full else 0)
+        assert result.manifest.vanished == tuple(gone)
+        found = rows(output, result.manifest.run_id)
+        assert [uri for uri, row in found.items() if row["status"] == "vanished"] == gone
+        again = relabel(spec(source, output, label_map=MAP))
+        assert again.manifest.vanished is None
+        assert len(LiveRows.of(History.load(output))) == 38
 
     def test_everything_again_when_asked(self, source: Store, output: Store) -> None:
         close_run(source, rows_of(softmax(0, 40), CLASSES), CLASSES)
