@@ -47,7 +47,7 @@ def spelled_as(names: frozenset[str], config: Mapping[str, Any]) -> dict[str, An
         raise ConfigError(f"it is for {name}; CvT needs ConvNextImageProcessor")
     values = {name: config[name] for name in names if config.get(name) is not None}
     if "size" in values:
-        values["size"] = _square(values["size"], "size")
+        values["size"] = square(values["size"], "size")
     return values
 
 
@@ -61,13 +61,17 @@ def check_crop(config: Mapping[str, Any], size: int) -> None:
     if is_wanted is None or not FLAG.read("do_center_crop", is_wanted):
         return
     if config.get("crop_size") is not None:
-        crop = _square(config["crop_size"], "crop_size")
+        crop = square(config["crop_size"], "crop_size")
         if crop != size:
             raise ConfigError(f"crop_size {reprlib.repr(crop)} differs from size {size}")
 
 
-def _square(size: Any, name: str) -> int:
-    """The one number in any spelling of a square size."""
+def square(size: Any, name: str) -> int:
+    """The one number in any spelling of a square size.
+
+    Raises:
+        ConfigError: it is no number, or more than one.
+    """
     if isinstance(size, Mapping):
         known = set(size) in ({"shortest_edge"}, {"height", "width"})
         numbers = list(size.values()) if known else []

@@ -4,9 +4,8 @@
 and normalised in float32.
 """
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -22,8 +21,10 @@ from cvt.checkpoints.preprocessor import (
     check_crop,
     find_preprocessor,
     spelled_as,
+    square,
 )
 from cvt.errors import ConfigError
+from cvt.interface.as_image_processor import AsImageProcessor
 from cvt.interface.fields import FLAG, Field, is_number, real, whole
 from cvt.interface.sources import Source, display
 from cvt.preprocessing.crop import Window
@@ -37,12 +38,11 @@ logger = logging.getLogger(__name__)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-ImageInput = Image.Image | bytes | npt.NDArray[np.uint8]
 DecodeMode = Literal["exact", "fast", "draft"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CvtImageProcessor:
+class CvtImageProcessor(AsImageProcessor):
     """Image in, normalised tensor out. The defaults are those of every published CvT.
 
     They also replace keys that a preprocessor_config.json lacks, rather than the defaults of
@@ -67,6 +67,7 @@ class CvtImageProcessor:
     """Of red, green and blue; one number stands for all three."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "size", square(self.size, "size"))
         for name, field in _FIELDS.items():
             object.__setattr__(self, name, field.read(name, getattr(self, name)))
 
@@ -127,11 +128,24 @@ class CvtImageProcessor:
         }
         return dict(sorted(values.items()))
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write preprocessor_config.json into ``directory``, which is created if needed."""
+    def save_pretrained(self, directory: str | Path) -> list[str]:
+        """Write preprocessor_config.json into ``directory``, which is created if needed.
+
+        Returns:
+            The path of the file.
+        """
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
-        (path / CONFIG_NAME).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        self.to_json_file(path / CONFIG_NAME)
+        return [str(path / CONFIG_NAME)]
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The image in a file.
+
+        Raises:
+            ImageDecodeError: it cannot be decoded.
+        """
+        return decode_image(data)
 
     def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Resize and crop: uint8 (S, S, 3), bit-equal to the reference for RGB images.
@@ -199,34 +213,6 @@ class CvtImageProcessor:
         if self.rescale_factor == 1 / 255:  # the quotient is the same for all 256 values, and fast
             return values.div_(255)
         return (values.double() * self.rescale_factor).float()
-
-    def __call__(self, images: ImageInput | Sequence[ImageInput]) -> torch.Tensor:
-        """Preprocess one image or a list of them: float32 (B, 3, S, S).
-
-        An image is a PIL image, the bytes of a file, or a uint8 array (H, W, 3) in RGB order.
-
-        Raises:
-            ImageDecodeError: bytes cannot be decoded.
-            TypeError, ValueError: an input is of another type or shape.
-        """
-        if isinstance(images, Image.Image | bytes | np.ndarray):
-            images = [images]
-        pixels = np.stack([self.pixels(_to_image(image)) for image in images])
-        return self.normalize(pixels).contiguous()
-
-
-def _to_image(image: ImageInput) -> Image.Image:
-    if isinstance(image, bytes):
-        return decode_image(image)
-    if isinstance(image, Image.Image):
-        return image
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"an image is a PIL image, bytes or a uint8 array, not {type(image)}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(
-            f"an array must be uint8 of shape (H, W, 3), got {image.dtype} {image.shape}"
-        )
-    return Image.fromarray(image)
 
 
 def _three(low: float, high: float) -> Field:

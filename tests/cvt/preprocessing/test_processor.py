@@ -139,8 +139,8 @@ def test_orientation_counts_for_pil_images_and_bytes_alike() -> None:
 def test_refused_inputs() -> None:
     processor = CvtImageProcessor()
     wrong: list[Any] = [
-        np.zeros((4, 4), np.uint8),
-        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((4,), np.uint8),
+        np.zeros((5, 4, 6), np.uint8),
         np.zeros((4, 4, 3), np.float32),
     ]
     for array in wrong:
