@@ -1,4 +1,4 @@
-"""The shape of a CvT: a frozen dataclass that reads and writes Hugging Face's config.json."""
+"""The shape of a CvT: a dataclass that reads and writes Hugging Face's config.json."""
 
 import dataclasses
 import reprlib
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from cvt.errors import ConfigError
+from cvt.interface.as_config import AsConfig
 from cvt.interface.fields import (
     FLAG,
     Field,
@@ -28,7 +29,7 @@ PROBLEM_TYPES: Final = (
 )
 
 # How the published models differ from the defaults below, which are CvT-13 (paper, table 2).
-PRESETS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "cvt-13": {},
     "cvt-21": {"depth": (1, 4, 16)},
     "cvt-w24": {
@@ -40,14 +41,15 @@ PRESETS: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class CvtConfig:
+@dataclass(init=False, unsafe_hash=True)  # a key, as long as nobody sets a field
+class CvtConfig(AsConfig):
     """A CvT's architecture, one entry per stage. The defaults are CvT-13 with 1000 classes.
 
     Lists become tuples. What each field accepts stands in the table at the end of this module.
 
     Field names are those of transformers' CvtConfig, except ``activation`` ("hidden_act" in
-    config.json, which transformers ignores for CvT) and ``labels`` ("id2label").
+    config.json, which transformers ignores for CvT) and ``labels`` ("id2label"); its names are
+    taken as well, and what is set later is checked as at the beginning.
 
     Raises:
         ConfigError: the values do not describe a CvT.
@@ -105,7 +107,8 @@ class CvtConfig:
     image_size: int | None = None
     """The input size that the checkpoint was made for, if it says so. The network accepts any."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Hold every field against the table below, and the stages against each other."""
         stages = len(_DEPTH.read("depth", self.depth))
         for name, field in _FIELDS.items():
             value = getattr(self, name)
@@ -154,21 +157,6 @@ class CvtConfig:
         """The stage whose map the pooling "mean" uses by default: the last but one."""
         return max(self.num_stages - 2, 0)
 
-    @property
-    def num_labels(self) -> int:
-        """How many classes the head distinguishes; 0 means that there is no head."""
-        return len(self.labels)
-
-    @property
-    def id2label(self) -> dict[int, str]:
-        """Class names by the index of their logit."""
-        return dict(enumerate(self.labels))
-
-    @property
-    def label2id(self) -> dict[str, int]:
-        """Indices of the logits by class name."""
-        return {label: i for i, label in enumerate(self.labels)}
-
     def check_images(self, size: int) -> None:
         """Check that the network takes RGB images of ``size`` x ``size``.
 
@@ -191,7 +179,7 @@ class CvtConfig:
     @classmethod
     def from_preset(cls, name: str) -> Self:
         """The configuration of a published model with 1000 classes, named in PRESETS."""
-        return cls(**PRESETS[one_of(*PRESETS).read("preset", name)])  # type: ignore[arg-type]
+        return cls(**PRESETS[one_of(*PRESETS).read("preset", name)])
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -17,6 +17,7 @@ from cvt.checkpoints.pretrained import Pretrained
 from cvt.config import CvtConfig
 from cvt.heads import check_pooling, classification_loss, widened
 from cvt.inference.optimize import optimize
+from cvt.interface.as_in_timm import AsInTimm
 from cvt.interface.outputs import CvtModelOutput, CvtOutput
 from cvt.layers import (
     LAYER_NORM_EPS,
@@ -100,22 +101,23 @@ class CvtModel(Pretrained):
             cast(Stage, stage).frozen = True
             stage.requires_grad_(False).eval()
 
-    def gradient_checkpointing_enable(self) -> None:
-        """Trade time for memory: recompute each block's activations in the backward pass."""
-        for stage in self.stages:
-            cast(Stage, stage).gradient_checkpointing = True
 
-
-class CvtForImageClassification(Pretrained):
+class CvtForImageClassification(AsInTimm, Pretrained):
     """The backbone with its head: LayerNorm(class token), then a linear classifier."""
+
+    config: CvtConfig
+    backbone: CvtModel
 
     def __init__(self, config: CvtConfig) -> None:
         super().__init__(config)
         self.backbone = CvtModel(config)
-        width = config.embed_dim[-1]
-        self.norm = nn.LayerNorm(width, LAYER_NORM_EPS)
-        self.head = nn.Linear(width, config.num_labels) if config.num_labels else nn.Identity()
-        self.head.apply(partial(init_weights, std=config.initializer_range))
+        self.norm = nn.LayerNorm(config.embed_dim[-1], LAYER_NORM_EPS)
+        self.head = self.new_head(config.num_labels)
+
+    def new_head(self, num_classes: int) -> nn.Module:
+        """A linear classifier to train; without classes, the embedding passes through."""
+        head = nn.Linear(self.config.embed_dim[-1], num_classes) if num_classes else nn.Identity()
+        return head.apply(partial(init_weights, std=self.config.initializer_range))
 
     def forward(
         self,

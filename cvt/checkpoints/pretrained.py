@@ -22,6 +22,7 @@ from cvt.checkpoints.tensors import check_numbers, check_stored
 from cvt.checkpoints.unwrap import unwrapped
 from cvt.config import PRESETS, CvtConfig
 from cvt.errors import CheckpointError, ConfigError
+from cvt.interface.as_in_transformers import AsInTransformers
 from cvt.interface.fields import default_labels, read_object
 from cvt.interface.sources import Fetch, Source, display, open_source
 
@@ -33,7 +34,7 @@ _TAIL: Final = ("norm", "head")  # what a base model lacks
 _COUNTER = "num_batches_tracked"  # of BatchNorm; unused at the fixed momentum, absent in some files
 
 
-class Pretrained(nn.Module):
+class Pretrained(AsInTransformers):
     """What the backbone and the classifier have in common: loading, saving and sharing."""
 
     def __init__(self, config: CvtConfig) -> None:

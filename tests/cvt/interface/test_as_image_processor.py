@@ -62,7 +62,7 @@ def test_kinds_of_result() -> None:
     with pytest.raises(ValueError, match='return_tensors must be "pt" or "np", not \'tf\''):
         OURS(IMAGES, return_tensors="tf")
     with pytest.raises(ValueError, match="channels_first, channels_last"):
-        OURS(IMAGES, data_format="last")  # type: ignore[call-overload]
+        OURS(IMAGES, data_format="last")
 
 
 def test_wrong_settings_of_a_call_are_refused() -> None:

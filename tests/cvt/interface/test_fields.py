@@ -120,7 +120,7 @@ def test_fields_of_preprocessor_config_json_that_are_refused(field: str, value: 
 
 
 def test_lists_are_as_good_as_tuples() -> None:
-    config = CvtConfig(embed_dim=[64, 192, 384], labels=["a", "b"])  # type: ignore[arg-type]
+    config = CvtConfig(embed_dim=[64, 192, 384], labels=["a", "b"])
     assert config == CvtConfig(labels=("a", "b"))
     processor = CvtImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=0.5)  # type: ignore[arg-type]
     assert processor == CvtImageProcessor(image_mean=(0.1, 0.2, 0.3), image_std=(0.5,) * 3)

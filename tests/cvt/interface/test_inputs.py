@@ -87,7 +87,7 @@ def test_batches_and_lists_of_them_come_in_order(kind: Callable[..., Any]) -> No
     batch = np.stack(images)
     assert torch.equal(PROCESSOR(kind(batch)), expected)
     assert torch.equal(PROCESSOR(kind(np.moveaxis(batch, -1, 1))), expected)
-    assert torch.equal(PROCESSOR([kind(batch[:3]), [kind(images[3])]]), expected)
+    assert torch.equal(PROCESSOR([kind(batch[:3]), kind(images[3])]), expected)
 
 
 def test_a_shape_that_leaves_the_channels_open() -> None:
@@ -118,7 +118,8 @@ def test_floats_say_that_they_are_scaled_already() -> None:
 
 
 def test_no_images_are_an_empty_batch() -> None:
-    for given in ([], (), np.empty((0, 40, 50, 3), np.uint8), [[]]):
+    nothing: list[Any] = [[], (), np.empty((0, 40, 50, 3), np.uint8), [[]]]
+    for given in nothing:
         assert PROCESSOR(given).shape == (0, 3, 32, 32)
 
 

@@ -1,0 +1,97 @@
+"""What notebooks, the Trainer and the pipelines of transformers ask of a model."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import nn
+
+
+class AsInTransformers(nn.Module):
+    """The small things of transformers' PreTrainedModel, under its names."""
+
+    main_input_name: ClassVar[str] = "pixel_values"
+    input_modalities: ClassVar[tuple[str, ...]] = ("image",)
+    base_model_prefix: ClassVar[str] = "backbone"
+    supports_gradient_checkpointing: ClassVar[bool] = True
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The backbone; a backbone is its own."""
+        backbone: nn.Module = getattr(self, self.base_model_prefix, self)
+        return backbone
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """How many numbers the weights are; of those in training only, if asked.
+
+        ``exclude_embeddings`` means those of words, of which there are none.
+        """
+        wanted = (p for p in self.parameters() if p.requires_grad or not only_trainable)
+        return sum(p.numel() for p in wanted)
+
+    def can_generate(self) -> bool:
+        """No: it is no language model."""
+        return False
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Trade time for memory: recompute each block's activations in the backward pass.
+
+        Always PyTorch's variant without reentrance, which ``use_reentrant=False`` may say as well.
+
+        Raises:
+            ValueError: an option asks for anything else.
+        """
+        options = {"use_reentrant": False} | dict(gradient_checkpointing_kwargs or {})
+        if options != {"use_reentrant": False}:
+            raise ValueError(f"checkpointing is without reentrance or other options, not {options}")
+        self._checkpoint(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations again."""
+        self._checkpoint(False)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether activations are recomputed anywhere."""
+        return any(getattr(m, "gradient_checkpointing", False) for m in self.modules())
+
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: Mapping[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """``gradient_checkpointing_enable``, as release 5 of transformers calls it.
+
+        Raises:
+            ValueError: an option asks for anything else.
+        """
+        if every_n_layers != 1 or offload:
+            raise ValueError("every block is recomputed, and nothing is offloaded: no other way")
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs)
+
+    def activation_checkpointing_disable(self) -> None:
+        """``gradient_checkpointing_disable``, as release 5 of transformers calls it."""
+        self.gradient_checkpointing_disable()
+
+    @property
+    def is_activation_checkpointing(self) -> bool:
+        """``is_gradient_checkpointing``, as release 5 of transformers calls it."""
+        return self.is_gradient_checkpointing
+
+    def _checkpoint(self, on: bool) -> None:
+        for module in self.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                cast(Any, module).gradient_checkpointing = on
