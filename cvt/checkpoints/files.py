@@ -36,6 +36,8 @@ _NEIGHBOUR: Final = re.compile(r"\w[\w .+=@()-]*")
 _MOST_UNPACKED: Final = 4
 """How much larger than its file the arrays of an HDF5 file may be; Keras packs nothing."""
 
+_BROKEN: Final = "Unsupported operand"  # PyTorch's words for bytes that are no pickle
+
 # What a directory may hold, in order of preference.
 FILE_NAMES: Final = (
     "model.safetensors",
@@ -117,13 +119,15 @@ def _read_pickle(path: Path) -> State:
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path.name} holds more than tensors and is not opened, since unpickling it could run "
-            "code: ask its author to save only the state dict"
-        ) from error
     except Exception as error:  # whatever PyTorch makes of a broken file
-        raise CheckpointError(f"{path.name} is not a complete PyTorch file") from error
+        is_code = isinstance(error, pickle.UnpicklingError) and _BROKEN not in str(error)
+        what = (
+            "holds more than tensors and is not opened, since unpickling it could run code: ask "
+            "its author to save only the state dict"
+        )
+        raise CheckpointError(
+            f"{path.name} {what if is_code else 'is not a complete PyTorch file'}"
+        ) from error
     state = flattened(content)
     if not state:
         raise CheckpointError(f"{path.name} does not hold a state dict{_list_of_tensors(content)}")
@@ -141,9 +145,9 @@ def _list_of_tensors(content: Any) -> str:
 
 def _check_archive(path: Path) -> None:
     """Refuse archives that PyTorch does not write, before anything in them is unpacked."""
-    if not zipfile.is_zipfile(path):
-        return  # the format before 1.6, or broken
     try:
+        if not zipfile.is_zipfile(path):
+            return  # the format before 1.6, or broken
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:

@@ -19,6 +19,8 @@ _FLOATS: Final = frozenset(
     }
 )
 _COUNTER: Final = "num_batches_tracked"  # of BatchNorm
+_SLACK: Final = 2**20
+"""In bytes: a shared scalar here or there is nothing."""
 
 
 def check_stored(state: Mapping[str, Tensor], source: str) -> None:
@@ -38,7 +40,7 @@ def check_stored(state: Mapping[str, Tensor], source: str) -> None:
                 f"{source}: {name} is {kind}, and nothing says what scales it: quantised weights "
                 "are not read; save them as float32, float16 or bfloat16"
             )
-    if sum(tensor.nbytes for tensor in state.values()) > _stored(state.values()) + 2**20:
+    if sum(tensor.nbytes for tensor in state.values()) > _stored(state.values()) + _SLACK:
         raise CheckpointError(f"{source}: the weights are larger than what is stored of them")
 
 

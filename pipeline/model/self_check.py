@@ -93,6 +93,8 @@ def _worst(difference: Floats, scale: Floats) -> float:
 
 def spectral_norm(weight: Tensor) -> Tensor:
     """The most by which a head's weights (N, C) can lengthen its input; a scalar."""
-    gram = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
+    scale = weight.abs().max().clamp(min=torch.finfo(weight.dtype).tiny)
+    unit = weight / scale  # whose squares do not overflow
+    gram = unit @ unit.T if unit.shape[0] < unit.shape[1] else unit.T @ unit
     largest: Tensor = torch.linalg.eigvalsh(gram)[-1]  # far cheaper than singular values
-    return largest.sqrt()
+    return largest.sqrt() * scale
