@@ -7,7 +7,7 @@
     └── DamagedFileError  (1)     a file of the output is not what a run wrote
     ItemError                     ends one image; becomes a row with ``status = failed``
     ├── DecodeError               empty_file, not_an_image, unsupported_format, truncated, corrupt,
-    │                             too_many_pixels
+    │                             too_many_pixels, timeout
     ├── FetchError                not_found, access_denied, url_refused, timeout, storage_error,
     │                             too_large
     ├── ShardError                shard_truncated, shard_corrupt, shard_empty
@@ -94,6 +94,10 @@ class ItemError(Exception):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[type[ItemError], tuple[str, str]]:
+        """It also travels between processes."""
+        return type(self), (self.code, str(self))
+
 
 class DecodeError(ItemError):
     """The bytes of an image could not be decoded."""
@@ -106,6 +110,7 @@ class DecodeError(ItemError):
             "truncated",
             "corrupt",
             "too_many_pixels",
+            "timeout",
         }
     )
 

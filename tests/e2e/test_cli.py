@@ -33,6 +33,7 @@ RUN_FLAGS = {
     "--input-format",
     "--keep",
     "--max-bytes",
+    "--max-decode-seconds",
     "--max-failure-rate",
     "--max-pixels",
     "--max-seconds",

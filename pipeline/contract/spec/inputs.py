@@ -96,6 +96,12 @@ class InputSpec:
         metavar="N",
         at_least=1,
     )
+    max_decode_seconds: float = setting(
+        120.0,
+        "give an image up that takes longer to decode",
+        metavar="S",
+        at_least=1,
+    )
     max_bytes: int = setting(512 * 2**20, "do not fetch larger files", metavar="N", at_least=1)
 
     def __post_init__(self) -> None:

@@ -30,6 +30,8 @@ class DecodeSettings:
     environment: WorkerEnvironment
     max_pixels: int
     max_bytes: int
+    max_seconds: float = 120.0
+    """For one image."""
     read: ReadOptions = field(default_factory=ReadOptions)
     block_size: int = CPU_BLOCK
     """Rows of a table; every cut of work has its own."""
@@ -53,6 +55,7 @@ class DecodeSettings:
             environment=WorkerEnvironment.capture(),
             max_pixels=inputs.max_pixels,
             max_bytes=inputs.max_bytes,
+            max_seconds=inputs.max_decode_seconds,
             read=ReadOptions.of(inputs, kept),
             **state,
         )

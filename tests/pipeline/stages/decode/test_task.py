@@ -18,8 +18,9 @@ from cvt import CvtImageProcessor
 from pipeline.contract.errors import ERROR_CODES, DecodeError
 from pipeline.contract.schema import DECODED
 from pipeline.model.families.cvt import CvtPreprocessing
+from pipeline.stages.decode.image import THUMBNAIL_PIXELS
 from pipeline.stages.decode.settings import DecodeSettings
-from pipeline.stages.decode.task import THUMBNAIL_PIXELS, decode_block
+from pipeline.stages.decode.task import decode_block
 from pipeline.storage.filesystems import WorkerEnvironment
 from tests.support.inputs.fetching import work
 from tests.support.inputs.images import encode, noise
