@@ -23,3 +23,5 @@ __all__ = [
     "to_scores",
     "weights_hash",
 ]
+
+__version__ = "0.1.0"

@@ -6,12 +6,13 @@ import argparse
 import sys
 
 from jobs.cli import command, flags
+from jobs.cli.parser import new_parser
 from pipeline.contract.errors import ExitCode
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
-    parser = flags.new_parser("classify", flags.RUN_USAGE, __doc__)
+    parser = new_parser("classify", flags.RUN_USAGE, __doc__)
     flags.add_run(parser)
     return parser
 

@@ -6,12 +6,13 @@ import argparse
 import sys
 
 from jobs.cli import command, flags
+from jobs.cli.parser import new_parser
 from pipeline.contract.errors import ExitCode, UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
-    parser = flags.new_parser("embed", flags.RUN_USAGE, __doc__)
+    parser = new_parser("embed", flags.RUN_USAGE, __doc__)
     groups = flags.add_run(parser, without="output.embeddings")
     groups["output"].add_argument(
         "--with-labels", action="store_true", help="also write the --top-k best labels"

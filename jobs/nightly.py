@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from jobs.cli import command, flags
+from jobs.cli.parser import new_parser
 from pipeline.contract.config import read_config, spec_from_config
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.spec import RunSpec
@@ -16,7 +17,7 @@ from pipeline.contract.spec import RunSpec
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job; its flags override the file."""
-    parser = flags.new_parser("nightly", "CONFIG.yaml [options]", __doc__)
+    parser = new_parser("nightly", "CONFIG.yaml [options]", __doc__)
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="what to run")
     flags.add_control(parser)
     unset = (replace(setting, default=argparse.SUPPRESS) for setting in flags.INCREMENTS)

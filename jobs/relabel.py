@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from jobs.cli import command, flags
+from jobs.cli.parser import new_parser
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.spec import RelabelSpec, settings
 
@@ -14,7 +15,7 @@ SETTINGS = settings(RelabelSpec, "relabel")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
-    parser = flags.new_parser("relabel", "OUT --output NEW_OUT [options]", __doc__)
+    parser = new_parser("relabel", "OUT --output NEW_OUT [options]", __doc__)
     flags.add_debug(parser)
     for setting in SETTINGS:
         flags.add(parser, setting)

@@ -167,9 +167,7 @@ def _read_hdf5(path: Path) -> State:
     try:
         import h5py
     except ImportError as error:
-        raise CheckpointError(
-            f"reading {path.name} needs h5py: pip install 'cvt-batch[tensorflow]'"
-        ) from error
+        raise CheckpointError(f"reading {path.name} needs h5py: pip install h5py") from error
     try:
         with h5py.File(path, "r") as file:
             datasets = _datasets(file, path)

@@ -83,7 +83,7 @@ def write_onnx(
     Errors are those of ``export_onnx``.
     """
     if find_spec("onnxscript") is None:
-        raise ImportError("writing ONNX needs onnx and onnxscript: pip install 'cvt-batch[onnx]'")
+        raise ImportError("writing ONNX needs packages: pip install onnx onnxruntime onnxscript")
     with quiet_export():
         torch.onnx.export(
             TupleOutputs(network, outputs),

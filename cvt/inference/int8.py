@@ -42,7 +42,7 @@ def quantized(network: nn.Module, calibration: Tensor | None) -> OpenVinoGraph:
         ValueError: without calibration images.
     """
     if find_spec("nncf") is None:
-        raise ImportError("int8 needs NNCF: pip install 'cvt-batch[openvino]'")
+        raise ImportError("int8 needs NNCF: pip install openvino nncf")
     if calibration is None or len(calibration) < 2:
         raise ValueError("int8 needs calibration=: normalised images (N, 3, H, W), N > 1")
     images = calibration.float().cpu()

@@ -41,7 +41,7 @@ class OpenVinoCvt(FixedShape):
         """
         super().__init__()
         if find_spec("openvino") is None:
-            raise ImportError("the runtime openvino needs: pip install 'cvt-batch[openvino]'")
+            raise ImportError("the runtime openvino needs packages: pip install openvino nncf")
         if dtype not in _DTYPES:
             raise ValueError(f"OpenVINO computes in float32, bfloat16 or int8, not {dtype}")
         self.dtype = dtype

@@ -2,8 +2,10 @@
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeAlias
@@ -18,6 +20,9 @@ Fetch: TypeAlias = Callable[[str], Path | None]
 
 FILE_SUFFIXES: Final = frozenset({".safetensors", ".bin", ".pth", ".pt", ".h5", ".json"})
 _USERINFO = re.compile(r"(?<=https)://[^/@]*@|(?<=http)://[^/@]*@|://[^@]*:[^@]*@")
+HUB_SECONDS: Final = 1.5
+"""For the hub's first answer; after that, what its cache has must do."""
+_BUSY: Final = frozenset({429, 500, 502, 503, 504})
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -109,7 +114,7 @@ def _remote(parent: str, folder: Path) -> Fetch:
 def _hub(repository: str, revision: str | None) -> Fetch:
     """Files of a hub repository, through huggingface_hub's cache and its environment variables."""
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import get_session, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import (
             EntryNotFoundError,
             HFValidationError,
@@ -117,18 +122,28 @@ def _hub(repository: str, revision: str | None) -> Fetch:
         )
     except ImportError as error:
         raise CheckpointError(
-            f"{repository} is not a local path, and reading the Hugging Face hub needs "
-            "huggingface_hub: pip install 'cvt-batch[hub]'"
+            f"{repository} is not a local path, and reading the Hugging Face hub needs a package: "
+            "pip install huggingface_hub"
         ) from error
+
+    @cache
+    def trouble() -> str | None:
+        url = hf_hub_url(repository, "config.json", revision=revision)
+        return _trouble(partial(get_session().head, url, timeout=HUB_SECONDS))
 
     def fetch(name: str) -> Path | None:
         try:
-            return Path(hf_hub_download(repository, name, revision=revision))
+            # Left to itself, the hub's client tries for half a minute before it looks into its
+            # cache, and says so at length.
+            is_away = trouble() is not None
+            found = hf_hub_download(repository, name, revision=revision, local_files_only=is_away)
+            return Path(found)
         except EntryNotFoundError as error:
             # Offline, an absent format is normal; every checkpoint has its config.json.
             if name == "config.json" and isinstance(error, LocalEntryNotFoundError):
                 raise CheckpointError(
-                    f"{repository} is not in the local cache, and the hub cannot be reached"
+                    f"{repository} is not in the local cache, and the hub cannot be reached: "
+                    f"{trouble() or _reason(error)}"
                 ) from error
             return None
         except (OSError, HFValidationError) as error:
@@ -137,6 +152,25 @@ def _hub(repository: str, revision: str | None) -> Fetch:
             ) from error
 
     return fetch
+
+
+def _trouble(ask: Callable[[], object]) -> str | None:
+    """What keeps the hub from answering within HUB_SECONDS, None if nothing does."""
+    answers: list[str | None] = []
+
+    def wait() -> None:
+        try:
+            status = getattr(ask(), "status_code", 200)
+        except Exception as error:  # noqa: BLE001  # each version of the client raises its own classes
+            answers.append(_reason(error))
+        else:
+            answers.append(f"it answers {status}" if status in _BUSY else None)
+
+    # The time that a name server takes is in no client's timeout.
+    asking = threading.Thread(target=wait, daemon=True)
+    asking.start()
+    asking.join(HUB_SECONDS)
+    return answers[0] if answers else f"no answer within {HUB_SECONDS} s"
 
 
 def _reason(error: Exception) -> str:

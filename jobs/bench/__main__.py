@@ -7,6 +7,7 @@ it, with your images and your model.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +18,15 @@ from jobs.bench.components.commands import DECODE, FEED, LISTING, NETWORK, PLAN
 from jobs.bench.gpu.command import GPU
 from jobs.bench.synthetic.command import IMAGES
 from jobs.cli import command, flags
+from jobs.cli.parser import meant, new_parser
 from pipeline.contract.errors import ExitCode
 
 SUBCOMMANDS = {
     one.name: one
     for one in (RUN, GPU, COMPARE, GROWTH, NODES, NETWORK, DECODE, FEED, PLAN, LISTING, IMAGES)
 }
+INPUT_SIGNS = re.compile(r"^-|[/*?\[.:]")
+"""What a word has that is more likely a flag, a path or a URI than a mistyped subcommand."""
 RULE = (
     "If the first word is the name of a subcommand, it is taken as one; otherwise run is meant. "
     "Write an INPUT of such a name, say a directory called images, as ./images."
@@ -32,7 +36,7 @@ RULE = (
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
     usage = "[run] INPUT [INPUT ...] --model SOURCE [options]\n       %(prog)s SUBCOMMAND ..."
-    parser = flags.new_parser("bench", usage, __doc__)
+    parser = new_parser("bench", usage, __doc__)
     parser.epilog = RULE
     group = parser.add_subparsers(
         title="subcommands, each with its own --help",
@@ -55,13 +59,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def with_subcommand(words: Sequence[str]) -> list[str]:
     """The words of a command line, made to begin with a subcommand."""
-    if words and words[0] in ("-h", "--help"):
+    if words and words[0] in ("-h", "--help", "--version", "--completion"):
         return list(words)
     if not words or words[0] not in SUBCOMMANDS:
+        _refuse_typo(words)
         return [RUN.name, *words]
     if Path(words[0]).exists():
         print(f"{words[0]} is the subcommand; the INPUT is ./{words[0]}", file=sys.stderr)
     return list(words)
+
+
+def _refuse_typo(words: Sequence[str]) -> None:
+    """An INPUT comes with a model; without one, a word that is nearly a subcommand was meant so."""
+    word = words[0] if words else ""
+    known = meant(word, SUBCOMMANDS)
+    has_model = any(one.startswith(("--model", "--preset")) for one in words)
+    if known and not has_model and not INPUT_SIGNS.search(word) and not Path(word).exists():
+        build_parser().error(f"there is no subcommand or INPUT {word}{known}")
 
 
 def job(a: argparse.Namespace) -> ExitCode:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, replace
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 from jobs.cli import values
@@ -18,14 +17,6 @@ from pipeline.contract.spec import (
     settings,
 )
 
-EXIT_CODES = (
-    "Exit codes: 0 done, 1 could not finish (start again to continue), 2 wrong usage, "
-    "3 too many images failed, or the run drifted. Credentials come from the environment alone."
-)
-WIDTH = 88
-"""Of a help text; fixed, whatever the terminal's, so that docs/cli.md is always the same."""
-Formatter = partial(argparse.HelpFormatter, width=WIDTH, max_help_position=26)
-"""Lays out a help text."""
 INCREMENTS = tuple(one for one in SETTINGS.values() if one.about.group == "increments")
 """Settings that say what counts as done, and how long to go on."""
 
@@ -44,17 +35,6 @@ _READERS: dict[Any, Callable[[str], Any]] = {
 }
 
 RUN_USAGE = "INPUT [INPUT ...] --output OUT --model SOURCE [options]"
-
-
-def new_parser(name: str, usage: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser without flags for ``python -m jobs.NAME``."""
-    return argparse.ArgumentParser(
-        prog=f"python -m jobs.{name}",
-        usage=f"%(prog)s {usage}",
-        description=description,
-        epilog=EXIT_CODES,
-        formatter_class=Formatter,
-    )
 
 
 def add_run(parser: argparse.ArgumentParser, without: str = "") -> Groups:

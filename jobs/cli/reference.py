@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.cli.flags import Formatter
+from jobs.cli.parser import Formatter
 from jobs.cli.values import shown
 from pipeline.contract.spec import SETTINGS, Setting
 
@@ -62,7 +64,18 @@ def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for name, entry_point in sorted(scripts.items()):
         module = importlib.import_module(entry_point.partition(":")[0])
         if hasattr(module, "build_parser"):
-            yield name, module.build_parser()
+            with _called(name):
+                yield name, module.build_parser()
+
+
+@contextmanager
+def _called(name: str) -> Iterator[None]:
+    """Parsers call themselves as their program was called."""
+    called, sys.argv[0] = sys.argv[0], name
+    try:
+        yield
+    finally:
+        sys.argv[0] = called
 
 
 def _help(name: str, parser: argparse.ArgumentParser, level: str = "##") -> Iterator[str]:

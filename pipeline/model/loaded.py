@@ -157,7 +157,7 @@ def read_checkpoint(spec: RunSpec) -> Checkpoint:
 
 def _check_runtime(runtime: Runtime) -> None:
     if runtime == "openvino" and find_spec("openvino") is None:
-        raise UsageError("<model.runtime> openvino needs: pip install 'cvt-batch[openvino]'")
+        raise UsageError("<model.runtime> openvino needs packages: pip install openvino nncf")
 
 
 def _check_device_preprocessing(checkpoint: Checkpoint) -> None:

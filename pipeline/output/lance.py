@@ -48,7 +48,7 @@ def check(sink: Sink, store: Store) -> None:
     if sink != "lance":
         return
     if find_spec("lance") is None:
-        raise UsageError("<output.sink> lance needs a package: pip install 'cvt-batch[lance]'")
+        raise UsageError("<output.sink> lance needs a package: pip install pylance")
     if store.protocol != "file" and (odd := set("#%?") & set(store.uri)):
         raise UsageError(
             f"<output.sink> lance does not take {' '.join(sorted(odd))} literally in the URI of an "

@@ -36,7 +36,7 @@ from pipeline.runs.result import RunResult
 from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
-from pipeline.stages.cluster.places import check_decoder, places
+from pipeline.stages.cluster.places import check_decoder, check_gpus, places
 from pipeline.stages.cluster.ray_session import check_address, ray_as_found
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
@@ -60,6 +60,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     stop_at = spec.policy.stop_at(time.time())
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)
+    check_gpus(spec.compute)
     with clock.phase("model"):
         checkpoint = read_checkpoint(spec)
         check_decoder(spec, debug=debug)
@@ -93,6 +94,7 @@ def forecast(spec: RunSpec) -> Forecast:
     """
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)
+    check_gpus(spec.compute)
     checkpoint = read_checkpoint(spec)
     check_decoder(spec)
     kept = kept_columns(spec.inputs)

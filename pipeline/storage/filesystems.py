@@ -88,7 +88,7 @@ def filesystem(protocol: str) -> AbstractFileSystem:
     """
     if store := _OBJECT_STORES.get(protocol):
         if find_spec(store.package) is None:
-            needed = f"pip install 'cvt-batch[{store.extra}]'"
+            needed = f"pip install {store.package}"
             raise UsageError(f"cannot open {protocol}:// URIs without a package: {needed}")
         return store
     # fsspec caches instances by their options, so a changed option is not missed.

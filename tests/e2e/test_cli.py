@@ -18,6 +18,7 @@ RUN_FLAGS = {
     "--batch-size",
     "--block-size",
     "--compile",
+    "--completion",
     "--deadline",
     "--decode",
     "--debug",
@@ -54,6 +55,7 @@ RUN_FLAGS = {
     "--thresholds",
     "--top-k",
     "--uri-column",
+    "--version",
     "--wait-for-nodes",
 }
 
@@ -121,3 +123,13 @@ def test_an_input_that_does_not_exist_leaves_nothing_behind(
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path / 'in'} does not exist; check the INPUT argument\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_gpus_that_there_are_not_leave_nothing_behind(tmp_path: Path, checkpoint: Path) -> None:
+    write_images(tmp_path / "in", 1)
+    options = ("--output", tmp_path / "out", "--model", checkpoint, "--num-gpus", "77")
+    for dry_run in ((), ("--dry-run",)):
+        done = run_job("classify", tmp_path / "in", *options, *dry_run)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: --num-gpus 77 is more than the ")
+        assert not (tmp_path / "out").exists()

@@ -44,6 +44,20 @@ def places(compute: ComputeSpec, *, debug: bool = False) -> list[Place]:
     return _ask(with_cpus, this_cpu)
 
 
+def check_gpus(compute: ComputeSpec) -> None:
+    """Refuse to ask for more GPUs than this machine has, if the run starts a Ray of its own.
+
+    Raises:
+        UsageError: it has fewer.
+    """
+    wanted, found = compute.num_gpus or 0, torch.cuda.device_count()
+    if wanted > found and not on_cluster():
+        raise UsageError(
+            f"<compute.num_gpus> {wanted:g} is more than the {found} GPUs that PyTorch finds on "
+            "this machine; leave it out to take what there is"
+        )
+
+
 def check_decoder(spec: RunSpec, *, debug: bool = False) -> None:
     """Refuse to decode on GPUs where a machine that can hold an actor cannot. Joins the cluster, if
     there is one.

@@ -53,8 +53,6 @@ class ObjectFileSystem(AbstractFileSystem):
     """What the store calls the first component of a path."""
     package: ClassVar[str]
     """Which finds the credentials."""
-    extra: ClassVar[str]
-    """Of ours, which installs the package."""
 
     @abstractmethod
     def request(

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -13,7 +15,9 @@ import pytest
 import torch
 
 from cvt import CheckpointError, CvtForImageClassification
+from cvt.interface import sources
 from tests.support.models.oracle import Oracle, difference, images
+from tests.support.processes import process
 from tests.support.servers.seaweedfs import Bucket
 
 X = images(1, 48, 48)
@@ -105,6 +109,58 @@ def test_a_hub_name_that_is_not_cached_offline() -> None:
         CvtForImageClassification.from_pretrained("owner/large")
     with pytest.raises(CheckpointError, match="owner/small is not in the local cache"):
         CvtForImageClassification.from_pretrained("owner/small", revision="v2")
+
+
+class TestAHubThatIsAway:
+    """Its own client would try six times for half a minute, and log each of them."""
+
+    CODE = """
+import sys, time
+from cvt.interface.sources import open_source
+import huggingface_hub, logging
+logging.basicConfig(level=logging.INFO)
+start = time.monotonic()
+try:
+    with open_source(sys.argv[1]) as (fetch, _):
+        print(fetch("config.json"))
+except Exception as error:
+    print(error)
+print(time.monotonic() - start)
+"""
+
+    def asked(self, name: str, endpoint: str, cache: Path) -> tuple[str, float, str]:
+        """What a fresh process answers, in how many seconds, and what it logs."""
+        environment = {key: text for key, text in os.environ.items() if key != "HF_HUB_OFFLINE"}
+        environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache)}
+        command = [sys.executable, "-c", self.CODE, name]
+        done = subprocess.run(
+            command, env=environment, check=True, timeout=120, capture_output=True, text=True
+        )
+        answer, seconds = done.stdout.splitlines()
+        return answer, float(seconds), done.stderr
+
+    @pytest.fixture
+    def silent(self) -> Iterator[str]:
+        """A hub that accepts connections and says nothing."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+    @pytest.mark.parametrize("cached", [True, False])
+    def test_is_asked_once(self, cached: bool, silent: str, hub_cache: Path) -> None:
+        for endpoint in (silent, f"http://127.0.0.1:{process.free_ports(1)[0]}"):
+            name = "owner/small" if cached else "owner/large"
+            answer, seconds, logged = self.asked(name, endpoint, hub_cache)
+            if cached:
+                assert answer.endswith(f"{COMMIT}/config.json")
+            else:
+                assert "owner/large is not in the local cache, and the hub cannot be" in answer
+            assert "Retry" not in logged
+            assert seconds < 20  # that is no measurement: the client alone takes longer
+
+    def test_a_busy_hub(self) -> None:
+        busy = SimpleNamespace(status_code=503)
+        assert sources._trouble(lambda: busy) == "it answers 503"
+        assert sources._trouble(lambda: SimpleNamespace(status_code=404)) is None
 
 
 def test_no_such_path() -> None:

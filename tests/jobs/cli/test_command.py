@@ -132,7 +132,8 @@ def test_typos_are_refused(job: Any, complaint: Complaint, tmp_path: Path) -> No
         nightly: (str(config(tmp_path)),),
         relabel: ("old", "--output", "new"),
     }
-    assert "unrecognized arguments: --ful" in complaint(job, *given.get(job, RUN), "--fulll")
+    told = complaint(job, *given.get(job, RUN), "--fulll")
+    assert told == "error: there is no flag --fulll; did you mean --full?"
 
 
 def test_the_log_spells_settings_too() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from jobs import classify, embed, nightly, relabel
 from jobs.cli import flags
+from jobs.cli.parser import WIDTH
 from pipeline.contract.spec import (
     ComputeSpec,
     InputSpec,
@@ -133,4 +134,4 @@ def test_help_does_not_follow_the_terminal(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv("COLUMNS", columns)
         texts.add(classify.build_parser().format_help())
     assert len(texts) == 1
-    assert max(map(len, texts.pop().splitlines())) <= flags.WIDTH
+    assert max(map(len, texts.pop().splitlines())) <= WIDTH

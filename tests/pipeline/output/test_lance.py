@@ -250,7 +250,7 @@ class TestRefusals:
             model=ModelSpec(source="nowhere"),
             output=OutputSpec(uri=str(tmp_path / "out"), top_k=1, sink="lance"),
         )
-        with pytest.raises(UsageError, match=r"pip install 'cvt-batch\[lance\]'"):
+        with pytest.raises(UsageError, match="pip install pylance"):
             run(spec)
 
     @pytest.mark.parametrize("uri", ["s3://bucket/a#b", "s3://bucket/50%", "memory://out"])

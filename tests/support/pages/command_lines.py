@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 from unittest.mock import patch
 
+from jobs.cli.parser import Parser
 from tests.support.commands import REPOSITORY
 
 COMMAND = re.compile(
@@ -77,6 +78,7 @@ def _check_main(module: str, function: str, arguments: Sequence[str]) -> None:
     with (
         patch.object(argparse.ArgumentParser, "parse_args", parse_only),
         patch.object(argparse.ArgumentParser, "error", refuse),
+        patch.object(Parser, "error", refuse),
         patch.object(sys, "argv", [module, *arguments]),
     ):
         try:

@@ -54,7 +54,6 @@ class AzureBlobs(ObjectFileSystem):
     protocol = ("az", "abfs", "abfss")
     container_word = "container"
     package = "adlfs"
-    extra = "azure"
 
     def key(self, path: str) -> str:
         return _split(path)[2]

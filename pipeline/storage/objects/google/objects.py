@@ -28,7 +28,6 @@ class GoogleObjects(ObjectFileSystem):
     protocol = ("gs", "gcs")
     container_word = "bucket"
     package = "gcsfs"
-    extra = "gcs"
 
     def key(self, path: str) -> str:
         return path.partition("/")[2]
