@@ -17,6 +17,8 @@ run at work.
 
 from __future__ import annotations
 
+import re
+
 DATA = "data"
 RUNS = "runs"
 LATEST = "latest.json"
@@ -37,6 +39,9 @@ REVIEW = "review.parquet"
 """Images that deserve a look."""
 
 
+_DATA_FILE = re.compile(rf"{DATA}/run=[\w.-]+/[\w-][\w.-]*\.parquet", re.ASCII)
+
+
 def data_dir(run_id: str) -> str:
     """Where the rows of a closed run are; ``run`` is a column to readers of Hive partitions."""
     return f"{DATA}/run={run_id}"
@@ -45,6 +50,12 @@ def data_dir(run_id: str) -> str:
 def data_file(number: int) -> str:
     """The name of a published file within its directory."""
     return f"part-{number:05d}.parquet"
+
+
+def is_data_file(name: str) -> bool:
+    """Whether this may be the name of a published file, wherever it comes from: it lies below OUT,
+    and nothing in it leads out again."""
+    return _DATA_FILE.fullmatch(name) is not None
 
 
 def run_dir(run_id: str) -> str:

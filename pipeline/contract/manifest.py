@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pipeline.contract import layout
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.records import Record, omitted, read_value
 
@@ -207,6 +208,9 @@ class Manifest(Record):
     def from_dict(cls, values: Any, where: str = "") -> Self:
         manifest = super().from_dict(values, where)
         _Spec.from_dict(manifest.spec, "spec")
+        for number, file in enumerate(manifest.files):
+            if not layout.is_data_file(file.name):
+                raise ValueError(f"files[{number}] is {file.name!r}, which no run writes")
         return manifest
 
     @property

@@ -8,8 +8,10 @@ its field is an error that names the place.
 from __future__ import annotations
 
 import json
+import math
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
@@ -18,6 +20,7 @@ from pipeline.contract.errors import DamagedFileError, one_line
 
 _OTHERS = "others"
 _OMITTED = "omitted when None"
+_INT64_DIGITS = 19
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 _TYPES: dict[Any, set[type]] = {int: {int}, float: {int, float}, bool: {bool}, str: {str}}
 """The types that parsed JSON may have where a field has the type of the key."""
@@ -71,12 +74,8 @@ class Record:
         Raises:
             DamagedFileError: it does not hold such a record; the message contains ``name``.
         """
-        try:
-            return cls.from_dict(json.loads(data))
-        except ValueError as error:  # JSON's errors and UTF-8's are ValueErrors, too
-            raise DamagedFileError(
-                f"{name} is damaged: {one_line(error)}; {cls.when_damaged}"
-            ) from error
+        with damage_named(name, cls.when_damaged):
+            return cls.from_dict(parsed(data))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""
@@ -88,6 +87,42 @@ class Record:
             elif value is not None or _OMITTED not in one.metadata:
                 values[one.name] = _plain(value)
         return values
+
+
+def parsed(data: bytes) -> Any:
+    """JSON whose numbers are no larger than a float or an int64.
+
+    Raises:
+        ValueError: it is not that; JSON's errors and UTF-8's are ValueErrors, too.
+        RecursionError: it is too deep.
+    """
+    return json.loads(data, parse_int=_whole, parse_float=_finite)
+
+
+@contextmanager
+def damage_named(name: str, when_damaged: str = Record.when_damaged) -> Iterator[None]:
+    """Name the file that turns out to be damaged inside, and what a user can do about it.
+
+    Raises:
+        DamagedFileError: a ValueError or a RecursionError was raised inside.
+    """
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{name} is damaged: {one_line(error)}; {when_damaged}") from error
+
+
+def _whole(text: str) -> int:
+    if len(text) > _INT64_DIGITS:
+        raise ValueError(f"{text[:20]}… is too large a number")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
 
 
 @cache

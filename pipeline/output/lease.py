@@ -21,10 +21,11 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.errors import DamagedFileError, RunError, UsageError, one_line
 from pipeline.contract.layout import LEASE
+from pipeline.contract.records import Record
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 
@@ -34,6 +35,25 @@ LANDING_SECONDS = 1.0
 """The time in which a competitor's write that is under way lands."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Holder(Record):
+    """Who holds a lease, as it says of itself."""
+
+    owner: str = ""
+    beat: int = 0
+    renewed: str = ""
+    """By its own clock, for people."""
+    host: str = ""
+    pid: int = 0
+    process: str | None = None
+    """See ``_process_identity``; None where there is no such thing."""
+
+    def __str__(self) -> str:
+        return one_line(
+            f"host {self.host}, process {self.pid}, last sign of life {self.renewed}", limit=200
+        )
 
 
 @dataclass
@@ -88,19 +108,20 @@ class Lease:
     def _take(self) -> None:
         holder = self._read()
         if holder is None:
-            self.store.create(LEASE, self.store.json_bytes(self._content()))
+            is_sure = self.store.create(LEASE, self.store.json_bytes(self._content().to_dict()))
         else:
             self._wait_until_stale(holder)
             self._write()
-        if holder is not None or not self.store.is_local:
+            is_sure = False
+        if not is_sure:
             time.sleep(LANDING_SECONDS)
         winner = self._read()
         if not self._is_ours(winner):
-            raise RunError(_occupied(self.store, winner or {}))
+            raise RunError(_occupied(self.store, winner or Holder()))
 
-    def _wait_until_stale(self, holder: dict[str, Any]) -> None:
+    def _wait_until_stale(self, holder: Holder) -> None:
         """Return when the holder may be replaced; raise as soon as it shows a sign of life."""
-        if not holder or _is_dead_neighbour(holder):
+        if not holder.owner or _is_dead_neighbour(holder):
             return
         log.info("waiting for a sign of life: %s", _occupied(self.store, holder))
         give_up = time.monotonic() + self.stale_seconds
@@ -123,38 +144,36 @@ class Lease:
             except STORAGE_ERRORS as error:  # the storage may come back before the lease is stale
                 log.warning("cannot renew the lease: %s", one_line(error))
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> Holder:
         self._beat += 1
-        return {
-            "owner": self.owner,
-            "beat": self._beat,
-            "renewed": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "process": _process_identity(os.getpid()),
-        }
+        return Holder(
+            owner=self.owner,
+            beat=self._beat,
+            renewed=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process=_process_identity(os.getpid()),
+        )
 
     def _write(self) -> None:
-        self.store.write_json(LEASE, self._content())
+        self.store.write_json(LEASE, self._content().to_dict())
 
-    def _read(self) -> dict[str, Any] | None:
-        """The current lease, None if there is none. It is empty if the machine lost power before
-        it reached the disk; otherwise what is written is complete."""
+    def _read(self) -> Holder | None:
+        """Who holds the lease now, None if nobody does. It is nobody in particular if the machine
+        lost power before the lease reached the disk, or if that is not what a run writes."""
         try:
-            content: dict[str, Any] | None = self.store.read_json(LEASE)
-        except ValueError:
-            return {}
-        return content
+            return self.store.read_record(Holder, LEASE)
+        except DamagedFileError:
+            return Holder()
 
-    def _is_ours(self, content: dict[str, Any] | None) -> bool:
-        return content is not None and content.get("owner") == self.owner
+    def _is_ours(self, holder: Holder | None) -> bool:
+        return holder is not None and holder.owner == self.owner
 
 
-def _occupied(store: Store, holder: dict[str, Any]) -> str:
+def _occupied(store: Store, holder: Holder) -> str:
     return (
-        f"another run is at work on {store.uri} (host {holder.get('host')}, process "
-        f"{holder.get('pid')}, last sign of life {holder.get('renewed')}); let it finish, or stop "
-        "it and start again"
+        f"another run is at work on {store.uri} ({holder}); let it finish, or stop it and start "
+        "again"
     )
 
 
@@ -169,9 +188,9 @@ def _process_identity(pid: int) -> str | None:
     return None if state == "Z" else f"{boot} {namespace} {pid} {fields[18]}"
 
 
-def _is_dead_neighbour(holder: dict[str, Any]) -> bool:
+def _is_dead_neighbour(holder: Holder) -> bool:
     """Whether the holder was a process that this one would see if it still ran, and does not."""
-    ours, theirs = _process_identity(os.getpid()), holder.get("process")
+    ours, theirs = _process_identity(os.getpid()), holder.process
     if ours is None or theirs is None or ours.split()[:2] != theirs.split()[:2]:
         return False
-    return bool(_process_identity(holder["pid"]) != theirs)
+    return bool(_process_identity(holder.pid) != theirs)

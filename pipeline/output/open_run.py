@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract import layout
-from pipeline.contract.errors import one_line
+from pipeline.contract.errors import DamagedFileError, one_line
 from pipeline.contract.provenance import Identity
 from pipeline.contract.records import Record
 from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, ShardNames, hash_strings
@@ -39,16 +39,26 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PartFooter:
+class Thumbnail(Record):
+    """A sample for the report."""
+
+    uri: str
+    label: str | None
+    jpeg: str
+    """In base 64."""
+
+
+@dataclass(frozen=True)
+class PartFooter(Record):
     """What a part records beside its rows, in the same file, so that both are committed as one."""
 
-    shards: dict[str, int] = field(default_factory=dict)
+    shards: Mapping[str, int] = field(default_factory=dict)
     """Shards whose last row is in this part, and how many rows they have in all."""
-    thumbnails: list[dict[str, Any]] = field(default_factory=list)
-    """Samples for the report: uri, caption, and a JPEG in base 64."""
+    thumbnails: tuple[Thumbnail, ...] = ()
 
     def attach(self, table: pa.Table) -> pa.Table:
-        metadata = {**(table.schema.metadata or {}), _FOOTER: json.dumps(vars(self)).encode()}
+        footer = json.dumps(self.to_dict()).encode()
+        metadata = {**(table.schema.metadata or {}), _FOOTER: footer}
         return table.replace_schema_metadata(metadata)
 
     def keep(self, uris: pa.ChunkedArray) -> PartFooter:
@@ -60,12 +70,16 @@ class PartFooter:
         shards = {shard for uri in rows for shard in with_ancestors(uri)}
         return PartFooter(
             {uri: number for uri, number in self.shards.items() if uri in shards},
-            [shot for shot in self.thumbnails if shot["uri"] in rows],
+            tuple(shot for shot in self.thumbnails if shot.uri in rows),
         )
 
     @classmethod
     def of(cls, schema: pa.Schema) -> PartFooter:
-        return cls(**json.loads((schema.metadata or {}).get(_FOOTER, b"{}")))
+        """
+        Raises:
+            DamagedFileError: it is not what a write task attached.
+        """
+        return cls.from_json((schema.metadata or {}).get(_FOOTER, b"{}"), "what it records")
 
 
 @dataclass(frozen=True)
@@ -199,7 +213,8 @@ class OpenRun:
             with self.store.fs.open(self.store.path(name)) as file:
                 parquet = pq.ParquetFile(file)
                 return Part(name, parquet.metadata.num_rows, PartFooter.of(parquet.schema_arrow))
-        except pa.ArrowInvalid as error:  # a disk that lost power may have lied about fsync
+        except (pa.ArrowInvalid, DamagedFileError) as error:
+            # A disk that lost power may have lied about fsync.
             log.warning("computing the rows of %s again: %s", name, one_line(error))
             return None
 

@@ -169,7 +169,8 @@ def _file_metadata(run: OpenRun, model: Provenance) -> dict[str, str]:
 
 
 def _thumbnails(run: OpenRun) -> list[dict[str, Any]]:
-    return [shot for part in run.parts for shot in part.footer.thumbnails][:THUMBNAILS]
+    shots = [shot.to_dict() for part in run.parts for shot in part.footer.thumbnails]
+    return shots[:THUMBNAILS]
 
 
 def utc_now() -> str:

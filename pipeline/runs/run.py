@@ -100,8 +100,8 @@ def forecast(spec: RunSpec) -> Forecast:
     kept = kept_columns(spec.inputs)
     found, history = OpenRun.find(store), History.load(store)
     model = _model(spec, checkpoint, found, history)
-    _check(spec, history, identity_of(model, kept))
     open_run = found or OpenRun(store)
+    _check(spec, history, identity_of(model, kept), open_run)
     plan = _plan(spec, history, open_run, full=spec.policy.full or open_run.record.full)
     plan.survey(_inventory(spec, store, kept))
     return Forecast.of(plan, history)
@@ -127,7 +127,7 @@ def _take_up(
     model = _model(spec, checkpoint, found, history, debug=debug)
     identity = identity_of(model, kept)
     open_run = _reopen(spec, found, identity)
-    _check(spec, history, identity)
+    _check(spec, history, identity, open_run)
     open_run = open_run or _begin(spec, store, identity)
     plan = _plan(spec, history, open_run, full=open_run.record.full)
     return PlannedRun(spec, model, kept, history, open_run, plan)
@@ -142,7 +142,7 @@ def _model(
     debug: bool = False,
 ) -> LoadedModel:
     """The network in the arithmetic of this run, which is also said."""
-    kept = _kept(spec, found, history)
+    kept = _kept(spec, checkpoint, found, history)
     arithmetic = choose(spec.model, kept, partial(places, spec.compute, debug=debug))
     if spec.model.dtype == "auto":
         log.info("<model.dtype> auto: %s", arithmetic)
@@ -151,10 +151,12 @@ def _model(
     return LoadedModel.of(checkpoint, spec, arithmetic)
 
 
-def _kept(spec: RunSpec, found: OpenRun | None, history: History) -> Kept | None:
+def _kept(
+    spec: RunSpec, checkpoint: Checkpoint, found: OpenRun | None, history: History
+) -> Kept | None:
     """The rows that this run's will stand beside: of the run that it continues, else of the newest
     closed one, which ``--full`` replaces."""
-    if found is not None and found.parts and not spec.policy.discard_open_run:
+    if found is not None and _goes_on(spec, checkpoint, found):
         return Kept(found.record.identity.dtype, f"the unfinished run {found.run_id}")
     if spec.policy.full or not history.runs:
         return None
@@ -162,9 +164,18 @@ def _kept(spec: RunSpec, found: OpenRun | None, history: History) -> Kept | None
     return Kept(newest.identity.dtype, f"the closed run {newest.run_id}")
 
 
-def _check(spec: RunSpec, history: History, identity: Identity) -> None:
-    """Refuse to stand beside closed runs of another identity, unless asked to."""
-    if not (spec.policy.full or spec.policy.allow_mixed):
+def _goes_on(spec: RunSpec, checkpoint: Checkpoint, found: OpenRun) -> bool:
+    """Whether this run continues one that has rows, or was to replace all with this network."""
+    same = found.record.identity.weights_sha256 == checkpoint.weights_sha256
+    is_begun = bool(found.parts) or (found.record.full and same)
+    return is_begun and not spec.policy.discard_open_run
+
+
+def _check(spec: RunSpec, history: History, identity: Identity, open_run: OpenRun | None) -> None:
+    """Refuse to stand beside closed runs of another identity, unless asked to, now or when the run
+    was begun that this one continues."""
+    is_full = spec.policy.full or (open_run is not None and open_run.record.full)
+    if not (is_full or spec.policy.allow_mixed):
         history.check(identity)
 
 

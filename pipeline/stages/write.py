@@ -12,7 +12,7 @@ from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.datasource.datasink import WriteResult
 
 from pipeline.contract.schema import Status, published
-from pipeline.output.open_run import Committed, Deferred, OpenRun, Part, PartFooter
+from pipeline.output.open_run import Committed, Deferred, OpenRun, Part, PartFooter, Thumbnail
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.parquet import write_table
 
@@ -67,7 +67,7 @@ def _footer(table: pa.Table) -> PartFooter:
     sampled = table.filter(pc.is_valid(table["_thumbnail"]))
     captions = sampled["label"] if "label" in table.column_names else pa.nulls(len(sampled))
     thumbnails = [
-        {"uri": uri, "label": label, "jpeg": base64.b64encode(jpeg).decode()}
+        Thumbnail(uri, label, base64.b64encode(jpeg).decode())
         for uri, label, jpeg in zip(
             sampled["uri"].to_pylist(),
             captions.to_pylist(),
@@ -75,4 +75,4 @@ def _footer(table: pa.Table) -> PartFooter:
             strict=True,
         )
     ]
-    return PartFooter(shards=dict(shards), thumbnails=thumbnails)
+    return PartFooter(shards=dict(shards), thumbnails=tuple(thumbnails))

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
-from pipeline.contract.records import Record
+from pipeline.contract.records import Record, parsed
 from pipeline.storage.filesystems import filesystem
 from pipeline.storage.uris import join_uri, split_uri
 
 R = TypeVar("R", bound=Record)
+_UNSUPPORTED = frozenset(
+    {
+        *(errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV),
+        *(errno.EINVAL, errno.EACCES),
+    }
+)
+"""How filesystems without hard links (FAT, many of FUSE), without fsync or without renames of
+directories say so; a wrong guess fails in the step that is tried instead."""
 
 
 def _temporary(target: Path) -> Path:
@@ -28,10 +38,28 @@ def _temporary(target: Path) -> Path:
 def _write_through(path: Path, data: bytes) -> None:
     """Return once it is on disk: a file that is renamed afterwards survives a power failure either
     whole or not at all."""
-    with path.open("wb") as file:
+    _write_to_end(path.open("wb"), data)
+
+
+def _write_to_end(opened: IO[bytes], data: bytes) -> None:
+    with opened as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:  # filesystems on a network may know no such thing
+            if error.errno not in _UNSUPPORTED:
+                raise
+
+
+def _move_one_by_one(source: Path, target: Path) -> None:
+    """For disks that rename files only; if interrupted, the same call goes on."""
+    for path in sorted(source.rglob("*")):
+        if not path.is_dir():
+            moved = target / path.relative_to(source)
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(moved)
+    shutil.rmtree(source)
 
 
 @dataclass(frozen=True)
@@ -89,7 +117,7 @@ class Store:
     def read_json(self, name: str) -> Any:
         """The parsed file, or None when there is none."""
         try:
-            return json.loads(self.read_bytes(name))
+            return parsed(self.read_bytes(name))
         except FileNotFoundError:
             return None
 
@@ -121,32 +149,46 @@ class Store:
     def json_bytes(value: Any) -> bytes:
         return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
 
-    def create(self, name: str, data: bytes) -> None:
-        """Write a file that does not exist yet, or leave the one that does. Some object stores
-        overwrite it nevertheless: read back who won."""
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file that does not exist yet, or leave the one that does.
+
+        Returns:
+            Whether what stands there afterwards, as a whole, is the first that was written. Some
+            object stores overwrite it nevertheless, and some disks show a part of it: wait, and
+            read back who won.
+        """
         if self.is_local:
-            self._link(Path(self.path(name)), data)
-            return
+            return self._link(Path(self.path(name)), data)
         try:
             self.fs.pipe_file(self.path(name), data, mode="create")
         except FileExistsError:
-            return
+            pass
         except OSError as error:  # s3fs knows only some spellings of 412 Precondition Failed
             response = getattr(error.__cause__, "response", {})
             if response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (409, 412):
                 raise
 
+        return False
+
     @staticmethod
-    def _link(target: Path, data: bytes) -> None:
+    def _link(target: Path, data: bytes) -> bool:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(target)
         _write_through(temporary, data)
         try:
             target.hardlink_to(temporary)
         except FileExistsError:
-            return
+            return True
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+        else:
+            return True
         finally:
             temporary.unlink()
+        with suppress(FileExistsError):
+            _write_to_end(target.open("xb"), data)
+        return False
 
     def move(self, source: str, target: str) -> None:
         """Move a file or a directory. A local directory moves in one step; objects one by one,
@@ -163,7 +205,12 @@ class Store:
         if not source.exists() and target.exists():
             return  # an earlier attempt has moved it
         target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
+        try:
+            source.replace(target)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED or not source.is_dir():
+                raise
+            _move_one_by_one(source, target)
 
     def remove(self, prefix: str) -> None:
         """Remove a file or everything below a directory, if there is any."""

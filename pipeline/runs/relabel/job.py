@@ -17,6 +17,7 @@ from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.manifest import Manifest, Timings
 from pipeline.contract.provenance import Identity
+from pipeline.contract.records import damage_named, read_value
 from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
@@ -204,9 +205,11 @@ def _rescorer(spec: RelabelSpec, source: History, old: Identity, head: Head | No
 def _stored_classes(source: History) -> list[str]:
     """The names by ``label_id``, from the newest run that wrote labels."""
     for run in source.runs:
-        classes: list[str] | None = source.store.read_json(layout.classes_file(run.run_id))
-        if classes is not None:
-            return classes
+        name = layout.classes_file(run.run_id)
+        with damage_named(source.store.locate(name)):
+            classes = source.store.read_json(name)
+            if classes is not None:
+                return list(read_value(tuple[str, ...], classes, "it"))
     raise UsageError(f"{source.store.uri} has no class names: no run there labelled an image")
 
 

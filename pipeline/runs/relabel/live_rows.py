@@ -9,12 +9,11 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.contract.schema import Status
 from pipeline.output.history import History
 from pipeline.output.ledger import Hashes, HashIndex, Mask, hash_strings
-from pipeline.storage.parquet import read_columns
+from pipeline.storage.parquet import open_table, read_columns
 from pipeline.storage.store import Store
 
 _KEY_COLUMNS = ("uri", "source_version", "sha256", "error_code")
@@ -82,9 +81,9 @@ class LiveRows:
     def _read(
         self, name: str, chosen: Mask, rows: int, columns: list[str] | None
     ) -> Iterator[pa.Table]:
-        with self.store.fs.open(self.store.path(name)) as file:
+        with open_table(self.store, name) as parquet:
             start = 0
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=rows, columns=columns):
+            for batch in parquet.iter_batches(batch_size=rows, columns=columns):
                 wanted = chosen[start : start + batch.num_rows]
                 start += batch.num_rows
                 if wanted.any():

@@ -108,12 +108,12 @@ def test_a_lease_that_a_power_failure_left_torn_is_none(tmp_path: Path, torn: by
 def test_storage_that_is_gone_at_the_end_hides_no_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(store: Store, name: str) -> None:
+    def gone(store: Store, kind: type, name: str) -> None:
         raise OSError("no route to host")
 
     def work() -> None:
         with Lease(Store(str(tmp_path))):
-            monkeypatch.setattr(Store, "read_json", gone)
+            monkeypatch.setattr(Store, "read_record", gone)
             raise RunError("the run stopped")
 
     with pytest.raises(RunError, match="the run stopped"):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contract.errors import DamagedFileError
-from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter, new_run_id
+from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter, Thumbnail, new_run_id
 from pipeline.plan.diff import Plan
 from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store
@@ -119,7 +119,7 @@ def test_rows_of_files_that_changed_between_attempts_are_dropped(store: Store) -
 
 
 def test_thumbnails_of_dropped_rows_go_with_them(local_store: Store) -> None:
-    shots = [{"uri": name, "label": "x", "jpeg": ""} for name in ("0.jpg", "1.jpg")]
+    shots = tuple(Thumbnail(name, "x", "") for name in ("0.jpg", "1.jpg"))
     commit(attempt(local_store), 0, rows("0.jpg", "1.jpg"), PartFooter(thumbnails=shots))
     second = attempt(local_store)
     plan_of({"0.jpg": "A", "1.jpg": "B"}, second)
@@ -128,7 +128,7 @@ def test_thumbnails_of_dropped_rows_go_with_them(local_store: Store) -> None:
 
 
 def test_footer_travels_inside_the_part(local_store: Store) -> None:
-    footer = PartFooter({"é.tar": 3}, [{"uri": "a", "label": None, "jpeg": "eA=="}])
+    footer = PartFooter({"é.tar": 3}, (Thumbnail("a", None, "eA=="),))
     part = commit(attempt(local_store), 0, rows("0.jpg"), footer)
     (found,) = attempt(local_store).parts
     assert found == part
