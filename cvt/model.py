@@ -131,7 +131,11 @@ class CvtForImageClassification(AsInTimm, Pretrained):
         ``labels`` are class indices (B,) int64, multi-hot (B, N) float, or targets (B,) or (B, N)
         float, by the config's problem_type.
         """
-        out = self.backbone(pixel_values, output_hidden_states, output_attentions)
+        out = self.backbone(
+            pixel_values,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
         embedding = self.pool(out)
         logits = widened(self.head(embedding))
         loss = None if labels is None else classification_loss(self.config, logits, labels)

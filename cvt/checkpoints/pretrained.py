@@ -8,17 +8,17 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
+from cvt.checkpoints.assembly import assemble, module_of
 from cvt.checkpoints.files import FILE_NAMES, State, read_weights
-from cvt.checkpoints.layouts import Layout, detect, rename, translate, with_prefix
-from cvt.checkpoints.mismatch import Anatomy, explain_mismatch, explain_size
-from cvt.checkpoints.tensors import check_numbers, check_stored
+from cvt.checkpoints.layouts import Layout, detect, translate
+from cvt.checkpoints.mismatch import Anatomy
 from cvt.checkpoints.unwrap import unwrapped
 from cvt.config import PRESETS, CvtConfig
 from cvt.errors import CheckpointError, ConfigError
@@ -28,9 +28,7 @@ from cvt.interface.sources import Fetch, Source, display, open_source
 
 logger = logging.getLogger(__name__)
 
-M = TypeVar("M", bound="Pretrained")
-
-_TAIL: Final = ("norm", "head")  # what a base model lacks
+_NAMES: Final = ("labels", "id2label", "label2id")
 _COUNTER = "num_batches_tracked"  # of BatchNorm; unused at the fixed momentum, absent in some files
 
 
@@ -50,9 +48,12 @@ class Pretrained(AsInTransformers):
         activation: str | None = None,
         num_labels: int | None = None,
         new_head: bool = True,
-        dtype: torch.dtype | None = None,
+        ignore_mismatched_sizes: bool = False,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
         revision: str | None = None,
+        **changes: Any,
     ) -> Self:
         """Load a checkpoint, in eval mode and float32.
 
@@ -68,39 +69,65 @@ class Pretrained(AsInTransformers):
             num_labels: A number of classes that is not the checkpoint's gives a new head to train.
             new_head: Whether weights without a head, those of a saved backbone, get a new one to
                 train; otherwise the model has no classes then.
-            dtype: Of the weights; float32 by default.
-            device: Where the weights go; the CPU by default.
+            ignore_mismatched_sizes: Whether weights of another size than the configuration's are
+                replaced by new ones to train, rather than refused.
+            dtype: Of the weights; float32 by default. Also by name, or "auto": the checkpoint's.
+            torch_dtype: The older name of ``dtype`` in transformers.
+            device: Where the weights go; by default PyTorch's default device, which is the CPU.
             revision: Branch, tag or commit of a hub name.
+            changes: Fields of the configuration, such as ``id2label``, ``label2id``,
+                ``problem_type`` or ``drop_path_rate``.
 
         Raises:
             CheckpointError: the weights cannot be found, read, trusted or fitted.
             ConfigError: the configuration does not describe a CvT.
+            RuntimeError: the default device is "meta", which holds no weights.
+            TypeError: the configuration has no field of this name.
         """
-        name = display(source)
-        with open_source(source, revision) as (fetch, file):
+        name, device = display(source), device or torch.get_default_device()
+        if str(device) == "meta":
+            raise RuntimeError("the default device is meta, which holds no weights: name another")
+        with torch.device("cpu"), open_source(source, revision) as (fetch, file):
             if config is None and file is None:
                 config = read_config(fetch)
             state, layout = _read_state(fetch, file, name)
             chosen = _choose_config(config, Anatomy.of(state), layout, name)
-            chosen = dataclasses.replace(chosen, activation=activation or chosen.activation)
-            if num_labels is not None:
-                chosen, state = _with_labels(chosen, state, num_labels)
-            if not new_head and "head" not in map(_module, state):
+            activation = activation or changes.pop("hidden_act", None) or chosen.activation
+            are_named = not changes.keys().isdisjoint(_NAMES)
+            if num_labels is not None and (are_named or num_labels != chosen.num_labels):
+                changes["num_labels"] = num_labels
+            chosen = chosen.changed(activation=activation, **changes)
+            if num_labels is not None or are_named:
+                state = _without_other_head(state, chosen.num_labels)
+            if not new_head and "head" not in map(module_of, state):
                 chosen = dataclasses.replace(chosen, labels=())
-            model = _build(cls, chosen, state, layout, name)
-        return model.to(device=device, dtype=dtype or torch.float32).eval()
+            kind = _dtype(dtype or torch_dtype or torch.float32, state)
+            model = assemble(cls, chosen, state, layout, name, renew=ignore_mismatched_sizes)
+        return model.to(device=device, dtype=kind).eval()
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write config.json and model.safetensors in Hugging Face's layout.
 
         transformers loads them unchanged; it ignores the recorded activation and uses exact GELU.
+
+        Raises:
+            ValueError: the head is for another number of classes than the configuration names.
         """
+        self._check_head()
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         state = reference_state(self)
         config = self.config.to_dict() | {"architectures": [type(self).__name__]}
         _replace(folder / "config.json", json.dumps(config, indent=2).encode())
         _replace(folder / "model.safetensors", safetensors.torch.save(state, {"format": "pt"}))
+
+    def _check_head(self) -> None:
+        head, count = getattr(self, "head", None), self.config.num_labels
+        if isinstance(head, nn.Linear) and head.out_features != count:
+            raise ValueError(
+                f"the head has {head.out_features} outputs and the configuration {count} labels: "
+                "set config.id2label or config.num_labels"
+            )
 
     @classmethod
     def from_state(cls, config: CvtConfig, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
@@ -205,48 +232,28 @@ def recognise(anatomy: Anatomy, source: str) -> CvtConfig:
     )
 
 
-def _with_labels(config: CvtConfig, state: State, count: int) -> tuple[CvtConfig, State]:
-    """The configuration for ``count`` classes, and the weights without a head of another size."""
-    if count != config.num_labels:
-        config = dataclasses.replace(config, labels=default_labels(count))
-    if Anatomy.of(state).num_labels != count:
-        state = {name: t for name, t in state.items() if not name.startswith("head.")}
-    return config, state
+def _without_other_head(state: State, count: int) -> State:
+    """The weights, without a head for another number of classes."""
+    if Anatomy.of(state).num_labels == count:
+        return state
+    return {name: tensor for name, tensor in state.items() if module_of(name) != "head"}
 
 
-def _build(cls: type[M], config: CvtConfig, state: State, layout: Layout, source: str) -> M:
-    """A model with these weights; a norm or head that they lack is new, and the log says so."""
-    if problem := explain_size(Anatomy.of(state), config):
-        raise CheckpointError(f"{source} does not fit its configuration: {problem}")
-    with torch.device("meta"):
-        model = cls(config)
-    own = model.state_dict()
-    own_names = {with_prefix(name): name for name in own}
-    shapes = {full: tuple(own[name].shape) for full, name in own_names.items()}
-    state = {n: t for n, t in state.items() if n in shapes or _module(n) not in _TAIL}
-    fresh = {m for m in _TAIL if m in map(_module, shapes) and m not in map(_module, state)}
-    expected = {name: shape for name, shape in shapes.items() if _module(name) not in fresh}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if problem := explain_mismatch(found, expected, Anatomy.of(state), config, layout):
-        raise CheckpointError(f"{source} does not fit its configuration: {problem}")
-    if fresh:
-        what = " and ".join(sorted(fresh))
-        logger.warning("%s: %s new, for %d labels: train first", source, what, config.num_labels)
-    shown = {name: rename(name, "ours", layout) for name in state}
-    check_stored({shown[name]: tensor for name, tensor in state.items()}, source)
-    copies = {own_names[name]: _copy(t, own[own_names[name]].dtype) for name, t in state.items()}
-    check_numbers({shown[name]: copies[own_names[name]] for name in state}, source)
-    model = cls(config) if fresh else model
-    model.load_state_dict(copies, strict=not fresh, assign=True)
-    return model
+def _dtype(dtype: torch.dtype | str, state: State) -> torch.dtype:
+    """A dtype by itself, by name, or for "auto" the one that most of the weights have.
 
-
-def _copy(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return tensor.to(dtype=dtype, memory_format=torch.contiguous_format, copy=True)
-
-
-def _module(name: str) -> str:
-    return name.partition(".")[0]
+    Raises:
+        ValueError: it is no floating dtype.
+    """
+    found: Any = dtype
+    if dtype == "auto":
+        kinds = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
+        found = max(kinds, key=kinds.count)
+    elif isinstance(dtype, str):
+        found = getattr(torch, dtype.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f'dtype must be "auto" or a floating one such as float16, not {dtype!r}')
+    return found
 
 
 def _replace(path: Path, content: bytes) -> None:

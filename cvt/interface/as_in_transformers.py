@@ -14,6 +14,19 @@ class AsInTransformers(nn.Module):
     input_modalities: ClassVar[tuple[str, ...]] = ("image",)
     base_model_prefix: ClassVar[str] = "backbone"
     supports_gradient_checkpointing: ClassVar[bool] = True
+    config: Any
+
+    def __call__(self, *inputs: Any, return_dict: bool | None = None, **options: Any) -> Any:
+        """``forward``, with a plain tuple as the result for ``return_dict=False``.
+
+        What ``config.output_hidden_states`` and ``config.output_attentions`` say holds unless the
+        call says otherwise.
+        """
+        for name in ("output_hidden_states", "output_attentions"):
+            if getattr(self.config, name, False):
+                options.setdefault(name, True)
+        out = super().__call__(*inputs, **options)
+        return out.to_tuple() if return_dict is False else out
 
     @property
     def base_model(self) -> nn.Module:

@@ -129,3 +129,22 @@ def test_other_ways_of_checkpointing_are_refused() -> None:
         model.gradient_checkpointing_enable({"use_reentrant": True})
     with pytest.raises(ValueError, match="every block"):
         model.activation_checkpointing_enable(every_n_layers=2)
+
+
+def test_results_as_a_plain_tuple() -> None:
+    model, x, labels = build().eval(), images(2, 32, 32), torch.tensor([0, 1])
+    loss, logits = model(pixel_values=x, labels=labels, return_dict=False)
+    out = model(x, labels=labels, return_dict=True)
+    assert torch.equal(loss, out.loss)
+    assert torch.equal(logits, out.logits)
+    maps, cls = model.backbone(x, return_dict=False)
+    assert (type(maps), cls.shape) == (torch.Tensor, (2, 1, 48))
+
+
+def test_the_configuration_may_ask_for_hidden_states() -> None:
+    model, x = build().eval(), images(1, 32, 32)
+    model.config.output_hidden_states = model.config.output_attentions = True
+    for part in (model, model.backbone):
+        assert len(part(x).hidden_states) == 3
+        assert part(x, output_hidden_states=False).hidden_states is None
+        assert len(part(x).attentions) == 6

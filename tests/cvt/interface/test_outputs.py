@@ -24,7 +24,7 @@ def model() -> CvtForImageClassification:
 def test_names_keys_and_positions_are_those_of_transformers(
     model: CvtForImageClassification,
 ) -> None:
-    asked = {"pixel_values": X, "labels": LABELS, "output_hidden_states": True}
+    asked: dict[str, Any] = {"pixel_values": X, "labels": LABELS, "output_hidden_states": True}
     out, theirs = model(**asked), oracle(**SMALL)(**asked)
     assert [*theirs] == [name for name in out if name != "embedding"]
     assert out.to_tuple() == (out.loss, out.logits, out.hidden_states)
