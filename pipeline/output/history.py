@@ -39,8 +39,7 @@ class History:
 
     def ledger(self, names: ShardNames) -> Ledger:
         """An index over the live rows."""
-        tables = (table for run in self.runs for table in self._tables(run))
-        return Ledger.from_tables(tables, names)
+        return Ledger.from_runs(map(self._tables, self.runs), names)
 
     def _tables(self, run: Manifest) -> Iterator[pa.Table]:
         try:

@@ -7,7 +7,7 @@ so that the ledger of tens of millions of images fits on a driver.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
@@ -28,6 +28,7 @@ Positions = npt.NDArray[np.intp]
 
 LEDGER_COLUMNS = ("uri", "source_version", "status", "error_code")
 
+_EMPTY_SHARD = "shard_empty"
 _EMPTY = pa.schema([(name, pa.string()) for name in LEDGER_COLUMNS]).empty_table()
 
 
@@ -108,14 +109,14 @@ class Objects:
 
     @classmethod
     def group(
-        cls, keys: Hashes, versions: Hashes, codes: Numbers, num_codes: int
+        cls, keys: Hashes, versions: Hashes, codes: Numbers, num_codes: int, counted: Mask
     ) -> tuple[Self, Positions]:
         """Sum up rows, newest first, by key; also the position of each row's object.
 
         ``codes`` holds the position of each row's error code, -1 for none.
         """
         unique, newest, at = np.unique(keys, return_index=True, return_inverse=True)
-        current = versions == versions[newest][at]
+        current = counted & (versions == versions[newest][at])
         failed = current & (codes >= 0)
         failing = np.unique(at[failed])
         slots = np.full(len(unique), -1, np.int32)
@@ -162,22 +163,46 @@ class Ledger:
     names: ShardNames
     """How shards were recognised."""
 
+    superseded: Mask
+    """Of each row: whether a newer run read its shard to the end, and did not meet it there."""
+    damaged: Mask
+    """Of each shard: whether the newest run that read it could not read it to the end."""
+
     @classmethod
-    def from_tables(cls, newest_first: Iterable[pa.Table], names: ShardNames) -> Ledger:
+    def from_tables(cls, tables: Iterable[pa.Table], names: ShardNames) -> Ledger:
+        """Build from the tables of one run, with ``LEDGER_COLUMNS``."""
+        return cls.from_runs([tables], names)
+
+    @classmethod
+    def from_runs(cls, newest_first: Iterable[Iterable[pa.Table]], names: ShardNames) -> Ledger:
         """Build from tables with ``LEDGER_COLUMNS``, the newest run first."""
         codes: dict[str, int] = {}
-        tables = chain([_EMPTY], newest_first)
-        rows = _Rows.concatenate([_Rows.of(table, names, codes) for table in tables])
+        tables = chain([(0, _EMPTY)], _with_ages(newest_first))
+        rows = _Rows.concatenate([_Rows.of(table, age, names, codes) for age, table in tables])
         # np.unique returns first occurrences, which are the newest rows of their uris.
         newest = np.sort(np.unique(rows.uris, return_index=True)[1])
         rows = rows.take(newest[rows.present[newest]])
-        images, at = Objects.group(rows.uris, rows.versions, rows.codes, len(codes))
+        every = np.ones(len(rows.uris), bool)
+        images, at = Objects.group(rows.uris, rows.versions, rows.codes, len(codes), every)
         is_member = rows.shards != 0
         members = rows.take(np.flatnonzero(is_member))
-        shards, of = Objects.group(members.shards, members.versions, members.codes, len(codes))
+        old, damaged = members.superseded(codes.get(_EMPTY_SHARD, -1))
+        shards, of = Objects.group(
+            members.shards, members.versions, members.codes, len(codes), ~old
+        )
         shard_at = np.full(len(images), -1)
         shard_at[at[is_member]] = of
-        return cls(list(codes), images, shards, shard_at, names)
+        superseded = np.zeros(len(images), bool)
+        superseded[at[is_member]] = old
+        return cls(list(codes), images, shards, shard_at, names, superseded, damaged)
+
+    def replaced_by(self, newer: Ledger) -> Mask:
+        """Of each row: whether ``newer`` has its shard, read to the end, and not the row."""
+        found, at = newer.shards.index.find(self.shards.index.keys)
+        found[found] = ~newer.damaged[at[found]]
+        is_there, _ = newer.images.index.find(self.uris)
+        replaced: Mask = self.of_shards(found) & ~is_there
+        return replaced
 
     def __len__(self) -> int:
         return len(self.images)
@@ -204,9 +229,11 @@ class _Rows:
     """Positions of the error codes, -1 for none."""
     present: Mask
     """False for the rows of images that vanished."""
+    ages: npt.NDArray[np.int32]
+    """0 for rows of the newest run."""
 
     @classmethod
-    def of(cls, table: pa.Table, names: ShardNames, codes: dict[str, int]) -> Self:
+    def of(cls, table: pa.Table, age: int, names: ShardNames, codes: dict[str, int]) -> Self:
         """Hash a table, and add its new error codes to ``codes``."""
         for code in pc.unique(table["error_code"]).drop_null().to_pylist():
             codes.setdefault(code, len(codes))
@@ -218,6 +245,7 @@ class _Rows:
             np.where(shards.is_valid(), hash_strings(shards), np.uint64(0)),
             pc.fill_null(positions, -1).to_numpy().astype(np.int64),
             pc.not_equal(table["status"], Status.VANISHED.value).to_numpy(),
+            np.full(table.num_rows, age, np.int32),
         )
 
     @classmethod
@@ -227,3 +255,20 @@ class _Rows:
 
     def take(self, positions: Positions) -> Self:
         return type(self)(*(column[positions] for column in vars(self).values()))
+
+    def superseded(self, empty: int) -> tuple[Mask, Mask]:
+        """Of members, newest first: which are older than the newest run that read their shard to
+        its end; and, by the order of their shards, which of these it could not read so.
+
+        ``empty`` is the code of a shard that was read, and has no image.
+        """
+        unique, newest, at = np.unique(self.shards, return_index=True, return_inverse=True)
+        is_older = self.ages > self.ages[newest][at]
+        is_damage = (self.uris == self.shards) & (self.codes >= 0) & (self.codes != empty)
+        damaged = np.zeros(len(unique), bool)
+        damaged[at[is_damage & ~is_older]] = True
+        return is_older & ~damaged[at], damaged
+
+
+def _with_ages(newest_first: Iterable[Iterable[pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+    return ((age, table) for age, tables in enumerate(newest_first) for table in tables)

@@ -141,9 +141,13 @@ class Plan:
         self.counts.vanished = len(self.vanished().keys)
         return self._late
 
-    def vanished(self) -> HashIndex:
-        """After the whole listing: the URIs of closed runs' rows whose object was not listed."""
-        return self._earlier.vanished()
+    def vanished(self, *, is_done: bool = False) -> HashIndex:
+        """After the whole listing: the URIs of closed runs' rows whose object was not listed or,
+        as far as shards are read, no longer holds them; ``is_done`` says that all were."""
+        earlier = self._earlier.ledger
+        reads_shards = self.counts.shards or len(self._staged.ledger.shards)
+        is_news = is_done and reads_shards and len(earlier.shards)
+        return self._earlier.vanished(self._open_run.ledger(earlier.names) if is_news else None)
 
     def stale(self) -> HashIndex:
         """After the whole listing: the URIs of the open run's rows whose object has changed or

@@ -24,10 +24,15 @@ class Sightings:
         """The same for shards."""
         return self._shards.meet(listing)
 
-    def vanished(self) -> HashIndex:
-        """The URIs of the rows whose object was not met."""
+    def vanished(self, now: Ledger | None = None) -> HashIndex:
+        """The URIs of the rows whose object was not met, or that their shard has no longer: as
+        earlier runs found or, if given, the rows of the run that read it ``now``."""
         met = self._images.seen | self.ledger.of_shards(self._shards.seen)
-        return HashIndex(self.ledger.uris[~met])
+        gone = ~met | self.ledger.superseded
+        if now is not None:
+            gone |= self.ledger.replaced_by(now)
+            gone &= ~now.images.index.find(self.ledger.uris)[0]
+        return HashIndex(self.ledger.uris[gone])
 
     def stale(self) -> HashIndex:
         """The URIs of the rows whose object was not met in the row's version."""

@@ -140,7 +140,7 @@ class PlannedRun:
         policy = replace(spec.policy, full=self.open_run.record.full)
         # A full run replaces all rows, wherever they came from.
         inputs = None if policy.full else spec.inputs.uris
-        vanished = self.history.vanished(self.plan.vanished(), inputs)
+        vanished = self.history.vanished(self.plan.vanished(is_done=True), inputs)
         reported = {name: round(value, 3) for name, value in self.totals.items()}
         return Account(
             expected=self.plan.expected_rows(self.open_run.closed_shards(), deferred),

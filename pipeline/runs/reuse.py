@@ -31,7 +31,8 @@ class Contents:
         """Hashes of the sha256 of every image that has numbers."""
         columns = ("sha256", "status")
         tables = read_columns(self.history.store, self._files(), columns)
-        hashes = [hash_strings(_computed(table)["sha256"]) for table in tables]
+        known = (table for table in tables if "sha256" in table.column_names)
+        hashes = [hash_strings(_computed(table)["sha256"]) for table in known]
         return HashIndex(np.unique(np.concatenate([np.array([], np.uint64), *hashes])))
 
     def fill(self, table: pa.Table) -> pa.Table:
@@ -44,7 +45,7 @@ class Contents:
         copies = table.filter(is_copy)
         if not copies.num_rows:
             return table
-        sources = self._rows(copies["sha256"].combine_chunks())
+        sources = self._rows(copies["sha256"].combine_chunks(), table.schema)
         at = pc.index_in(copies["sha256"], sources["sha256"].combine_chunks())
         if at.null_count:
             raise RunError(
@@ -63,20 +64,32 @@ class Contents:
             if run.identity == self.identity:
                 yield from run.file_names
 
-    def _rows(self, wanted: pa.Array) -> pa.Table:
+    def _rows(self, wanted: pa.Array, schema: pa.Schema) -> pa.Table:
         """One computed row for each sha256 found, fully reading only the files that have some."""
-        found: list[pa.Table] = []
+        found = [schema.empty_table()]
         for name in self._files():
             if not len(wanted):
                 break
-            column = read_table(self.history.store, name, ["sha256"])["sha256"]
-            if pc.any(pc.is_in(column, wanted)).as_py():
+            hashes = read_table(self.history.store, name, ["sha256"])
+            if (
+                "sha256" in hashes.column_names
+                and pc.any(pc.is_in(hashes["sha256"], wanted)).as_py()
+            ):
                 rows = _computed(read_table(self.history.store, name))
                 rows = rows.filter(pc.is_in(rows["sha256"], wanted))
-                found.append(rows.replace_schema_metadata(None))
+                found.append(_with_columns(rows, schema))
                 wanted = wanted.filter(pc.invert(pc.is_in(wanted, rows["sha256"].combine_chunks())))
-        return pa.concat_tables(found) if found else pa.table({"sha256": pa.array([], pa.string())})
+        return pa.concat_tables(found)
 
 
 def _computed(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["status"], Status.OK.value))
+
+
+def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema: those that an earlier version did not write yet are null."""
+    missing = pa.nulls(len(rows))
+    columns = [rows[f.name] if f.name in rows.column_names else missing for f in schema]
+    return pa.table(
+        [column.cast(f.type) for column, f in zip(columns, schema, strict=True)], schema
+    )

@@ -7,12 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from pipeline.contract.errors import RunError
 from pipeline.contract.manifest import Counts, DeferredCounts
+from pipeline.contract.schema import Status
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.output.history import History
+from pipeline.output.ledger import hash_strings
+from pipeline.runs.reuse import Contents
 from pipeline.runs.run import forecast, run
+from pipeline.storage.parquet import read_table, write_table
+from pipeline.storage.store import Store
 from tests.support.inputs.images import write_images
+from tests.support.inputs.tars import tar_bytes
+from tests.support.outputs.closed_runs import IDENTITY, close_run, rows_of
 from tests.support.outputs.found import published_rows
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
@@ -54,6 +66,36 @@ def test_time_is_up_and_the_next_night_goes_on(tmp_path: Path, night: Night) -> 
     assert second.counts == Counts(listed=31, ok=31, failed=0, skipped=0)
     assert second.manifest.deferred == DeferredCounts(images=0, shards=0)
     assert len(published_rows(tmp_path / "out")) == 31
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_shard_that_was_repaired_and_one_that_became_smaller(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    images = {path.name: path.read_bytes() for path in write_images(tmp_path / "raw", 6)}
+    whole, shards = tar_bytes(images), tmp_path / "in"
+    shards.mkdir()
+    spec = RunSpec(
+        inputs=InputSpec(uris=(str(shards),)),
+        model=ModelSpec(source=str(checkpoint)),
+        output=OutputSpec(uri=str(tmp_path / "out"), top_k=2),
+    )
+    (shards / "a.tar").write_bytes(whole[: len(whole) // 2])
+    (shards / "b.tar").write_bytes(whole)
+    first = run(spec)
+    assert first.manifest.failures == {"shard_truncated": 1}
+
+    (shards / "a.tar").write_bytes(whole)
+    (shards / "b.tar").write_bytes(tar_bytes(dict(list(images.items())[:4])))
+    second = run(spec)
+    assert second.counts == Counts(listed=10, ok=10, failed=0, skipped=0)
+    gone = (str(shards / "a.tar"), *(f"{shards}/b.tar#{n:04d}.jpg" for n in (4, 5)))
+    assert second.manifest.vanished == gone
+    assert second.manifest.plan["vanished"] == 3
+
+    plan = forecast(spec).plan
+    assert plan.is_empty
+    assert (plan.counts.unchanged, plan.counts.failed_before, plan.counts.vanished) == (10, {}, 0)
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -135,3 +177,45 @@ def test_a_night_without_news_reads_no_image(
 
     forecast(spec)
     assert fault_proxy.count("GET", path=".*/photos/.+") == gets
+
+
+CLASSES = ["cat", "dog"]
+SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+
+
+def contents(store: Store, *lacking: str) -> Contents:
+    """Of two runs, of which the files of the older lack some columns."""
+    manifest = close_run(store, rows_of(SCORES, CLASSES), CLASSES)
+    for name in manifest.file_names:
+        write_table(store, name, read_table(store, name).drop_columns(list(lacking)))
+    close_run(store, rows_of(SCORES, CLASSES, prefix="other"), CLASSES)
+    return Contents(History.load(store), IDENTITY)
+
+
+def marked(*hashes: str) -> pa.Table:
+    """Rows of a new run that are to be copied."""
+    rows = [{"uri": f"new/{sha}", "sha256": sha, "status": Status.COPIED.value} for sha in hashes]
+    return pa.Table.from_pylist(rows, rows_of(SCORES, CLASSES).schema)
+
+
+@pytest.mark.parametrize("lacking", [(), ("width",), ("width", "topk_scores", "error_message")])
+def test_what_an_earlier_file_lacks_is_null(local_store: Store, lacking: tuple[str, ...]) -> None:
+    known = contents(local_store, *lacking)
+    filled = known.fill(marked("image1", "other1"))
+    assert filled["uri"].to_pylist() == ["new/image1", "new/other1"]
+    assert filled["status"].to_pylist() == ["ok", "ok"]
+    assert filled["label"].to_pylist() == ["dog", "dog"]
+    for name in ("topk_scores", "label_id"):
+        old, new = filled[name].to_pylist()
+        assert new is not None
+        assert old == (None if name in lacking else new)
+
+
+def test_a_file_without_hashes_has_no_known_content(local_store: Store) -> None:
+    known = contents(local_store, "sha256")
+    found, _ = known.index().find(hash_strings(pa.chunked_array([["image1", "other1"]])))
+    assert found.tolist() == [False, True]
+    filled = known.fill(marked("other1"))
+    assert pc.all(pc.equal(filled["status"], "ok")).as_py()
+    with pytest.raises(RunError, match="1 images were to be copied from rows that are gone"):
+        known.fill(marked("image1", "other1"))

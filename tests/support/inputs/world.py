@@ -82,7 +82,7 @@ class World:
     """Shards whose last row is in the parts, and how many rows they have in all."""
 
     def ledger(self) -> Ledger:
-        return Ledger.from_tables((table_of(rows) for rows in reversed(self.runs)), SHARD_NAMES)
+        return Ledger.from_runs(([table_of(rows)] for rows in reversed(self.runs)), SHARD_NAMES)
 
     def open_run(self, store: Store) -> OpenRun:
         """The parts as an earlier attempt left them, taken up again."""
@@ -104,7 +104,10 @@ class World:
         todo = set()
         for uri, version in self.listing.items():
             mine = [row for row in past.values() if row.object == uri]
+            old = self._superseded(uri, mine)
+            mine = [row for row in mine if row not in old]
             newest = self._newest_version(uri)
+            counts["vanished"] += len(old)
             current = [row for row in mine if row.version == newest]
             done = self.done(uri)
             counts["finished"] += len(done)
@@ -117,9 +120,19 @@ class World:
                 continue
             todo.add(uri)
             counts["new" if not mine else "retried" if newest == version else "changed"] += 1
-        counts["vanished"] = sum(row.object not in self.listing for row in past.values())
+        counts["vanished"] += sum(row.object not in self.listing for row in past.values())
         counts["shards"] = sum(map(is_shard, todo))
         return {**counts, "failed_before": dict(failed_before)}, todo
+
+    def _superseded(self, uri: str, mine: list[Row]) -> list[Row]:
+        """Rows of a shard that are older than the newest run over it, if that read it to its end.
+
+        ``mine``: the newest row of each member."""
+        ages = {row.uri: number for number, rows in enumerate(self.runs) for row in rows}
+        newest = max((ages[row.uri] for row in mine), default=0)
+        if not is_shard(uri) or any(row.uri == uri and ages[uri] == newest for row in mine):
+            return []
+        return [row for row in mine if ages[row.uri] < newest]
 
     def done(self, uri: str) -> list[Row]:
         """The open run's rows of a listed object that are still good."""
