@@ -7,8 +7,9 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from jobs.cli import command, flags
+from jobs.cli import command, flags, template
 from jobs.cli.parser import new_parser
 from pipeline.contract.config import read_config, spec_from_config
 from pipeline.contract.errors import ExitCode
@@ -19,10 +20,24 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of this job; its flags override the file."""
     parser = new_parser("nightly", "CONFIG.yaml [options]", __doc__)
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="what to run")
+    parser.add_argument(
+        "--init",
+        action=_Init,
+        help="write CONFIG.yaml (default: nightly.yaml) with every setting, and stop",
+    )
     flags.add_control(parser)
     unset = (replace(setting, default=argparse.SUPPRESS) for setting in flags.INCREMENTS)
     flags.add_grouped(parser, unset)
     return parser
+
+
+class _Init(argparse._StoreTrueAction):
+    """The only case in which no file need be named."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *others: Any) -> None:
+        super().__call__(parser, *others)
+        for action in parser._actions:
+            action.required = False
 
 
 def spec(arguments: argparse.Namespace) -> RunSpec:
@@ -34,6 +49,11 @@ def spec(arguments: argparse.Namespace) -> RunSpec:
 
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Run and report."""
+    if arguments.init:
+        path = arguments.config or Path("nightly.yaml")
+        template.write(path)
+        print(f"{path} is written; fill in the buckets and the model, then run it")
+        return ExitCode.OK
     return command.carry_out(spec(arguments), arguments)
 
 

@@ -39,6 +39,8 @@ def spec_from_config(content: Mapping[str, Any], origin: str) -> RunSpec:
     Raises:
         UsageError: a field is unknown or wrong; the message names it and what is accepted.
     """
+    # A section whose settings are all comments is None to YAML.
+    content = {name: {} if value is None else value for name, value in content.items()}
     _check_names(content, RunSpec, origin, "")
     try:
         return TypeAdapter(RunSpec).validate_python(content)

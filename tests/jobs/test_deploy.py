@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import sys
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,16 +14,20 @@ import pytest
 import yaml
 from ray.runtime_env import RuntimeEnv
 
+from jobs.cli import command as cli
+from jobs.deploy import __main__ as deploy
 from pipeline.contract.config import read_config, spec_from_config
 from pipeline.storage.filesystems import WorkerEnvironment
 
 DEPLOY = Path(__file__).resolve().parents[2] / "jobs" / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
 MANIFESTS = ("rayjob.yaml", "raycronjob.yaml", "cronjob.yaml", "cronjob-submit.yaml")
 COMMAND = re.compile(r"python -m (jobs\.\w+)((?: [\w./-]+)*)")
 
 
 def manifest(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((DEPLOY / name).read_text())
+    folder = KUBERNETES if name in MANIFESTS else DEPLOY
+    content: dict[str, Any] = yaml.safe_load((folder / name).read_text())
     return content
 
 
@@ -96,7 +102,9 @@ def test_every_pod_of_ray_has_shared_memory_and_credentials(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(filter(Path.is_file, DEPLOY.iterdir())), ids=lambda p: p.name
+    "path",
+    sorted(filter(Path.is_file, (*DEPLOY.iterdir(), *KUBERNETES.iterdir()))),
+    ids=lambda p: p.name,
 )
 def test_no_secret_stands_in_a_file(path: Path) -> None:
     assigned = re.findall(
@@ -133,6 +141,42 @@ def test_the_crontab_has_one_line_for_one_user() -> None:
     (line,) = (line for line in lines if re.match(r"[\d*]", line))
     assert re.match(r"\d+ \d+ \* \* \* cvt \S", line)
     assert "%" not in line, "cron reads it as a line break"
+
+
+class TestWritten:
+    """``cvt-deploy --write``: the same files, for a directory without a checkout around it."""
+
+    def write(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+        monkeypatch.setattr(sys, "argv", ["cvt-deploy", "--write", str(directory)])
+        monkeypatch.setattr(cli, "_log_to_stderr", lambda *_: None)
+        monkeypatch.setattr(cli, "_interrupt_on_sigterm", threading.Event)
+        return deploy.main()
+
+    def test_names_what_is_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.write(tmp_path, monkeypatch) == 0
+        manifests = {f"kubernetes/{name}" for name in MANIFESTS}
+        alone = {"README.md", "airflow_dag.py", "crontab", "nightly.yaml", "runtime-env.yaml"}
+        paths = list(filter(Path.is_file, tmp_path.rglob("*")))
+        names = {path.relative_to(tmp_path).as_posix() for path in paths}
+        assert names == manifests | alone | {"wheel.Dockerfile"}
+        for path in paths:
+            text = path.read_text()
+            assert "jobs/deploy" not in text
+            assert "](../" not in text
+            for named in re.findall(r"[\w/-]*(?:nightly|runtime-env|job|submit)\.yaml", text):
+                assert named.startswith("/etc/") or named in names or f"kubernetes/{named}" in names
+
+    def test_overwrites_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "nightly.yaml").write_text("mine")
+        assert self.write(tmp_path, monkeypatch) == 2
+        assert [path.name for path in tmp_path.iterdir()] == ["nightly.yaml"]
+        assert "nightly.yaml is there already; choose another" in capsys.readouterr().err
+
+    def test_the_image_of_a_wheel_has_what_jobs_name(self) -> None:
+        copied = re.findall(r"^COPY \S+ (.*) \S+$", (DEPLOY / "wheel.Dockerfile").read_text(), re.M)
+        assert copied == ["nightly.yaml runtime-env.yaml cvt_batch-*.whl"]
 
 
 def test_the_image_copies_what_there_is() -> None:

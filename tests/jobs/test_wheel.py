@@ -87,3 +87,25 @@ def test_a_folder_without_modules_hides_nothing(directory: Path, scripts: Path) 
         file.unlink()
     done = call(scripts / "python", "-m", "jobs.classify", "--help", cwd=directory)
     assert done.returncode == 0, done.stderr
+
+
+def test_it_is_typed_and_knows_its_version(directory: Path, scripts: Path) -> None:
+    for folder in directory.iterdir():
+        shutil.rmtree(folder)
+    code = """
+import importlib.metadata as m, importlib.resources as r, pipeline, cvt
+assert m.version("cvt-batch") == pipeline.__version__ == cvt.__version__
+for package in ("cvt", "pipeline", "jobs"):
+    assert r.files(package).joinpath("py.typed").is_file(), package
+print(*m.metadata("cvt-batch").get_all("Project-URL"), sep="\\n")
+"""
+    done = call(scripts / "python", "-c", code, cwd=directory)
+    assert done.returncode == 0, done.stderr
+    assert "https://" in done.stdout
+
+
+def test_a_night_is_set_up_without_a_checkout(directory: Path, scripts: Path) -> None:
+    assert call(scripts / "cvt-deploy", "--write", "ops", cwd=directory).returncode == 0
+    assert (directory / "ops/kubernetes/cronjob.yaml").is_file()
+    assert call(scripts / "cvt-nightly", "--init", cwd=directory).returncode == 0
+    assert "BUCKET" in (directory / "nightly.yaml").read_text()

@@ -14,6 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from pipeline import __version__
 from pipeline.contract.errors import RunError, UsageError
 
 PRESENT: Final = Path(__file__).with_name("present.txt")
@@ -51,7 +52,7 @@ def project() -> Package:
     """This project, as its pyproject.toml describes it."""
     table = tomllib.loads(_PYPROJECT.read_text())["project"]
     name = canonicalize_name(table["name"])
-    return Package(name, table["version"], tuple(table["dependencies"]))
+    return Package(name, __version__, tuple(table["dependencies"]))
 
 
 def to_resolve(package: Package) -> list[str]:
