@@ -31,8 +31,7 @@ class Contents:
         """Hashes of the sha256 of every image that has numbers."""
         columns = ("sha256", "status")
         tables = read_columns(self.history.store, self._files(), columns)
-        known = (table for table in tables if "sha256" in table.column_names)
-        hashes = [hash_strings(_computed(table)["sha256"]) for table in known]
+        hashes = [hash_strings(_computed(table)["sha256"]) for table in tables]
         return HashIndex(np.unique(np.concatenate([np.array([], np.uint64), *hashes])))
 
     def fill(self, table: pa.Table) -> pa.Table:

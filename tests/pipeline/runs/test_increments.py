@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
-from pipeline.contract.errors import RunError
 from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.schema import Status
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.output.history import History
-from pipeline.output.ledger import hash_strings
 from pipeline.runs.reuse import Contents
 from pipeline.runs.run import forecast, run
 from pipeline.storage.parquet import read_table, write_table
@@ -209,13 +206,3 @@ def test_what_an_earlier_file_lacks_is_null(local_store: Store, lacking: tuple[s
         old, new = filled[name].to_pylist()
         assert new is not None
         assert old == (None if name in lacking else new)
-
-
-def test_a_file_without_hashes_has_no_known_content(local_store: Store) -> None:
-    known = contents(local_store, "sha256")
-    found, _ = known.index().find(hash_strings(pa.chunked_array([["image1", "other1"]])))
-    assert found.tolist() == [False, True]
-    filled = known.fill(marked("other1"))
-    assert pc.all(pc.equal(filled["status"], "ok")).as_py()
-    with pytest.raises(RunError, match="1 images were to be copied from rows that are gone"):
-        known.fill(marked("image1", "other1"))
