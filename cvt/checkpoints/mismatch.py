@@ -15,6 +15,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 _EMBEDDING = re.compile(r"backbone\.stages\.\d+\.embed\.conv\.bias")
 _BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.norm1\.bias")
 
+_STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
+
 # A part of one of our names -> the configuration field that determines it.
 _FIELDS: Final[Mapping[str, str]] = {
     "cls_token": "cls_token",
@@ -98,5 +100,7 @@ def _cause(names: list[str], anatomy: Anatomy, config: CvtConfig) -> str:
             f"{config.num_labels}: correct id2label, or pass num_labels={anatomy.num_labels} to "
             "keep the weights' head"
         )
+    if all(name.endswith(_STATISTICS) for name in names):
+        return "They are parameters alone: save what state_dict() returns, with BatchNorm's buffers"
     hints = [field for part, field in _FIELDS.items() if part in names[0]]
     return f"Check {hints[0]} in the configuration" if hints else "The file seems incomplete"

@@ -53,10 +53,16 @@ def check_numbers(state: Mapping[str, Tensor], source: str) -> None:
     """Check that weights can be computed with.
 
     Raises:
-        CheckpointError: one holds NaN or infinity, or a variance is negative.
+        CheckpointError: one holds NaN or infinity, a variance is negative, or a matrix or a scale
+            is all zeros, as at the end of a download that was cut short.
     """
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{source}: {name} holds NaN or infinity")
         if name.endswith("running_var") and (tensor < 0).any():
             raise CheckpointError(f"{source}: {name} holds a negative variance")
+        if name.endswith(".weight") and not tensor.any():
+            raise CheckpointError(
+                f"{source}: {name} holds nothing but zeros: it was never trained, or not all of "
+                "the file was downloaded"
+            )

@@ -32,12 +32,15 @@ _WRAPPERS: Final = frozenset(
 _CONTAINERS: Final = _WRAPPERS | {"state_dict", "model"}
 _AVERAGED: Final = re.compile(r"(?:^|[._])(?:ema|swa|avg|averaged|teacher|shadow)(?:[._]|$)")
 _MAX_DEPTH: Final = 8
+_MAX_NAME: Final = 1000
+"""Characters of a name, and _MAX_PARTS parts before a weight's own; others are no one's weights."""
+_MAX_PARTS: Final = 12
 
 
 def flattened(content: Any) -> dict[str, Tensor]:
     """Every tensor in nested mappings, by the keys on the way to it, joined by dots.
 
-    Lists are not looked into: what they hold has no name.
+    Lists, and mappings by number, are not looked into: what they hold has no name.
     """
     return dict(_tensors(content, "", _MAX_DEPTH, set()))
 
@@ -47,6 +50,8 @@ def _tensors(content: Any, prefix: str, depth: int, seen: set[int]) -> Iterator[
         return
     seen.add(id(content))
     for key, value in content.items():
+        if not isinstance(key, str) or len(prefix) + len(key) > _MAX_NAME:
+            continue
         name = f"{prefix}{key}"
         if torch.is_tensor(value):
             yield name, value.detach()
@@ -98,7 +103,7 @@ def _named_once(source: str, weights: Iterable[tuple[str, Tensor]]) -> dict[str,
 def _place(name: str) -> str | None:
     """What stands before the name of a backbone's weight; None if ``name`` is none."""
     parts = name.split(".")
-    for i, part in enumerate(parts):
+    for i, part in enumerate(parts[:_MAX_PARTS]):
         if part not in _WRAPPERS and is_backbone(_clean(".".join(parts[i:]))):
             return "".join(f"{before}." for before in parts[:i])
     return None

@@ -104,6 +104,37 @@ def test_weights_of_other_kinds_are_named(
             load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["classifier.weight", "layernorm.weight"])
+def test_weights_that_are_all_zeros(
+    name: str, small: Oracle, small_dir: Path, tmp_path: Path
+) -> None:
+    """A head before its training, or the end of a file that was reserved and never filled."""
+    shutil.copy(small_dir / "config.json", tmp_path)
+    data = bytearray(safetensors.torch.save(small_state(small)))
+    data[-50_000:] = bytes(50_000)
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match="holds nothing but zeros: it was never trained"):
+        load(tmp_path)
+    state = small_state(small)
+    state[name].zero_()
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"{name} holds nothing but zeros"):
+        load(tmp_path)
+    state = small_state(small)
+    state[name.replace("weight", "bias")].zero_()
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    load(tmp_path)
+
+
+def test_parameters_without_buffers(small: Oracle, small_dir: Path, tmp_path: Path) -> None:
+    shutil.copy(small_dir / "config.json", tmp_path)
+    torch.save(dict(small.named_parameters()), tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"They are parameters alone: save what state_dict"):
+        load(tmp_path)
+    torch.save(small.state_dict(keep_vars=True), tmp_path / "pytorch_model.bin")
+    load(tmp_path)
+
+
 def test_a_negative_variance(small: Oracle, small_dir: Path, tmp_path: Path) -> None:
     shutil.copy(small_dir / "config.json", tmp_path)
     state = small_state(small)

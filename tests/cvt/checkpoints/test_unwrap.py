@@ -210,3 +210,12 @@ def test_a_pickle_of_dicts_in_dicts_ends(tmp_path: Path) -> None:
     torch.save(inner, tmp_path / "m.bin")
     with pytest.raises(CheckpointError, match="does not hold a state dict"):
         CvtForImageClassification.from_pretrained(tmp_path / "m.bin")
+
+
+def test_names_without_end_are_no_names(tmp_path: Path) -> None:
+    """A name of a megabyte before each of many tensors, and keys that are no texts."""
+    many = {str(i): torch.ones(1) for i in range(1000)}
+    content = {"x" * 10**6: many, ("a",): torch.ones(1), 10**30: torch.ones(1)}
+    torch.save(content, tmp_path / "m.bin")
+    with pytest.raises(CheckpointError, match="does not hold a state dict"):
+        CvtForImageClassification.from_pretrained(tmp_path / "m.bin")
