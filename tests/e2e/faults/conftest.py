@@ -1,4 +1,4 @@
-"""A command at work, on disk and on S3."""
+"""A command at work, on disk, on S3, on Azure and on Google."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import BucketOutput, LocalOutput
 from tests.support.processes.scenes import IMAGES, Scene, scene
+from tests.support.servers.clouds import Container
 from tests.support.servers.seaweedfs import Bucket
 
 
@@ -41,5 +42,13 @@ def on_disk(photos: Path, model: Path, tmp_path: Path) -> Iterator[Scene]:
 def on_s3(photos: Path, model: Path, tmp_path: Path, s3_bucket: Bucket) -> Iterator[Scene]:
     s3_bucket.put_tree(photos, "photos/")
     it = scene(f"{s3_bucket.uri}/photos", BucketOutput(s3_bucket), model, tmp_path)
+    yield it
+    it.stop()
+
+
+@pytest.fixture
+def on_cloud(photos: Path, model: Path, tmp_path: Path, container: Container) -> Iterator[Scene]:
+    container.put_tree(photos, "photos/")
+    it = scene(f"{container.uri}/photos", BucketOutput(container), model, tmp_path)
     yield it
     it.stop()

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from tests.support.servers.clouds import Container
 from tests.support.servers.seaweedfs import Bucket
 
 
@@ -48,7 +49,7 @@ class LocalOutput:
 
 @dataclass(frozen=True)
 class BucketOutput:
-    bucket: Bucket
+    bucket: Bucket | Container
     prefix: str = "out"
 
     @property

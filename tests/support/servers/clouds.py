@@ -4,6 +4,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Self
 
+import fsspec.config
 import pytest
 
 from tests.support import needs
@@ -43,6 +44,8 @@ class Cloud:
     """A server of one kind of container, as a context manager: ready inside, gone after."""
 
     scheme: str
+    token: str | None = None
+    """What fsspec is told of the credentials."""
     log: Path
 
     def __enter__(self) -> Self:
@@ -74,6 +77,8 @@ class Cloud:
         """Let the scheme lead to this server, or to a proxy before it."""
         for name, value in self.env(endpoint).items():
             patch.setenv(name, value)
+        if self.token:
+            patch.setitem(fsspec.config.conf, self.scheme, {"token": self.token})
 
     @abstractmethod
     def create(self) -> Container:

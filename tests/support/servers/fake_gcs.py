@@ -49,6 +49,7 @@ class FakeGcs(Cloud):
     """It keeps all in memory."""
 
     scheme = "gs"
+    token = "anon"
 
     def __init__(self) -> None:
         wheel = find_spec(_WHEEL)
@@ -83,7 +84,7 @@ class FakeGcs(Cloud):
         self._directory.cleanup()
 
     def env(self, endpoint: str | None = None) -> dict[str, str]:
-        return {"STORAGE_EMULATOR_HOST": endpoint or self.endpoint, "FSSPEC_GS_TOKEN": "anon"}
+        return {"STORAGE_EMULATOR_HOST": endpoint or self.endpoint, "FSSPEC_GS_TOKEN": self.token}
 
     def create(self) -> GoogleBucket:
         from google.auth.credentials import AnonymousCredentials
