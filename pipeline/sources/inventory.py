@@ -18,8 +18,8 @@ from pipeline.contract.spec import InputSpec
 from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
 from pipeline.sources.inputs import find_files, usage_errors
 from pipeline.sources.kept_values import fitted
-from pipeline.storage.objects.s3.requests import refusal_of_credentials
-from pipeline.storage.uris import split_uri, with_ancestors
+from pipeline.storage.filesystems import refusal_of_credentials
+from pipeline.storage.uris import with_ancestors
 
 CHUNK_ROWS = 10_000
 
@@ -127,15 +127,17 @@ def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[s
         if format.listed is None:
             yield {"kind": format.kind, **row}
             continue
-        is_checked = False
+        checked: set[str] = set()
         for listed in format.listed(row["uri"], inputs, keep):
-            if not is_checked and listed["uri"].startswith("s3://"):
+            protocol, separator, _ = listed["uri"].partition("://")
+            if separator and protocol not in checked:
                 _check_credentials(listed["uri"])
-                is_checked = True
+                checked.add(protocol)
             yield {"kind": format_of_listed(listed["uri"]).kind, **listed}
 
 
 def _check_credentials(uri: str) -> None:
-    """Fail now: a list itself is read without S3, which would then refuse each of its images."""
-    if refusal := refusal_of_credentials(split_uri(uri)[1].partition("/")[0]):
+    """Fail now: a list itself may lie elsewhere than in the store that would then refuse each of
+    its images."""
+    if refusal := refusal_of_credentials(uri):
         raise PermissionError(refusal)

@@ -21,6 +21,7 @@ from pipeline.storage.objects.azure.blobs import AzureBlobs
 from pipeline.storage.objects.filesystem import ObjectFileSystem
 from pipeline.storage.objects.google.objects import GoogleObjects
 from pipeline.storage.objects.s3.access import access, is_signed_here, portable_settings
+from pipeline.storage.objects.s3.requests import refusal_of_credentials as s3_refusal
 from pipeline.storage.uris import local_path, split_uri
 
 _ENVIRONMENT_PREFIXES = ("AWS_", "FSSPEC_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_", "AZURE_",
@@ -100,6 +101,18 @@ def filesystem(protocol: str) -> AbstractFileSystem:
     if protocol == "s3":
         found.retries = _S3FS_TRIES
     return found
+
+
+def refusal_of_credentials(uri: str) -> str | None:
+    """Why the object store behind a URI refuses the credentials themselves; None if it does not, or
+    has not been asked."""
+    protocol, path = split_uri(uri)
+    if protocol == "s3":
+        return s3_refusal(path.partition("/")[0])
+    store = _OBJECT_STORES.get(protocol)
+    if store is None or find_spec(store.package) is None:
+        return None
+    return store.refusal_of_credentials(path)
 
 
 def open_binary(uri: str) -> Any:

@@ -5,14 +5,23 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec.config
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from google.oauth2.credentials import Credentials
 
 from tests.support.commands import CallJob
 from tests.support.inputs.images import write_images
 from tests.support.inputs.tars import tar_bytes
-from tests.support.outputs.found import BucketOutput, check_closed, find, manifests, published
+from tests.support.outputs.found import (
+    BucketOutput,
+    check_closed,
+    find,
+    manifests,
+    published,
+    published_rows,
+)
 from tests.support.servers.azurite import ACCOUNT, Azurite
 from tests.support.servers.clouds import Cloud, Container
 from tests.support.servers.fault_proxy import FaultProxy
@@ -68,6 +77,8 @@ def test_every_kind_of_input_and_the_nights_after(
     news = call_job("classify", *arguments)
     assert news.returncode == 0, news.stderr
     assert "24 images listed = 2 ok + 0 failed + 22 skipped" in news.stdout
+    gone = rows(container)[f"{container.uri}/in/x?y.jpg"]
+    assert gone["status"] == "vanished"
     assert manifests(BucketOutput(container))[-1]["vanished"] == [f"{container.uri}/in/x?y.jpg"]
     assert len(rows(container)) == 25
     assert not find(BucketOutput(container), "_"), "nothing is left over"
@@ -125,3 +136,33 @@ def test_a_useless_container_is_found_before_the_first_image(
     assert ("does not exist" if how == "missing" else "403") in line
     assert "Traceback" not in done.stderr
     assert not container.keys()
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_credentials_that_expire_stop_the_run_and_cost_no_image(
+    tmp_path: Path,
+    checkpoint: Path,
+    container: Container,
+    proxy: FaultProxy,
+    call_job: CallJob,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status = {"az": 403, "gs": 401}[container.uri[:2]]
+    token = Credentials("a-token")
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": token})
+    container.put_tree(write_images(tmp_path / "in", 30)[0].parent)
+    proxy.faults = Faults(
+        credentials_code="AuthenticationFailed", credentials_status=status, good_gets=10
+    )
+    arguments = (container.uri, "--output", tmp_path / "out", "--model", checkpoint)
+    stopped = call_job("embed", *arguments)
+    assert stopped.returncode == 1, stopped.stderr
+    last = stopped.stderr.splitlines()[-1]
+    assert f"answers {status}" in last
+    assert "start the same command again to continue" in last
+    assert "Traceback" not in stopped.stderr
+    proxy.faults = Faults()
+    finished = call_job("embed", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert "30 images listed = 30 ok + 0 failed" in finished.stdout
+    assert {row["error_code"] for row in published_rows(tmp_path / "out")} == {None}

@@ -46,6 +46,10 @@ class DeniedError(StoreError, PermissionError):
     """The store refuses the credentials, or does not allow them this."""
 
 
+class RefusedCredentialsError(DeniedError):
+    """The store seems to refuse the credentials themselves, not only what is asked for."""
+
+
 class ExistsError(StoreError, FileExistsError):
     """There is such an object already, and it was to be new."""
 

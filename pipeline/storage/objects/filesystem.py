@@ -4,27 +4,30 @@ written or removed is seen at once."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import urllib3
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from urllib3.exceptions import HTTPError
 
-from pipeline.contract.errors import FetchError
+from pipeline.contract.errors import FetchError, UsageError, one_line
 from pipeline.storage.objects.bodies import Body
 from pipeline.storage.objects.connection import (
     AbsentError,
+    DeniedError,
+    RefusedCredentialsError,
     insistently,
     silence,
 )
-from pipeline.storage.retry import PassingError, StoreError
+from pipeline.storage.retry import BadCredentialsError, StoreError
 
 PAGE_OBJECTS = 1000
 """In a page of a listing, at most."""
 
+T = TypeVar("T")
 Info = dict[str, Any]
 """Of an object, in the words of fsspec: name (its path), size, type, etag."""
 
@@ -55,10 +58,8 @@ class ObjectFileSystem(AbstractFileSystem):
     """Which finds the credentials."""
 
     @abstractmethod
-    def request(
-        self, method: str, path: str, headers: Mapping[str, str]
-    ) -> urllib3.BaseHTTPResponse:
-        """The answer to a GET or HEAD of an object, its body not read.
+    def request(self, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        """The answer to a GET of an object, its body not read.
 
         Raises:
             StoreError: there is none, or it is a refusal.
@@ -127,6 +128,19 @@ class ObjectFileSystem(AbstractFileSystem):
             return {"name": path, "size": 0, "type": "directory"}
         raise AbsentError(FetchError("not_found", path))
 
+    def refusal_of_credentials(self, path: str) -> str | None:
+        """Why the store refuses the credentials themselves; None if it does not.
+
+        Asks for a listing, which may be denied even to good credentials.
+        """
+        try:
+            self.page(path, "", "/", None)
+        except RefusedCredentialsError as error:
+            return str(error)
+        except (OSError, UsageError):  # which says nothing about credentials
+            return None
+        return None
+
     def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False,
              detail: bool = False, **options: Any) -> Any:  # fmt: skip
         found = {info["name"]: info for info in self.below(path)}
@@ -148,7 +162,9 @@ class ObjectFileSystem(AbstractFileSystem):
             try:
                 with closing(StoreObject(self, path).open(start or 0, end)) as body:
                     return body.read()
-            except PassingError as error:
+            except BadCredentialsError as error:
+                raise DeniedError(error) from error
+            except FetchError as error:
                 raise StoreError(error) from error
             except HTTPError as error:
                 raise silence(error) from error
@@ -202,7 +218,8 @@ class StoreObject:
         """
         is_part = bool(start) or stop is not None
         headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if is_part else {}
-        response = self._checked("GET", headers)
+        response = self._sure(lambda: self._store.request(self._path, headers))
+        self._check_version(response)
         if is_part and response.status != 206:
             response.close()
             raise FetchError("storage_error", "the server cannot send a part of an object")
@@ -210,13 +227,25 @@ class StoreObject:
 
     def size(self) -> int:
         """In bytes."""
-        return int(self._checked("HEAD", {}).headers["Content-Length"])
+        found = self._sure(lambda: self._store.head(self._path))
+        if found is None:
+            raise AbsentError(FetchError("not_found", "no longer there"))
+        return int(found["size"])
 
-    def _checked(self, method: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        response = self._store.request(method, self._path, headers)
+    def _sure(self, request: Callable[[], T]) -> T:
+        """What the request returns; credentials are blamed only if they are refused for all."""
+        try:
+            return request()
+        except UsageError as error:  # only a list names what nobody configured
+            raise FetchError("url_refused", one_line(error)) from error
+        except RefusedCredentialsError as error:
+            if reason := self._store.refusal_of_credentials(self._path):
+                raise BadCredentialsError(reason) from error
+            raise
+
+    def _check_version(self, response: urllib3.BaseHTTPResponse) -> None:
         etag = response.headers.get("ETag")
         if self._etag not in (None, etag):
             response.close()
             raise FetchError("storage_error", "the object was replaced while being read")
         self._etag = etag
-        return response

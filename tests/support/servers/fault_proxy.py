@@ -168,7 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "region":
             self._refuse_region(self.server.proxy.region or "")
         elif fault == "credentials":
-            self._refuse(400, self.server.proxy.faults.credentials_code, "They are bad.")
+            faults = self.server.proxy.faults
+            self._refuse(faults.credentials_status, faults.credentials_code, "They are bad.")
         elif fault == "access_denied":
             self._refuse(403, self.server.proxy.faults.denied_code, "Access Denied")
         elif fault in _REFUSALS:
@@ -233,6 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(status)
         if region:
             self.send_header("x-amz-bucket-region", region)
+        self.send_header("x-ms-error-code", code)  # of Azure, which others do not look at
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

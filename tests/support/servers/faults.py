@@ -37,6 +37,8 @@ class Faults:
     """What a denied request is told."""
     credentials_code: str = ""
     """If given, what every request is told, listings included: the credentials are bad."""
+    credentials_status: int = 400
+    """What it is told with: 403 by Azure, 401 by Google."""
     good_gets: int = 0
     """So many GETs that ``pattern`` finds pass before they are."""
     pattern: str = r"^/[^/?]+/[^?]"

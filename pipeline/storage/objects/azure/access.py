@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -21,11 +22,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import fsspec.config
 
-from pipeline.contract.errors import FetchError, UsageError, one_line
-from pipeline.storage.objects.connection import READ_SECONDS, DeniedError
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.storage.objects.connection import READ_SECONDS, RefusedCredentialsError
+from pipeline.storage.retry import BadCredentialsError
 
 VERSION = "2021-12-02"
 """Of the interface; newer than all that is used of it."""
+_HOST = re.compile(
+    r"(?i)[a-z0-9-]+(\.z\d+)?\.(dfs|blob)\.(core|storage)\."
+    r"(windows\.net|azure\.net|chinacloudapi\.cn|usgovcloudapi\.net|cloudapi\.de)"
+)
 _SCOPE = "https://storage.azure.com/.default"
 _FRESH_SECONDS = 300
 """A token is replaced so long before it expires."""
@@ -46,7 +52,7 @@ class Token:
         """Valid for minutes.
 
         Raises:
-            DeniedError: nobody here has credentials, or they are refused.
+            RefusedCredentialsError: nobody here has credentials, or they are refused.
         """
         from azure.core.exceptions import AzureError
 
@@ -56,7 +62,7 @@ class Token:
                     self._token = self._credential.get_token(_SCOPE)
                 except AzureError as error:
                     text = f"no Azure credentials: {one_line(error)}"
-                    raise DeniedError(FetchError("access_denied", text)) from error
+                    raise RefusedCredentialsError(BadCredentialsError(text)) from error
             return str(self._token.token)
 
 
@@ -113,8 +119,11 @@ def account(host: str) -> Account:
     """The account of a host that a URI names, or the one of the environment, as that is now.
 
     Raises:
-        UsageError: none is named anywhere, or the connection string is another one's.
+        UsageError: none is named anywhere, the connection string is another one's, or the host is
+            not Azure's: nobody else may see what the credentials say.
     """
+    if host and not _HOST.fullmatch(host):
+        raise UsageError(f"{host} is not the host of an Azure account")
     variables = sorted(item for item in os.environ.items() if item[0].startswith("AZURE_"))
     configured = [fsspec.config.conf.get(protocol) for protocol in ("abfs", "az", "abfss")]
     key = (host, repr(configured), *variables)

@@ -15,6 +15,7 @@ from pipeline.storage.objects import filesystem
 from pipeline.storage.objects.azure.access import Account, account
 from pipeline.storage.objects.connection import (
     ExistsError,
+    RefusedCredentialsError,
     content,
     insistently,
     refusal,
@@ -27,6 +28,9 @@ COPY_SECONDS = 120.0
 """A copy that makes no progress for so long is given up."""
 _COPY_PAUSE_SECONDS = 0.2
 _PENDING = {"x-ms-copy-status": "pending"}
+_BAD_CREDENTIALS = ("AuthenticationFailed", "AuthorizationFailure", "InvalidAuthenticationInfo",
+                    "NoAuthenticationInformation", "AccountIsDisabled",
+                    "KeyBasedAuthenticationNotPermitted")  # fmt: skip
 _BUSY = ("ServerBusy", "AccountIsBeingCreated", "OperationTimedOut")
 
 
@@ -58,10 +62,8 @@ class AzureBlobs(ObjectFileSystem):
     def key(self, path: str) -> str:
         return _split(path)[2]
 
-    def request(
-        self, method: str, path: str, headers: Mapping[str, str]
-    ) -> urllib3.BaseHTTPResponse:
-        return self._ask(method, path, headers)
+    def request(self, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        return self._ask("GET", path, headers)
 
     def page(self, path: str, prefix: str, delimiter: str, token: str | None) -> Page:
         blob = _blob(path)
@@ -165,6 +167,8 @@ def _refusal(response: urllib3.BaseHTTPResponse) -> StoreError:
         return ExistsError(FetchError("storage_error", text))
     if code in ("BlobArchived", "BlobBeingRehydrated"):
         return StoreError(FetchError("storage_error", f"{text}: restore it from the archive first"))
+    if code in _BAD_CREDENTIALS or status == 401:
+        return RefusedCredentialsError(PassingError("access_denied", text))
     if code == "PendingCopyOperation":
         return PendingCopyError(PassingError("storage_error", text))
     return refusal(

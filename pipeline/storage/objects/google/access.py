@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 
 import fsspec.config
 
-from pipeline.contract.errors import FetchError, UsageError, one_line
-from pipeline.storage.objects.connection import READ_SECONDS, DeniedError
-from pipeline.storage.retry import PassingError, StoreError
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.storage.objects.connection import READ_SECONDS, RefusedCredentialsError
+from pipeline.storage.retry import BadCredentialsError, PassingError, StoreError
 
 _PREFIXES = ("GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_", "CLOUDSDK_")
 
@@ -38,6 +38,11 @@ class Access:
     """The project that pays for requests, if it is not the bucket's."""
     read_seconds: float
 
+    @property
+    def is_known(self) -> bool:
+        """Whether requests say who asks."""
+        return self.credentials.credentials is not None
+
     def url(self, path: str, parameters: dict[str, str]) -> str:
         """The URL of a path that is already quoted."""
         if self.charged:
@@ -48,7 +53,7 @@ class Access:
         """What lets a request in.
 
         Raises:
-            DeniedError: the credentials cannot be renewed.
+            RefusedCredentialsError: the credentials cannot be renewed.
             StoreError: nobody answers who could renew them.
         """
         from gcsfs.retry import HttpError, NonRetryableError
@@ -62,7 +67,7 @@ class Access:
         except (GoogleAuthError, HttpError, NonRetryableError) as error:
             reason = one_line(error.__cause__ or error)
             text = f"Google's credentials cannot be renewed: {reason}"
-            raise DeniedError(FetchError("access_denied", text)) from error
+            raise RefusedCredentialsError(BadCredentialsError(text)) from error
         return headers
 
 

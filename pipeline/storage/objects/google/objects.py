@@ -12,10 +12,16 @@ import urllib3
 
 from pipeline.contract.errors import FetchError
 from pipeline.storage.objects import filesystem
-from pipeline.storage.objects.connection import ExistsError, content, refusal, send
+from pipeline.storage.objects.connection import (
+    ExistsError,
+    RefusedCredentialsError,
+    content,
+    refusal,
+    send,
+)
 from pipeline.storage.objects.filesystem import Info, ObjectFileSystem, Page
 from pipeline.storage.objects.google.access import access
-from pipeline.storage.retry import StoreError
+from pipeline.storage.retry import PassingError, StoreError
 
 _FIELDS = "name,size,etag"
 _BOUNDARY = secrets.token_hex(16)
@@ -32,10 +38,8 @@ class GoogleObjects(ObjectFileSystem):
     def key(self, path: str) -> str:
         return path.partition("/")[2]
 
-    def request(
-        self, method: str, path: str, headers: Mapping[str, str]
-    ) -> urllib3.BaseHTTPResponse:
-        return _answer(method, _target(path), {"alt": "media"}, headers)
+    def request(self, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        return _answer("GET", _target(path), {"alt": "media"}, headers)
 
     def page(self, path: str, prefix: str, delimiter: str, token: str | None) -> Page:
         bucket = path.partition("/")[0]
@@ -110,11 +114,12 @@ def _answer(
         headers["Content-Length"] = str(len(body))
     response = send(method, reach.url(target, parameters), headers, body, reach.read_seconds)
     if response.status >= 300:
-        raise _refusal(response)
+        raise _refusal(response, is_known=reach.is_known)
     return response
 
 
-def _refusal(response: urllib3.BaseHTTPResponse) -> StoreError:
+def _refusal(response: urllib3.BaseHTTPResponse, *, is_known: bool) -> StoreError:
+    """What a refusal means to somebody who has said, or not, who he is."""
     status, reason, message = response.status, "", ""
     try:
         said = json.loads(content(response))["error"]
@@ -123,6 +128,8 @@ def _refusal(response: urllib3.BaseHTTPResponse) -> StoreError:
     except (ValueError, KeyError, TypeError, IndexError):  # some refusals are plain text
         pass
     text = " ".join(filter(None, [f"Google answers {status}", reason, message and f"({message})"]))
+    if status == 401 and is_known:
+        return RefusedCredentialsError(PassingError("access_denied", text))
     if status == 412:
         return ExistsError(FetchError("storage_error", text))
     return refusal(
