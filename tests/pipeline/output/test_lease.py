@@ -14,6 +14,10 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.layout import LEASE
 from pipeline.output.lease import Lease
 from pipeline.storage.store import Store
+from tests.support.processes.victims import wait_until
+from tests.support.servers.clouds import Cloud, Container
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import Bucket
 
 
@@ -73,6 +77,28 @@ def test_of_many_at_once_one_wins(tmp_path: Path, contenders: int) -> None:
 def test_of_many_at_once_one_wins_on_s3(s3_bucket: Bucket) -> None:
     assert race(Store(f"{s3_bucket.uri}/out"), 4) == 1
     assert not s3_bucket.keys("out/")
+
+
+def test_of_many_at_once_one_wins_on_azure_and_google(container: Container) -> None:
+    assert race(Store(f"{container.uri}/out"), 4) == 1
+    assert not container.keys()
+
+
+def test_a_heartbeat_outlives_a_store_that_denies_for_a_while(
+    cloud: Cloud,
+    container: Container,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with FaultProxy(cloud.endpoint) as proxy:
+        cloud.enter_environment(monkeypatch, proxy.endpoint)
+        with Lease(Store(f"{container.uri}/out"), renew_seconds=0.1) as lease:
+            proxy.faults = Faults(access_denied=1.0, pattern=".")
+            wait_until(lambda: "cannot renew the lease" in caplog.text, "a beat that failed")
+            proxy.faults = Faults()
+            beat = json.loads(container.get(f"out/{LEASE}"))["beat"]
+            wait_until(lambda: json.loads(container.get(f"out/{LEASE}"))["beat"] > beat, "a beat")
+            lease.check()
 
 
 def race(store: Store, contenders: int) -> int:
