@@ -92,6 +92,15 @@ def test_its_fingerprint_and_its_refusals_are_its_own(tmp_path: Path) -> None:
         load(tmp_path / "model", pooling="cls")
 
 
+def test_its_weights_are_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the family looked at them."""
+    monkeypatch.setattr(
+        "tests.support.models.toy_family.np.eye", lambda n, dtype: np.full((n, n), np.inf, dtype)
+    )
+    with pytest.raises(UsageError, match="weights hold NaN or infinity, as in weight"):
+        load(write_toy(tmp_path / "model"))
+
+
 def test_a_network_that_deviates_from_its_reference_does_not_start(tmp_path: Path) -> None:
     model = load(write_toy(tmp_path / "model"))
     other = PackedToy(np.roll(np.eye(3, dtype=np.float32), 1, axis=0), model.form)
