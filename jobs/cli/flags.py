@@ -28,6 +28,7 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     int | Literal["auto"]: values.number_or_auto,
     float: float,
+    float | str: str,
     str: str,
     tuple[str, ...]: values.names,
     float | dict[str, float]: values.thresholds,
@@ -61,7 +62,7 @@ def add(to: argparse._ActionsContainer, one: Setting) -> None:
     """Add a setting's flag to a parser or to one of its groups."""
     action = to.add_argument(one.flag, **_keywords(one))
     # Afterwards, for Python 3.11 and 3.12 add the default of a --no-... flag of their own accord.
-    action.help = one.about.help + _default(action.default)
+    action.help = one.about.help.replace("%", "%%") + _default(action.default)
 
 
 def _keywords(one: Setting) -> dict[str, Any]:

@@ -44,6 +44,7 @@ _KINDS: dict[Any, str] = {
     int: "whole number",
     int | Literal["auto"]: "whole number, auto",
     float: "number",
+    float | str: "number, or 1%",
     str: "text",
     bool: "true, false",
     tuple[str, ...]: "list of text",

@@ -19,6 +19,8 @@ def summarize(result: RunResult) -> ExitCode:
             f"+ {counts.skipped} skipped (unchanged)"
         )
         print(f"table:  {result.data_uri}")
+    if result.policy.is_partial:
+        print("a trial: a run without --limit and --sample takes the other files")
     print(f"report: {result.report_uri}")
     if rate := manifest.timings.images_per_second:
         print(f"speed:  {rate:.1f} images/s, start of Ray included")

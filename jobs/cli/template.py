@@ -51,8 +51,7 @@ def write(path: Path) -> None:
 
 
 def _entry(one: Setting) -> str:
-    about = f"{one.about.help}{_accepted(one)}".replace("%%", "%")
-    lines = textwrap.wrap(about, 94)
+    lines = textwrap.wrap(f"{one.about.help}{_accepted(one)}", 94)
     if one.place in FILLED:
         return "\n".join([*(f"  # {line}" for line in lines), _line(one, FILLED[one.place])])
     default = "..." if one.default in (MISSING, None) else one.default

@@ -101,6 +101,7 @@ class Plan:
         retry_codes: frozenset[str] = frozenset(),
         *,
         full: bool = False,
+        partial: bool = False,
     ) -> None:
         """
         Args:
@@ -108,6 +109,7 @@ class Plan:
             open_run: the run to continue; its committed rows are not computed again.
             retry_codes: failures with these codes count as not done.
             full: no row of the ledger counts as done; it only tells what has vanished.
+            partial: the listing is a part, from which nobody can tell what has vanished.
         """
         self.counts = Counts()
         self.num_images = 0
@@ -118,6 +120,7 @@ class Plan:
         self._past = Sightings(Ledger.from_tables([], ledger.names)) if full else self._earlier
         self._staged = Sightings(open_run.ledger(ledger.names))
         self._open_run = open_run
+        self._is_partial = partial
         self._closed_shards = open_run.closed_shards()
         self._retry = np.array([code in retry_codes for code in self._past.ledger.codes], bool)
         self._members_done: dict[str, int] = {}
@@ -144,6 +147,8 @@ class Plan:
     def vanished(self, *, is_done: bool = False) -> HashIndex:
         """After the whole listing: the URIs of closed runs' rows whose object was not listed or,
         as far as shards are read, no longer holds them; ``is_done`` says that all were."""
+        if self._is_partial:
+            return HashIndex(np.array([], np.uint64))
         earlier = self._earlier.ledger
         reads_shards = self.counts.shards or len(self._staged.ledger.shards)
         is_news = is_done and reads_shards and len(earlier.shards)

@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.provenance import Identity
-from pipeline.contract.spec import RunSpec
+from pipeline.contract.spec import PolicySpec, RunSpec
 from pipeline.contract.urls import public
 from pipeline.model.arithmetic import Kept, choose
 from pipeline.model.loaded import LoadedModel, read_checkpoint
@@ -29,6 +29,7 @@ from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish
 from pipeline.plan.diff import Plan
 from pipeline.plan.forecast import Forecast
+from pipeline.plan.selection import selected
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.execution import PlannedRun, identity_of
@@ -108,7 +109,8 @@ def forecast(spec: RunSpec) -> Forecast:
 
 
 def _inventory(spec: RunSpec, store: Store, kept: pa.Schema) -> Iterator[pa.Table]:
-    return inventory(spec.inputs, exclude=store.uri, kept=kept)
+    listing = inventory(spec.inputs, exclude=store.uri, kept=kept)
+    return selected(listing, spec.policy) if spec.policy.is_partial else listing
 
 
 def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
@@ -182,7 +184,8 @@ def _check(spec: RunSpec, history: History, identity: Identity, open_run: OpenRu
 def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> Plan:
     names = shard_names(spec.inputs)
     ledger = _replaced(history, names) if full else history.ledger(names)
-    return Plan(ledger, open_run, frozenset(spec.policy.retry_failed), full=full)
+    retry = frozenset(spec.policy.retry_failed)
+    return Plan(ledger, open_run, retry, full=full, partial=spec.policy.is_partial)
 
 
 def _replaced(history: History, names: ShardNames) -> Ledger:
@@ -230,7 +233,12 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
         "extensions": list(inputs.extensions),
         "uri_column": inputs.uri_column,
         "image_column": inputs.image_column,
-    }
+    } | _part(spec.policy)
+
+
+def _part(policy: PolicySpec) -> dict[str, Any]:
+    """Nothing for a run over everything, as the records of earlier versions have it."""
+    return {"limit": policy.limit, "share": policy.share} if policy.is_partial else {}
 
 
 @contextmanager

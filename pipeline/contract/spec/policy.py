@@ -38,6 +38,19 @@ class PolicySpec:
     deadline: str | None = setting(
         None, "the same at the next HH:MM of the local clock", metavar="HH:MM", group="increments"
     )
+    limit: int | None = setting(
+        None,
+        "for a trial: see only the first N files of the listing",
+        metavar="N",
+        at_least=1,
+        group="increments",
+    )
+    sample: float | str | None = setting(
+        None,
+        "for a trial: see only such a share of the files, the same ones in every run; 1% or 0.01",
+        metavar="SHARE",
+        group="increments",
+    )
     full: bool = setting(
         False, "do everything again; this run replaces all earlier ones", group="increments"
     )
@@ -59,10 +72,35 @@ class PolicySpec:
             raise UsageError(
                 f"<policy.deadline> is {self.deadline!r}; it must be a time of day, HH:MM"
             )
+        if not 0 < self.share <= 1:
+            raise UsageError(
+                f"<policy.sample> is {self.sample!r}; it must be a share of the files, such as 1% "
+                "or 0.01"
+            )
+        if self.full and self.is_partial:
+            partial = "limit" if self.limit is not None else "sample"
+            raise UsageError(
+                f"<policy.{partial}> excludes <policy.full>, which replaces the rows of all files; "
+                "try it in another <output.uri>"
+            )
         if not 0 <= self.max_failure_rate <= 1:
             raise UsageError(
                 f"<policy.max_failure_rate> is {self.max_failure_rate}; it must be from 0 to 1"
             )
+
+    @property
+    def share(self) -> float:
+        """Of the files, which the run is about; 0 if ``sample`` is no number."""
+        number, is_percent, rest = str(1 if self.sample is None else self.sample).partition("%")
+        try:
+            return float(number) / (100 if is_percent else 1) if not rest.strip() else 0.0
+        except ValueError:
+            return 0.0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the run sees a part of the files alone."""
+        return self.limit is not None or self.sample is not None
 
     def stop_at(self, now: float) -> float | None:
         """When to start no more images, in seconds since the epoch like ``now``; None for never."""

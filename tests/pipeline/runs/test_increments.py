@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.contract.errors import UsageError
 from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.schema import Status
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
@@ -206,3 +207,39 @@ def test_what_an_earlier_file_lacks_is_null(local_store: Store, lacking: tuple[s
         old, new = filled[name].to_pylist()
         assert new is not None
         assert old == (None if name in lacking else new)
+
+
+@pytest.mark.usefixtures("ray_local")
+class TestTrial:
+    """A run over a part of the files, and the runs after it."""
+
+    def test_the_next_run_does_the_rest(self, tmp_path: Path, night: Night) -> None:
+        def books(**policy: Any) -> tuple[int, int, int]:
+            counts = run(night(**policy)).counts
+            return counts.listed, counts.ok, counts.skipped
+
+        assert books(limit=3) == (3, 3, 0)
+        assert books(limit=3) == (3, 0, 3)
+        gone, *rest = sorted((tmp_path / "in").iterdir())
+        gone.unlink()
+        assert forecast(night(sample="99%")).plan.counts.vanished == 0
+        assert books(limit=4) == (4, 2, 2)
+        assert {row["status"] for row in published_rows(tmp_path / "out")} == {"ok"}
+
+        assert books() == (29, 25, 4)
+        rows = published_rows(tmp_path / "out")
+        done = sorted(str(row["uri"]) for row in rows if row["status"] == "ok")
+        assert done == sorted(map(str, (gone, *rest)))
+        assert [row["uri"] for row in rows if row["status"] == "vanished"] == [str(gone)]
+
+    def test_one_that_is_open_is_finished_by_the_same_command(
+        self, night: Night, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.runs.run.PlannedRun.close", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                run(night(limit=2))
+        with pytest.raises(UsageError, match="limit"):
+            run(night())
+        counts = run(night(limit=2)).counts
+        assert (counts.listed, counts.ok) == (2, 2)
