@@ -12,7 +12,8 @@
       _open/<run_id>/publish/                  what is about to be moved to data/ and runs/
 
 All are names for ``Store``, relative to OUT. Names that start with an underscore concern only the
-run at work.
+run at work. What else lies there, because a desktop, a file server or a person has left it, is
+nobody's business.
 """
 
 from __future__ import annotations
@@ -40,6 +41,18 @@ REVIEW = "review.parquet"
 
 
 _DATA_FILE = re.compile(rf"{DATA}/run=[\w.-]+/[\w-][\w.-]*\.parquet", re.ASCII)
+_RUN_ID = re.compile(r"\d+(T\d{6}Z-[0-9a-f]+)?")
+_STRAYS = frozenset({"lost+found", "thumbs.db", "desktop.ini", "@eadir", "#recycle"})
+
+
+def is_run_id(name: str) -> bool:
+    """Whether an entry of ``RUNS`` or ``OPEN`` may be a run."""
+    return _RUN_ID.fullmatch(name) is not None
+
+
+def is_stray(name: str) -> bool:
+    """Whether a file is one of those that desktops and file servers leave everywhere."""
+    return name.startswith(".") or name.lower() in _STRAYS
 
 
 def data_dir(run_id: str) -> str:

@@ -86,7 +86,8 @@ def _root(uri: str) -> str:
 
 
 def _live_runs(store: Store) -> Iterator[Manifest]:
-    for run_id in reversed(list(store.children(layout.RUNS))):
+    run_ids = filter(layout.is_run_id, store.children(layout.RUNS))
+    for run_id in reversed(list(run_ids)):
         manifest = store.read_record(Manifest, layout.manifest_file(run_id))
         if manifest is not None:
             yield manifest

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -35,6 +36,7 @@ from pipeline.storage.store import Store
 from pipeline.storage.uris import with_ancestors
 
 _FOOTER = b"cvt.part"
+_RUN_ID = re.compile(r"(\d{8}T\d{6})Z-([0-9a-f]{5})")
 log = logging.getLogger(__name__)
 
 
@@ -113,10 +115,25 @@ class Committed:
         return Committed(self.parts + other.parts, self.deferred + other.deferred)
 
 
-def new_run_id() -> str:
-    """IDs sort by time, to the microsecond: the newest run of an output is the last by name."""
-    now = datetime.now(UTC)
+def new_run_id(earlier: Iterable[str] = ()) -> str:
+    """IDs sort by time, to the microsecond: the newest run of an output is the last by name.
+
+    Where a clock was set back, or another host's is ahead, the time is a little after that of the
+    last of the ``earlier`` ones.
+    """
+    now = max([datetime.now(UTC), *map(_after, earlier)])
     return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)}"
+
+
+def _after(run_id: str) -> datetime:
+    """The first moment whose IDs follow this one; long ago if it is none of ours."""
+    found = _RUN_ID.match(run_id)
+    try:
+        second = datetime.strptime(found[1], "%Y%m%dT%H%M%S") if found else datetime.min
+        past = timedelta(microseconds=int(found[2], 16) + 1 if found else 0)
+        return (second + past).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # it only resembles one
+        return datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,14 +175,14 @@ class OpenRun:
         """Start a run, after removing what is left of discarded ones. Writing its record also
         proves that the output can be written."""
         store.remove(layout.OPEN)
-        run = cls(store, new_run_id(), record)
+        run = cls(store, new_run_id(store.children(layout.RUNS)), record)
         run.save()
         return run
 
     @classmethod
     def find(cls, store: Store) -> OpenRun | None:
         """The run that an earlier attempt left open, with the parts that it committed."""
-        for run_id in store.children(layout.OPEN):
+        for run_id in filter(layout.is_run_id, store.children(layout.OPEN)):
             record = store.read_record(OpenRecord, layout.open_record(run_id))
             if record is not None:
                 run = cls(store, run_id, record)

@@ -72,7 +72,7 @@ def publish(run: OpenRun) -> Manifest:
         store.move(layout.publish_data_dir(run_id), layout.data_dir(run_id))
     for path in store.list(staged):
         name = path.removeprefix(f"{staged}/")
-        if "/" not in name and name != layout.MANIFEST:
+        if "/" not in name and name != layout.MANIFEST and not layout.is_stray(name):
             store.write_bytes(f"{target}/{name}", store.read_bytes(path))
     store.write_bytes(layout.manifest_file(run_id), written)
     if manifest.files:

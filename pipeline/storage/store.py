@@ -129,7 +129,7 @@ class Store:
         """
         try:
             return kind.from_json(self.read_bytes(name), self.locate(name))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_bytes(self, name: str, data: bytes) -> None:
@@ -147,7 +147,10 @@ class Store:
 
     @staticmethod
     def json_bytes(value: Any) -> bytes:
-        return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+        """Text that is not valid Unicode, such as names of files on old disks, comes back as it
+        was: JSON escapes it as Python does."""
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace") + b"\n"
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file that does not exist yet, or leave the one that does.
@@ -208,7 +211,8 @@ class Store:
         try:
             source.replace(target)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED or not source.is_dir():
+            # ENOTEMPTY: somebody has left something at the target.
+            if error.errno not in {*_UNSUPPORTED, errno.ENOTEMPTY} or not source.is_dir():
                 raise
             _move_one_by_one(source, target)
 
