@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
+import io
 import logging
 import signal
 import sys
@@ -44,6 +45,7 @@ def main(
         return spoken.get(place, place)
 
     _log_to_stderr(logging.DEBUG if arguments.debug else logging.INFO, spell)
+    _print_any_name()
     terminated = _interrupt_on_sigterm()
     try:
         return job(arguments)
@@ -72,6 +74,13 @@ def _log_to_stderr(level: int, spell: Spell) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("jobs", "pipeline", "cvt"):
         logging.getLogger(name).setLevel(level)
+
+
+def _print_any_name() -> None:
+    """Escape what a terminal cannot show, or what is no text, instead of failing at the end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt_on_sigterm() -> threading.Event:

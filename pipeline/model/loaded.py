@@ -20,6 +20,7 @@ from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.model.network import DTYPES, Checkpoint, DevicePreprocessing, Form, Preprocessing
 from pipeline.model.self_check import GoldenBatch
 from pipeline.output.identity import fingerprinted, short_hash
+from pipeline.storage.uris import printable
 
 _ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
@@ -49,7 +50,7 @@ class LoadedModel:
     def of(cls, checkpoint: Checkpoint, spec: RunSpec, arithmetic: Arithmetic) -> LoadedModel:
         """What a run makes of a checkpoint that was read for it."""
         provenance = Provenance(
-            model=public(spec.model.source),
+            model=printable(public(spec.model.source)),
             weights_sha256=checkpoint.weights_sha256,
             activation=checkpoint.activation,
             preprocessing=checkpoint.preprocessing.to_dict() | {"decode": spec.model.decode},

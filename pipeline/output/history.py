@@ -18,7 +18,7 @@ from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, ShardNames
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.parquet import read_columns
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import join_uri, printable, split_uri
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ _OPEN_ADVICE = "finish it with its own settings, or start over with <policy.disc
 
 def _root(uri: str) -> str:
     """The prefix of every URI under an INPUT."""
-    return join_uri(*split_uri(uri)).split("*")[0].split("?")[0]
+    return printable(join_uri(*split_uri(uri))).split("*")[0].split("?")[0]
 
 
 def _live_runs(store: Store) -> Iterator[Manifest]:

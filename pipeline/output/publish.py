@@ -41,7 +41,7 @@ def seal(
             write_table(run.store, f"{staged}/{name}", value)
         else:
             run.store.write_json(f"{staged}/{name}", list(value))
-    run.store.write_bytes(f"{staged}/{layout.REPORT}", report.encode())
+    run.store.write_bytes(f"{staged}/{layout.REPORT}", report.encode("utf-8", "backslashreplace"))
     run.store.write_json(layout.publish_manifest(run.run_id), manifest.to_dict())
 
 
@@ -76,7 +76,7 @@ def publish(run: OpenRun) -> Manifest:
             store.write_bytes(f"{target}/{name}", store.read_bytes(path))
     store.write_bytes(layout.manifest_file(run_id), written)
     if manifest.files:
-        store.write_bytes(layout.VIEW, view(store).encode())
+        store.write_bytes(layout.VIEW, view(store).encode("utf-8", "backslashreplace"))
     latest = Latest(run_id, layout.manifest_file(run_id), manifest.counts)
     store.write_json(layout.LATEST, latest.to_dict())
     run.discard()

@@ -19,7 +19,7 @@ from pipeline.sources.formats.registry import Search, format_of_kind, format_of_
 from pipeline.sources.inputs import find_files, usage_errors
 from pipeline.sources.kept_values import fitted
 from pipeline.storage.filesystems import refusal_of_credentials
-from pipeline.storage.uris import with_ancestors
+from pipeline.storage.uris import printable, with_ancestors
 
 CHUNK_ROWS = 10_000
 
@@ -45,7 +45,7 @@ def inventory(
     """
     once = _Once(always=len(inputs.uris) > 1)
     rows = (row for uri in inputs.uris for row in _checked(uri, inputs, tuple(kept.names)))
-    outside = exclude.rstrip("/") + "/"
+    outside = printable(exclude).rstrip("/") + "/"
     wanted = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
     found = False
     unique = _without_namesakes(filter(once.is_first, wanted))

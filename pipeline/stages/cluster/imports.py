@@ -15,6 +15,7 @@ from typing import Any
 from ray.job_config import JobConfig
 
 from pipeline.contract.errors import UsageError
+from pipeline.storage.uris import printable
 
 _worker: Any = import_module("ray._private.worker")  # its types are incomplete
 
@@ -45,7 +46,8 @@ def _import_path(elsewhere: bool) -> list[str]:
         names = ("stdlib", "platstdlib", "purelib", "platlib")
         own = {os.path.abspath(sysconfig.get_path(name)) for name in names}
         path = list(takewhile(lambda entry: entry not in own, path))
-    return path[::-1]
+    # Ray cannot pass on the name of a directory that is not valid Unicode.
+    return [entry for entry in path[::-1] if printable(entry) == entry]
 
 
 def check_imports() -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from ray.exceptions import RayError
 
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import ComputeSpec
+from pipeline.contract.urls import public
 from pipeline.stages.allocation import (
     SMALLEST_STORE_BYTES,
     Allocation,
@@ -31,6 +33,7 @@ from pipeline.stages.cluster.address import check_cluster, cluster_address
 from pipeline.stages.cluster.environment import environment_as_found, use_own_token
 from pipeline.stages.cluster.growth import nodes, release, wait_for_room
 from pipeline.stages.cluster.imports import OurImports, check_imports
+from pipeline.storage.uris import printable
 
 IDLE_WORKER_MS = 600_000
 SHARED_MEMORY = "/dev/shm"
@@ -38,6 +41,8 @@ START_TRIES = 3
 _START_TIMEOUT = "timed out during startup"
 _START_ERRORS = (OSError, RuntimeError, ValueError, RayError)
 """A cluster of another version of Ray or Python, a token that is missing, a full disk, ..."""
+
+_utils: Any = import_module("ray._private.utils")  # its types are incomplete
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +135,7 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
         store = _object_store_bytes() if on_gpus else SMALLEST_STORE_BYTES
         options |= {"include_dashboard": False, "object_store_memory": store}
     try:
-        with _our_sigterm(), nullcontext() if debug else _muted():
+        with _our_sigterm(), _presentable_command(), nullcontext() if debug else _muted():
             start_ray(address or "local", options)
     except _START_ERRORS as error:
         what = "cannot start Ray on this machine"
@@ -185,6 +190,18 @@ def _our_sigterm() -> Iterator[None]:
     yield
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _presentable_command() -> Iterator[None]:
+    """Ray shows to whoever sees its dashboard how this process was started: without the secrets of
+    URLs. And it cannot show what is not valid Unicode, such as names of files on old disks."""
+    command = _utils.get_entrypoint_name
+    _utils.get_entrypoint_name = lambda: printable(public(command()))
+    try:
+        yield
+    finally:
+        _utils.get_entrypoint_name = command
 
 
 @contextmanager
