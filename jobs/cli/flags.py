@@ -77,12 +77,14 @@ def _keywords(one: Setting) -> dict[str, Any]:
         del told["metavar"]
         switch = argparse.BooleanOptionalAction if one.about.negatable else "store_true"
         return told | {"action": switch}
+    if one.about.repeatable:
+        return told | {"action": "append", "default": list(told["default"])}
     return told | {"type": _READERS[one.type]}
 
 
 def _default(value: Any) -> str:
     """A default as the end of a help text; nothing for what is obviously off or empty."""
-    if value is None or value is False or value in ((), argparse.SUPPRESS):
+    if value is None or value is False or value in ((), [], argparse.SUPPRESS):
         return ""
     return f" (default: {values.shown(value)})"
 

@@ -26,6 +26,8 @@ def summarize(result: RunResult) -> ExitCode:
         print(f"speed:  {rate:.1f} images/s, start of Ray included")
     if left := manifest.deferred:
         print(f"time is up: {left.images} images, {left.shards} shards are left for the next run")
+    if excluded := manifest.plan.get("excluded"):
+        print(f"excluded: {excluded}")
     for code, number in manifest.failures.items():
         print(f"failed: {number} {code}")
     for alarm in result.alarms:

@@ -16,6 +16,7 @@ from pipeline.contract.schema import WORK
 from pipeline.output.ledger import HashIndex, Ledger, Mask, Matches
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.sightings import Sightings
+from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import is_shard
 
 IMAGES_OF_A_SHARD = 1000
@@ -37,6 +38,8 @@ class Counts:
     """Rows that remain valid but are failures, by error code."""
     shards: int = 0
     """Shards to read (in whole or from where an attempt left off)."""
+    excluded: int = 0
+    """Images and shards that ``InputSpec.exclude`` leaves out."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "failed_before": dict(self.failed_before)}
@@ -102,6 +105,7 @@ class Plan:
         *,
         full: bool = False,
         partial: bool = False,
+        exclusion: Exclusion | None = None,
     ) -> None:
         """
         Args:
@@ -110,6 +114,7 @@ class Plan:
             retry_codes: failures with these codes count as not done.
             full: no row of the ledger counts as done; it only tells what has vanished.
             partial: the listing is a part, from which nobody can tell what has vanished.
+            exclusion: that of the listing, which counts what it leaves out.
         """
         self.counts = Counts()
         self.num_images = 0
@@ -119,6 +124,7 @@ class Plan:
         self._earlier = Sightings(ledger)
         self._past = Sightings(Ledger.from_tables([], ledger.names)) if full else self._earlier
         self._staged = Sightings(open_run.ledger(ledger.names))
+        self._exclusion = exclusion or Exclusion()
         self._open_run = open_run
         self._is_partial = partial
         self._closed_shards = open_run.closed_shards()
@@ -142,6 +148,7 @@ class Plan:
         """
         self.is_complete = True
         self.counts.vanished = len(self.vanished().keys)
+        self.counts.excluded = self._exclusion.count
         return self._late
 
     def vanished(self, *, is_done: bool = False) -> HashIndex:
@@ -197,6 +204,7 @@ class Plan:
             "unchanged": counts.unchanged,
             "finished before the interruption": counts.finished,
             "vanished": counts.vanished,
+            "excluded": counts.excluded,
         }
         shards = f" ({counts.shards} of them shards)" if counts.shards else ""
         found = ", ".join(f"{number} {name}" for name, number in known.items() if number)

@@ -44,6 +44,7 @@ class Forecast:
             "vanished": counts.vanished,
             "finished by an interrupted run": counts.finished,
             "of these, shards to read": counts.shards,
+            "excluded": counts.excluded,
         }
         lines = [f"{number:>12,}  {name}" for name, number in numbers.items()]
         for code, number in sorted(counts.failed_before.items()):

@@ -34,6 +34,7 @@ from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.execution import PlannedRun, identity_of
 from pipeline.runs.result import RunResult
+from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
@@ -67,13 +68,14 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         check_decoder(spec, debug=debug)
     with clock.phase("list"):
         kept = kept_columns(spec.inputs)
-    with listing_ahead(_inventory(spec, store, kept)) as listing:
+    exclusion = Exclusion(spec.inputs.exclude)
+    with listing_ahead(_inventory(spec, store, kept, exclusion)) as listing:
         with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
             listing.wait_for_end(HEAD_START_SECONDS)
         with Lease(store) as lease, _run_errors():
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):
-                planned = _take_up(spec, store, checkpoint, kept, debug=debug)
+                planned = _take_up(spec, store, checkpoint, kept, exclusion, debug=debug)
                 work = waves(listing, planned.plan, planned.open_run)
                 first = next(work)
             if not first.is_empty:
@@ -103,13 +105,17 @@ def forecast(spec: RunSpec) -> Forecast:
     model = _model(spec, checkpoint, found, history)
     open_run = found or OpenRun(store)
     _check(spec, history, identity_of(model, kept), open_run)
-    plan = _plan(spec, history, open_run, full=spec.policy.full or open_run.record.full)
-    plan.survey(_inventory(spec, store, kept))
+    exclusion = Exclusion(spec.inputs.exclude)
+    full = spec.policy.full or open_run.record.full
+    plan = _plan(spec, history, open_run, exclusion, full=full)
+    plan.survey(_inventory(spec, store, kept, exclusion))
     return Forecast.of(plan, history)
 
 
-def _inventory(spec: RunSpec, store: Store, kept: pa.Schema) -> Iterator[pa.Table]:
-    listing = inventory(spec.inputs, exclude=store.uri, kept=kept)
+def _inventory(
+    spec: RunSpec, store: Store, kept: pa.Schema, exclusion: Exclusion
+) -> Iterator[pa.Table]:
+    listing = inventory(spec.inputs, exclude=store.uri, kept=kept, exclusion=exclusion)
     return selected(listing, spec.policy) if spec.policy.is_partial else listing
 
 
@@ -122,7 +128,13 @@ def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
 
 
 def _take_up(
-    spec: RunSpec, store: Store, checkpoint: Checkpoint, kept: pa.Schema, *, debug: bool
+    spec: RunSpec,
+    store: Store,
+    checkpoint: Checkpoint,
+    kept: pa.Schema,
+    exclusion: Exclusion,
+    *,
+    debug: bool,
 ) -> PlannedRun:
     """Find out what is done, in closed runs and in the open one."""
     found, history = OpenRun.find(store), History.load(store)
@@ -131,7 +143,7 @@ def _take_up(
     open_run = _reopen(spec, found, identity)
     _check(spec, history, identity, open_run)
     open_run = open_run or _begin(spec, store, identity)
-    plan = _plan(spec, history, open_run, full=open_run.record.full)
+    plan = _plan(spec, history, open_run, exclusion, full=open_run.record.full)
     return PlannedRun(spec, model, kept, history, open_run, plan)
 
 
@@ -181,11 +193,19 @@ def _check(spec: RunSpec, history: History, identity: Identity, open_run: OpenRu
         history.check(identity)
 
 
-def _plan(spec: RunSpec, history: History, open_run: OpenRun, *, full: bool) -> Plan:
+def _plan(
+    spec: RunSpec, history: History, open_run: OpenRun, exclusion: Exclusion, *, full: bool
+) -> Plan:
     names = shard_names(spec.inputs)
     ledger = _replaced(history, names) if full else history.ledger(names)
-    retry = frozenset(spec.policy.retry_failed)
-    return Plan(ledger, open_run, retry, full=full, partial=spec.policy.is_partial)
+    return Plan(
+        ledger,
+        open_run,
+        frozenset(spec.policy.retry_failed),
+        full=full,
+        partial=spec.policy.is_partial,
+        exclusion=exclusion,
+    )
 
 
 def _replaced(history: History, names: ShardNames) -> Ledger:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import InputSpec
+from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
 from pipeline.sources.inputs import find_files, usage_errors
 from pipeline.sources.kept_values import fitted
@@ -30,7 +31,11 @@ log = logging.getLogger(__name__)
 
 
 def inventory(
-    inputs: InputSpec, *, exclude: str = "", kept: pa.Schema = NO_COLUMNS
+    inputs: InputSpec,
+    *,
+    exclude: str = "",
+    kept: pa.Schema = NO_COLUMNS,
+    exclusion: Exclusion | None = None,
 ) -> Iterator[pa.Table]:
     """LISTING tables of at most ``CHUNK_ROWS`` rows, every URI once.
 
@@ -38,13 +43,15 @@ def inventory(
         inputs: the INPUT arguments and how to read them.
         exclude: a URI below which nothing is listed (the output, when it lies in the input).
         kept: columns of lists that are carried along.
+        exclusion: that of ``inputs``, if the caller wants to know how many it leaves out.
 
     Raises:
         UsageError: an INPUT does not exist, holds no images, or may not be listed; or two objects
             would have the same URI in the output.
     """
     once = _Once(always=len(inputs.uris) > 1)
-    rows = (row for uri in inputs.uris for row in _checked(uri, inputs, tuple(kept.names)))
+    exclusion = exclusion or Exclusion(inputs.exclude)
+    rows = (row for uri in inputs.uris for row in _wanted(uri, inputs, kept, exclusion))
     outside = printable(exclude).rstrip("/") + "/"
     wanted = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
     found = False
@@ -54,6 +61,8 @@ def inventory(
         yield _table(chunk, kept)
     if once.repeated:
         log.info("%d objects are named more than once; they are read once", once.repeated)
+    if not found and exclusion.count:
+        raise UsageError(f"<inputs.exclude> leaves out all {exclusion.count} images")
     if not found:
         raise UsageError(
             f"every image lies below the output, {exclude}, where nothing is listed; "
@@ -105,6 +114,13 @@ def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
 
 def _fitted(values: dict[str, Any], kept: pa.Schema) -> dict[str, Any]:
     return {field.name: fitted(values.get(field.name), field.type) for field in kept}
+
+
+def _wanted(
+    uri: str, inputs: InputSpec, kept: pa.Schema, exclusion: Exclusion
+) -> Iterator[dict[str, Any]]:
+    is_kept = exclusion.keeps(uri)
+    return (row for row in _checked(uri, inputs, tuple(kept.names)) if is_kept(row["uri"]))
 
 
 def _checked(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:

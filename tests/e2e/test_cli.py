@@ -26,6 +26,7 @@ RUN_FLAGS = {
     "--dry-run",
     "--dtype",
     "--embedding-dtype",
+    "--exclude",
     "--extensions",
     "--fail-on-drift",
     "--full",

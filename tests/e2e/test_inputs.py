@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.commands import CallJob
+from tests.support.commands import CallJob, run_job
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
 from tests.support.servers.seaweedfs import Bucket
@@ -180,3 +181,32 @@ def test_inputs_of_every_kind_in_a_bucket(
     }
     reported = found[f"{s3_bucket.uri}/far/a b+#1.jpg"]
     assert reported["source_version"] == etags["far/a b+#1.jpg"]
+
+
+def test_names_of_an_old_disk(tmp_path: Path, checkpoint: Path) -> None:
+    """In Latin-1: of the INPUT itself, of the OUT inside it, and of images in a list. In a process
+    of its own, whose arguments are bytes."""
+    old = os.fsdecode(os.fsencode(tmp_path) + b"/B\xfccher")
+    os.mkdir(old)
+    for number, image in enumerate(write_images(tmp_path / "raw", 4)):
+        os.replace(image, os.fsencode(old) + b"/k\xe4se%d.jpg" % number)
+    with open(f"{old}/l.csv", "wb") as file:
+        file.write(b"uri,note\nk\xe4se0.jpg,s\xfc\xdf\n")
+    out = f"{old}/{os.fsdecode(b'o' + bytes([0xFC]) + b't')}"
+    arguments = ("--output", out, "--model", checkpoint, "--keep", "note", "--exclude", "*e3.jpg")
+    done = run_job("embed", f"{old}/l.csv", old, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "3 images listed = 3 ok + 0 failed" in done.stdout
+    assert "excluded: 1" in done.stdout
+    again = run_job("embed", f"{old}/l.csv", old, *arguments, "--dry-run")
+    assert [line.split()[0] for line in again.stdout.splitlines() if "unchanged" in line] == ["3"]
+    (written,) = Path(out).glob("data/*/*.parquet")
+    with written.open("rb") as file:  # Arrow itself cannot name it
+        rows = pq.ParquetFile(file).read().to_pylist()
+    found = {row["uri"]: row["note"] for row in rows}
+    directory = f"{tmp_path}/B\\udcfccher"
+    assert found == {
+        f"{directory}/k\\udce4se0.jpg": r"s\udcfc\udcdf",
+        f"{directory}/k\\udce4se1.jpg": None,
+        f"{directory}/k\\udce4se2.jpg": None,
+    }

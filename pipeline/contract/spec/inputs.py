@@ -61,6 +61,13 @@ class InputSpec:
         "extensions of images in directories and tars, without a dot",
         metavar="E,E,...",
     )
+    exclude: tuple[str, ...] = setting(
+        (),
+        "leave out what matches, as in a .gitignore: 'thumbs', '*.gif', '2019/**/raw/*'; may be "
+        "repeated",
+        metavar="GLOB",
+        repeatable=True,
+    )
     uri_column: str | None = setting(
         None,
         f"column of a list that names the images (default: the first of {', '.join(URI_COLUMNS)})",
@@ -116,6 +123,11 @@ class InputSpec:
             )
         for uri in self.uris:
             check_no_password("inputs.uris", uri)
+        for pattern in self.exclude:
+            if not pattern.strip("./"):
+                raise UsageError(
+                    f"<inputs.exclude> holds {pattern!r}; give e.g. 'thumbs' or '*.gif'"
+                )
         for protocol in self.allow_protocols:
             if not _PROTOCOL.fullmatch(protocol) or protocol in _NEVER_LISTED:
                 raise UsageError(

@@ -40,6 +40,8 @@ class About:
     """The smallest number that is accepted."""
     negatable: bool = False
     """Whether there is also a --no-FLAG."""
+    repeatable: bool = False
+    """Whether each value has a flag of its own; otherwise, commas separate them."""
     place: str | None = None
     """Section and field of the setting that this one repeats, in the spec of another job."""
 
@@ -58,9 +60,10 @@ def setting(
     group: str | None = None,
     at_least: float | None = None,
     negatable: bool = False,
+    repeatable: bool = False,
 ) -> T:
     """A field with a default, described as in ``About``."""
-    described = About(help, metavar, flag, group, at_least, negatable)
+    described = About(help, metavar, flag, group, at_least, negatable, repeatable)
     return field(default=default, metadata=described.metadata)
 
 

@@ -40,6 +40,8 @@ def test_every_flag_reaches_the_spec(tmp_path: Path) -> None:
     given = run_spec(
         *("--input-format", "list", "--extensions", "jpg, png", "--uri-column", "u"),
         *("--image-column", "i", "--keep", "*", "--allow-private-urls", "--max-pixels", "7"),
+        *("--exclude", "*.gif", "--exclude", "a,b/", "--allow-local-files"),
+        *("--allow-protocols", "sftp,ftp"),
         *("--max-bytes", "8", "--activation", "gelu", "--image-size", "64", "--dtype", "bfloat16"),
         *("--runtime", "openvino", "--decode", "exact", "--top-k", "2", "--scores", "sigmoid"),
         *("--thresholds", str(by_label), "--with-embeddings", "--pooling", "mean", "--normalize"),
@@ -58,6 +60,9 @@ def test_every_flag_reaches_the_spec(tmp_path: Path) -> None:
             image_column="i",
             keep=("*",),
             allow_private_urls=True,
+            exclude=("*.gif", "a,b/"),
+            allow_local_files=True,
+            allow_protocols=("sftp", "ftp"),
             max_pixels=7,
             max_bytes=8,
         ),

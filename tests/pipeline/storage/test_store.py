@@ -116,3 +116,11 @@ def test_store_behind_another_protocol() -> None:
     assert store.read_bytes("c/b") == b"1"
     store.remove("c")
     assert store.list("") == {}
+
+
+def test_text_that_is_no_unicode_comes_back(local_store: Store) -> None:
+    """Names of files on old disks, as Python has them."""
+    value = {"uris": ["/B\udcfccher", "ü"], "odd": "\ud800"}
+    local_store.write_json("x.json", value)
+    assert local_store.read_json("x.json") == value
+    assert "ü" in local_store.read_bytes("x.json").decode("utf-8")
