@@ -37,11 +37,11 @@ DEFAULT_MAX_PIXELS = 89_478_485
 """Pillow's own limit against decompression bombs: 256 MiB of RGB."""
 
 
-# Plugins that start another program (Ghostscript), only know a format's name, or need another
-# package (FPX, MIC).
-_REFUSED = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FPX", "MIC"})
+# Plugins that start another program (Ghostscript), open what lies inside with any plugin (IPTC: an
+# EPS in it would be run), only know a format's name, or need another package (FPX, MIC).
+_REFUSED = frozenset({"EPS", "IPTC", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FPX", "MIC"})
 # Tried last: formats without a signature, and those whose signature other files have by chance.
-_GUESSED = frozenset({"IM", "IMT", "IPTC", "PCD", "SPIDER", "TGA"})
+_GUESSED = frozenset({"IM", "IMT", "PCD", "SPIDER", "TGA"})
 _WEAK = frozenset({"CUR", "DIB", "FLI", "GBR", "PCX", "PPM", "SGI", "XBM"})
 _LATER = _GUESSED | _REFUSED
 # A table of failures is read by more people than the files are: messages quote none of their bytes.

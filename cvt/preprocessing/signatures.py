@@ -48,6 +48,7 @@ _UNSUPPORTED_PREFIXES = (
     (b"\x00\x00\x01\xb3", "MPEG"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "OLE compound (FlashPix, MIC, Office)"),
 )
+_IPTC_RECORDS = tuple(bytes([number]) for number in range(1, 10))
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
 
 # A drawing, not a page that contains one: before it, only what XML allows before the root.
@@ -68,6 +69,8 @@ def unsupported_format(data: bytes) -> str | None:
         return "Canon raw (CR3)"
     if data[:4] + data[8:12] in (b"FORMILBM", b"FORMPBM ", b"RIFFACON"):
         return data[8:12].decode().strip()
+    if data[:1] == b"\x1c" and data[1:2] in _IPTC_RECORDS:
+        return "IPTC/NAA"
     if data[40:44] == b" EMF":
         return "EMF"
     if data[128:132] == b"DICM":

@@ -12,15 +12,31 @@ from PIL.WebPImagePlugin import WebPImageFile
 from cvt.preprocessing.containers.image import Repaired, check_size
 
 _Box = tuple[int, int, int, int]
+_CONTROL = b"\xf9"
 
 
 def open_gif(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header of a GIF file."""
-    image = GifImageFile(io.BytesIO(data), "")
+    image = GifImageFile(io.BytesIO(_without_extensions(data)), "")
     box = image.tile[0].extents
     if box is None or box == (0, 0, *image.size):
         return image
     return Repaired(image, lambda frame: _on_canvas(frame, box))
+
+
+def _without_extensions(data: bytes) -> bytes:
+    """The file without comments and other blocks in front of its first frame, of which Pillow
+    keeps every piece; of those that tell its transparency the last counts."""
+    start = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
+    position, control = start, b""
+    while data[position : position + 1] == b"!":
+        begin, position = position, position + 2
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+        if data[begin + 1 : begin + 2] == _CONTROL:
+            control = data[begin:position]
+    return data if position == start else b"".join([data[:start], control, data[position:]])
 
 
 def _on_canvas(frame: Image.Image, box: _Box) -> Image.Image:

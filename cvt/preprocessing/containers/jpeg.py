@@ -24,6 +24,8 @@ _SCANS = 24
 _MAX_SCANS = 1000
 # Pillow adds up segments of the same kind, which takes ever longer.
 _MAX_SEGMENTS = 1000
+# Each takes four bytes of a file and more than a hundred of memory.
+_MOST_SEGMENTS = 500_000
 
 
 class _Header(NamedTuple):
@@ -106,6 +108,8 @@ def _header(data: bytes) -> _Header:
             is_progressive, components = marker in _PROGRESSIVE, data[position + 9]
             height = data[position + 5] << 8 | data[position + 6]
         segments.append((marker, position, end))
+        if len(segments) > _MOST_SEGMENTS:
+            raise UnsupportedFormatError(f"JPEG: more than {_MOST_SEGMENTS} segments")
         position = end
     return _Header(segments, len(data), is_layered=False)
 

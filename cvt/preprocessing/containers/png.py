@@ -46,9 +46,9 @@ def _essential(data: bytes) -> bytes:
         chunk = None if kind in _CRITICAL else _ancillary(kind, data, start, end)
         if kind in _CRITICAL or chunk == data[start:end]:
             continue
-        parts += [data[kept_from:start], chunk or b""]
+        parts += [part for part in (data[kept_from:start], chunk) if part]
         kept_from = end
-    return b"".join([*parts, data[kept_from:]]) if parts else data
+    return b"".join([*parts, data[kept_from:]]) if kept_from else data
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -9,6 +9,7 @@ from cvt.preprocessing.containers.icons import open_icns, open_ico
 from cvt.preprocessing.containers.jpeg import open_jpeg
 from cvt.preprocessing.containers.jpeg2000.reader import open_jpeg2000
 from cvt.preprocessing.containers.png import open_png
+from cvt.preprocessing.containers.rasters.blp import open_blp
 from cvt.preprocessing.containers.rasters.bmp import open_bmp
 from cvt.preprocessing.containers.rasters.fits import open_fits
 from cvt.preprocessing.containers.rasters.ppm import open_ppm
@@ -20,6 +21,7 @@ from cvt.preprocessing.containers.rasters.xpm import open_xbm, open_xpm
 from cvt.preprocessing.containers.tiff.reader import open_tiff
 
 READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
+    "BLP": open_blp,
     "BMP": open_bmp,
     "CUR": open_ico,
     "FITS": open_fits,

@@ -138,7 +138,20 @@ def test_no_program_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **_: started.append(args))
     postscript = encode(Image.new("RGB", (8, 8)), "EPS")
     assert code_of(postscript) == "unsupported_format"
+    assert code_of(iptc(postscript)) == "unsupported_format"
     assert not started
+
+
+def iptc(picture: bytes) -> bytes:
+    """A wire photo of news agencies, which may hold a file of any format."""
+
+    def field(record: int, number: int, body: bytes) -> bytes:
+        return struct.pack(">BBBH", 0x1C, record, number, len(body)) + body
+
+    size = struct.pack(">H", 8)
+    head = field(3, 60, b"\1\0") + field(3, 20, size) + field(3, 30, size) + field(3, 120, b"\5")
+    parts = (picture[start : start + 30_000] for start in range(0, len(picture), 30_000))
+    return head + b"".join(field(8, 10, part) for part in parts)
 
 
 def test_empty_file() -> None:

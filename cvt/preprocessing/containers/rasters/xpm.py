@@ -2,6 +2,7 @@
 
 import io
 import re
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from cvt.preprocessing.containers.image import Repaired, header
 
 _STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _GREY = re.compile(r"gr[ae]y(\d{1,3})")
+_FEW_COLOURS = 1 << 12
 _CONTEXTS = (b"c", b"g", b"g4", b"m")
 """For which screens a colour is, the best first."""
 
@@ -31,13 +33,16 @@ def open_xpm(data: bytes, max_pixels: int) -> Image.Image:
     width, height, colours, length = (int(number) for number in numbers[:4])
     if min(width, height, colours, length) < 1:
         raise CorruptImageError("XPM: the image has no size")
+    if colours > max(width * height, _FEW_COLOURS):
+        raise UnsupportedFormatError(f"XPM: {colours} colours, more than pixels, are not decoded")
     shown = header("XPM", (width, height))
     return Repaired(shown, lambda _: _decode(data, (width, height), colours, length))
 
 
 def _decode(data: bytes, size: tuple[int, int], colours: int, length: int) -> Image.Image:
-    strings = [match[1] for match in _STRING.finditer(data)][1:]
     width, height = size
+    wanted = islice(_STRING.finditer(data), 1, 1 + colours + height)
+    strings = [match[1] for match in wanted]
     rows = strings[colours : colours + height]
     if len(rows) < height or any(len(row) < width * length for row in rows):
         raise TruncatedImageError("XPM: rows are missing")

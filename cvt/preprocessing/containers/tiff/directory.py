@@ -19,6 +19,9 @@ _CODES = {
     18: "Q",
 }
 _LONG, _LONG_8 = 4, (16, 17, 18)
+# More than any field has that pixels need: the palette of 16 bits, three numbers a colour.
+_MOST_VALUES = 1 << 18
+_MOST_BYTES = 1 << 20
 # Bytes of a value, by its kind.
 _SIZES = {2: 1, 5: 8, 10: 8, 11: 4, 12: 8} | {
     kind: struct.calcsize("=" + code) for kind, code in _CODES.items()
@@ -79,7 +82,7 @@ class Directory:
 
         Those that cannot be read are left out.
         """
-        wanted = [(offset, True) for offset in self.values(330)[:most]]
+        wanted = [(offset, True) for offset in self.values(330, most)]
         wanted.append((self.next, False))
         for offset, is_below in wanted:
             if offset == 0:
@@ -89,17 +92,20 @@ class Directory:
             except (struct.error, OverflowError):
                 continue
 
-    def values(self, tag: int) -> tuple[int, ...]:
-        """The whole numbers of a field; none if it is absent or of another type."""
+    def values(self, tag: int, most: int = _MOST_VALUES) -> tuple[int, ...]:
+        """The whole numbers of a field, but no more than ``most``, since each takes many times its
+        size in the file; none if it is absent or of another type.
+        """
         entry = self.entries.get(tag)
         if entry is None or entry.kind not in _CODES:
             return ()
-        code = f"{self.order}{entry.count}{_CODES[entry.kind]}"
-        return struct.unpack_from(code, *self._place(entry, struct.calcsize(code)))
+        size = entry.count * _SIZES[entry.kind]
+        code = f"{self.order}{min(entry.count, most)}{_CODES[entry.kind]}"
+        return struct.unpack_from(code, *self._place(entry, size))
 
     def first(self, tag: int, default: int) -> int:
         """The first number of a field."""
-        return (self.values(tag)[:1] or (default,))[0]
+        return (self.values(tag, 1) or (default,))[0]
 
     def text(self, tag: int) -> bytes:
         """The bytes of a field; none if it is absent or cut off."""
@@ -122,7 +128,8 @@ class Directory:
         """
         fields: dict[int, tuple[int, int, bytes]] = {}
         for tag, entry in self.entries.items():
-            if tag in keep and entry.kind in _SIZES:
+            size = entry.count * _SIZES.get(entry.kind, 0)
+            if tag in keep and 0 < size <= _MOST_BYTES:
                 fields[tag] = self._classic(tag, entry)
         for tag, values in changes.items():
             fields[tag] = _LONG, len(values), struct.pack(f"{self.order}{len(values)}I", *values)

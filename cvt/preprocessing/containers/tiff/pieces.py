@@ -26,7 +26,8 @@ class Pieces(NamedTuple):
 
         Raises UnsupportedFormatError for JPEG pieces of more scans than ``max_pixels`` allow.
         """
-        offsets, told = (directory.values(tag) for tag in _tags(layout.is_tiled))
+        tags = _tags(layout.is_tiled)
+        offsets, told = (directory.values(tag, layout.pieces) for tag in tags)
         if len(offsets) < layout.pieces:
             found = f"{len(offsets)} of {layout.pieces} strips or tiles"
             raise CorruptImageError(f"TIFF: the file tells where {found} are")
