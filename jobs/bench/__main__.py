@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs.bench.campaigns.commands import COMPARE, GROWTH, NODES
 from jobs.bench.ceilings.command import RUN
-from jobs.bench.components.commands import DECODE, FEED, LISTING, NETWORK, PLAN
+from jobs.bench.components.commands import DECODE, FEED, LISTING, NETWORK, PLAN, READING
 from jobs.bench.gpu.command import GPU
 from jobs.bench.synthetic.command import IMAGES
 from jobs.cli import command, flags
@@ -23,7 +23,20 @@ from pipeline.contract.errors import ExitCode
 
 SUBCOMMANDS = {
     one.name: one
-    for one in (RUN, GPU, COMPARE, GROWTH, NODES, NETWORK, DECODE, FEED, PLAN, LISTING, IMAGES)
+    for one in (
+        RUN,
+        GPU,
+        COMPARE,
+        GROWTH,
+        NODES,
+        NETWORK,
+        DECODE,
+        FEED,
+        PLAN,
+        LISTING,
+        READING,
+        IMAGES,
+    )
 }
 INPUT_SIGNS = re.compile(r"^-|[/*?\[.:]")
 """What a word has that is more likely a flag, a path or a URI than a mistyped subcommand."""

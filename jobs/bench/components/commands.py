@@ -73,6 +73,21 @@ def _listing(a: argparse.Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="INPUT", help="a prefix of images in an object store")
+    add_rounds(parser, 3)
+
+
+def _reading(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.components.reading import bench_reading
+    from jobs.bench.measure.tables import table
+
+    found = bench_reading(a.input, a.rounds)
+    rows = [(name, f"{value:.2f}") for name, value in found.items()]
+    print(table(("way to read", "CPU ms/object"), rows))
+    return ExitCode.OK
+
+
 def _add_network(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--preset", choices=PUBLISHED, default=PUBLISHED[0],
@@ -120,6 +135,12 @@ LISTING = Subcommand(
     help="list an INPUT, or a made-up inventory, as a run does",
     add_arguments=_add_listing,
     measure=_listing,
+)
+READING = Subcommand(
+    name="reading",
+    help="read the objects of a store as a run does, and through fsspec",
+    add_arguments=_add_reading,
+    measure=_reading,
 )
 NETWORK = Subcommand(
     name="network",
