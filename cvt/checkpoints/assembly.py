@@ -69,7 +69,9 @@ def module_of(name: str) -> str:
 
 
 def _missing_tail(shapes: Collection[str], state: State) -> set[str]:
+    """What a backbone's weights lack. A trained head needs its norm as it was."""
     present = set(map(module_of, state))
+    present |= {"norm"} if "head" in present else set()
     return {name for name in shapes if module_of(name) in _TAIL and module_of(name) not in present}
 
 

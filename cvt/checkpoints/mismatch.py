@@ -77,7 +77,10 @@ def explain_mismatch(
     ]
     if not parts:
         return None
-    return f"{'; '.join(parts)}. {_cause([*missing, *unexpected, *reshaped], anatomy, config)}"
+    cause = _cause([*missing, *unexpected, *reshaped], anatomy, config)
+    if cause is None:
+        cause = "The file seems incomplete" if missing else "The file holds more than a CvT"
+    return f"{'; '.join(parts)}. {cause}"
 
 
 def _listed(what: str, names: Collection[str], layout: Layout) -> list[str]:
@@ -88,7 +91,7 @@ def _listed(what: str, names: Collection[str], layout: Layout) -> list[str]:
     return [f"{what} {first}{more}"]
 
 
-def _cause(names: list[str], anatomy: Anatomy, config: CvtConfig) -> str:
+def _cause(names: list[str], anatomy: Anatomy, config: CvtConfig) -> str | None:
     """The likely cause: what differs in kind, else the field that determines the first name."""
     for field in ("embed_dim", "depth"):
         have, want = getattr(anatomy, field), getattr(config, field)
@@ -103,4 +106,4 @@ def _cause(names: list[str], anatomy: Anatomy, config: CvtConfig) -> str:
     if all(name.endswith(_STATISTICS) for name in names):
         return "They are parameters alone: save what state_dict() returns, with BatchNorm's buffers"
     hints = [field for part, field in _FIELDS.items() if part in names[0]]
-    return f"Check {hints[0]} in the configuration" if hints else "The file seems incomplete"
+    return f"Check {hints[0]} in the configuration" if hints else None

@@ -52,7 +52,7 @@ class CvtImageProcessor(AsImageProcessor):
     size: int = 224
     """Height and width of the result, S."""
     crop_pct: float = 0.875
-    """Share of the resized short side that the crop keeps, in (0, 1]; unused from size 384 on."""
+    """Share of the resized short side that the crop keeps, 0.01 to 1; unused from size 384 on."""
     resample: int = Image.Resampling.BICUBIC
     """Filter in Pillow's numbering, 0 to 5; or its name, such as "bicubic"."""
     do_resize: bool = True
@@ -241,7 +241,7 @@ def _filter_number(value: Any) -> int | None:
 _FILTERS: Final = {resampling.name: int(resampling) for resampling in Image.Resampling}
 _FIELDS: Final[Mapping[str, Field]] = {
     "size": whole(1, 4096),
-    "crop_pct": real(0, 1, open_low=True, rule="lie in (0, 1]"),
+    "crop_pct": real(0.01, 1),
     "resample": Field(
         f"be one of Pillow's filters 0 to 5, or {', '.join(_FILTERS).lower()}",
         lambda value: _filter_number(value) is not None,

@@ -100,6 +100,7 @@ def test_fields_of_config_json_that_are_refused(field: str, value: Any) -> None:
         ("size", {"height": 224}),
         ("size", {"shortest_edge": None}),
         ("image_std", [0.2, None, 0.2]),
+        ("crop_pct", 1e-9),
         ("image_std", 1e-300),
         ("image_std", [-1, 1, 1]),
         ("image_mean", [0.5]),

@@ -127,7 +127,7 @@ def test_what_cvt_says_of_bytes_are_error_codes_of_rows() -> None:
         kind = kinds.pop()
         kinds += kind.__subclasses__()
         found |= {kind.code} if "code" in vars(kind) else set()
-    assert found == DecodeError.codes
+    assert found == DecodeError.codes - {"timeout"}  # which only the pipeline can tell
     preprocessing = CvtPreprocessing(CvtImageProcessor(size=8))
     buffer = io.BytesIO()
     Image.new("RGB", (20, 10)).save(buffer, "PNG")

@@ -169,6 +169,23 @@ def test_a_head_that_does_not_fit(
         read_checkpoint(classifying(write(change(state), folder)))
 
 
+def test_a_head_without_the_norm_before_it(model: tuple[Path, State]) -> None:
+    """A new one would make other labels of the same head."""
+    folder, state = model
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith("layernorm")}
+    source = as_safetensors(rest, folder)
+    with pytest.raises(UsageError, match=r"missing layernorm\.weight, layernorm\.bias"):
+        read_checkpoint(classifying(source))
+
+
+def test_adapters_beside_the_weights(model: tuple[Path, State]) -> None:
+    folder, state = model
+    name = "cvt.encoder.stages.0.layers.0.output.dense.lora_A.weight"
+    source = as_safetensors(state | {name: torch.ones(4, 64)}, folder)
+    with pytest.raises(UsageError, match=f"unexpected {name}. The file holds more than a CvT"):
+        read_checkpoint(classifying(source))
+
+
 def test_a_configuration_without_classes_has_none(model: tuple[Path, State]) -> None:
     folder, state = model
     config = json.loads((folder / "config.json").read_text())
