@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import IMAGE_COLUMNS, URI_COLUMNS, InputSpec
+from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.lists import find_uri_column
 from pipeline.sources.formats.parquet.files import find_image_column, parquet_schema
 from pipeline.sources.formats.registry import LIST, PARQUET, Format, Search, format_of_named
 from pipeline.sources.listing import Entry, named_entry, split_glob, uri_of, walk
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.read_ahead import map_ahead
-from pipeline.storage.uris import is_web, split_uri
+from pipeline.storage.uris import is_web, join_uri, split_uri
 
 LOOKED_INTO_AT_ONCE = 1000
 """Listed files among which Parquet files are opened side by side; a page of S3's listings."""
@@ -62,7 +63,8 @@ def _searched(protocol: str, path: str, inputs: InputSpec) -> Iterator[Found]:
     """What lies below a directory or prefix, or matches a glob; lists only if the glob names them
     by their ending."""
     root, pattern = split_glob(protocol, path)
-    entries = walk(protocol, root.rstrip("/") or root)
+    is_kept = Exclusion(inputs.exclude).keeps(join_uri(protocol, path))
+    entries = walk(protocol, root.rstrip("/") or root, lambda uri: not is_kept(f"{uri}/x"))
     if pattern is None:
         yield from _taken(protocol, entries, Search(inputs))
         return
@@ -166,7 +168,7 @@ def usage_errors(uri: str) -> Iterator[None]:
     except PermissionError as error:
         raise UsageError(
             f"access to {uri} is denied ({one_line(error)}); check the credentials in the "
-            "environment and the permission to list"
+            "environment and the permission to list, or leave it out with <inputs.exclude>"
         ) from error
     except FileNotFoundError as error:
         raise UsageError(f"{uri} does not exist; check the INPUT argument") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,9 @@ from pipeline.storage.objects.s3.pages import list_objects
 from pipeline.storage.uris import join_uri, printable, split_uri
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
+MayBeClosed = Callable[[str], bool]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,15 @@ def named_entry(protocol: str, path: str) -> Entry | None:
     return _fsspec_entry(fs.info(path)) if fs.isfile(path) else None
 
 
-def walk(protocol: str, root: str) -> Iterator[Entry]:
+def walk(
+    protocol: str, root: str, may_be_closed: MayBeClosed = lambda uri: False
+) -> Iterator[Entry]:
     """Every object below a directory or prefix.
+
+    Args:
+        protocol: of the filesystem.
+        root: its own name for the directory or prefix.
+        may_be_closed: whether nothing is missed if a directory may not be read, by its URI.
 
     Raises:
         OSError: the storage failed; FileNotFoundError if a local directory does not exist.
@@ -83,7 +95,7 @@ def walk(protocol: str, root: str) -> Iterator[Entry]:
     if protocol == "file":
         if not os.path.isdir(root):
             raise FileNotFoundError(root)
-        return _walk_local(root, set())
+        return _walk_local(root, may_be_closed)
     if protocol == "s3":
         return _walk_s3(root)
     fs = filesystem(protocol)
@@ -98,22 +110,48 @@ def local_entry(path: str, status: os.stat_result) -> Entry:
     return Entry(path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
 
 
-def _walk_local(directory: str, above: set[tuple[int, int]]) -> Iterator[Entry]:
-    """Depth first, in order of name; symbolic links are followed, but not in circles."""
-    try:
-        status = os.stat(directory)
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
-            return
-        with os.scandir(directory) as scan:
-            children = sorted(scan, key=lambda child: child.name)
-    except FileNotFoundError:  # gone since its parent was read
-        return
-    for child in children:
-        if os.path.isdir(child.path) if child.is_symlink() else child.is_dir():
-            yield from _walk_local(child.path, above | {identity})
+def _walk_local(root: str, may_be_closed: MayBeClosed) -> Iterator[Entry]:
+    """Depth first, in order of name; symbolic links are followed, but not in circles. Without
+    recursion, for directories may lie a thousand deep."""
+    above: list[tuple[int, int]] = []
+    levels: list[Iterator[os.DirEntry[str]]] = []
+
+    def enter(directory: str) -> None:
+        identity, children = _children(directory, may_be_closed)
+        if identity not in above:
+            above.append(identity)
+            levels.append(iter(children))
+
+    enter(root)
+    while levels:
+        child = next(levels[-1], None)
+        if child is None:
+            levels.pop()
+            above.pop()
+        elif os.path.isdir(child.path) if child.is_symlink() else child.is_dir():
+            enter(child.path)
         elif (entry := _local_child(child)) is not None:
             yield entry
+
+
+def _children(
+    directory: str, may_be_closed: MayBeClosed
+) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
+    """Device and number of a directory, and what it holds in order of name; nothing if it is gone
+    since its parent was read, or cannot be reached."""
+    try:
+        status = os.stat(directory)
+        with os.scandir(directory) as scan:
+            found = sorted(scan, key=lambda child: child.name)
+    except FileNotFoundError:
+        return (0, 0), []
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            log.warning("left out, for its path is too long to open: %s", one_line(directory))
+        elif not (isinstance(error, PermissionError) and may_be_closed(uri_of("file", directory))):
+            raise
+        return (0, 0), []
+    return (status.st_dev, status.st_ino), found
 
 
 def _local_child(child: os.DirEntry[str]) -> Entry | None:

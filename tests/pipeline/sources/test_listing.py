@@ -1,6 +1,9 @@
 """Listing local directories: what is found, under which name, in which version."""
 
+import errno
+import inspect
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +15,8 @@ import pytest
 import pipeline.sources.inventory
 import pipeline.sources.listing
 from pipeline.contract.errors import UsageError
-from pipeline.contract.spec import IMAGE_EXTENSIONS
+from pipeline.contract.spec import IMAGE_EXTENSIONS, InputSpec
+from pipeline.sources.inventory import inventory
 from pipeline.sources.listing import Entry
 from pipeline.storage.files import read_bytes
 from tests.support.inputs.listing import rows, touch, uris
@@ -117,6 +121,50 @@ def test_name_that_is_no_utf8_is_listed_once_and_readable(tmp_path: Path) -> Non
     (uri,) = uris(tmp_path)
     assert uri == f"{tmp_path}/caf\\udce9.jpg"
     assert read_bytes(uri) == b"bytes"
+
+
+def test_directories_deeper_than_python_calls_functions(tmp_path: Path) -> None:
+    wanted = touch(tmp_path, f"{'a/' * 100}x.jpg", "b.jpg")
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 80)
+    try:
+        assert uris(tmp_path) == wanted
+    finally:
+        sys.setrecursionlimit(usual)
+
+
+def test_directories_whose_path_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path may become longer than any that the system takes."""
+    (wanted, _) = touch(tmp_path, "a.jpg", "deep/b.jpg")
+    fail_at(monkeypatch, "deep", OSError(errno.ENAMETOOLONG, "File name too long"))
+    assert uris(tmp_path) == [wanted]
+    assert f"left out, for its path is too long to open: {tmp_path}/deep" in caplog.text
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, error: OSError) -> None:
+    """Let reading the directories of a name fail."""
+    scandir = os.scandir
+
+    def scan(path: str) -> Any:
+        if path.endswith(f"/{name}"):
+            raise error
+        return scandir(path)
+
+    monkeypatch.setattr("pipeline.sources.listing.os.scandir", scan)
+
+
+def test_a_directory_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As lost+found, at the root of a disk."""
+    (wanted,) = touch(tmp_path, "a.jpg")
+    (tmp_path / "lost+found").mkdir()
+    fail_at(monkeypatch, "lost+found", PermissionError(13, "Permission denied", "lost+found"))
+    with pytest.raises(UsageError, match=r"lost\+found.*leave it out with .*inputs.exclude"):
+        uris(tmp_path)
+    for pattern in ("lost+found", "lost+found/", "/lost+found", f"{tmp_path}/lost+found"):
+        (table,) = inventory(InputSpec(uris=(str(tmp_path),), exclude=(pattern,)))
+        assert table["uri"].to_pylist() == [wanted]
 
 
 class TestLinks:

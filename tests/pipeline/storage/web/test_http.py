@@ -1,5 +1,6 @@
 """Images on the web: a real server on loopback, and addresses that must not be reached."""
 
+import itertools
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3.util.connection
 
 import pipeline.storage.retry
 import pipeline.storage.web.http
@@ -185,6 +187,58 @@ class TestAddresses:
         assert names == ["rebind.example"]
         assert web.asked == [(f"rebind.example:{web.port}", "/x")]
         assert refusal(url, allow_private=False) == "url_refused"
+
+    @pytest.fixture
+    def connections(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The addresses that are connected to; only one of them counts as public."""
+        made: list[str] = []
+        connect = urllib3.util.connection.create_connection
+
+        def note(address: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
+            made.append(address[0])
+            return connect(address, *args, **options)
+
+        monkeypatch.setattr("urllib3.connection.connection.create_connection", note)
+        monkeypatch.setattr(pipeline.storage.web.http, "is_public", lambda ip: ip == "127.0.0.1")
+        return made
+
+    def resolve_to(self, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+        """What a resolver says of any name that ends in .example, one after the other."""
+        said = itertools.cycle(answers)
+        resolve = socket.getaddrinfo
+
+        def answer(host: str, *args: Any, **options: Any) -> Any:
+            return resolve(next(said) if host.endswith(".example") else host, *args, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", answer)
+
+    def test_a_name_that_rebinds_is_checked_each_time(
+        self, web: Web, monkeypatch: pytest.MonkeyPatch, connections: list[str]
+    ) -> None:
+        """It is public when it is first asked for, and inside when the server wants a second try,
+        or redirects to itself."""
+        web.answers["/busy"] = [Answer(503), Answer(body=b"secret")]
+        web.answers["/moved"] = [Answer(302, headers={"Location": "/busy"})]
+        for path in ("/busy", "/moved"):
+            self.resolve_to(monkeypatch, "127.0.0.1", "10.0.0.7")
+            assert refusal(web.url(path, "rebind.example"), allow_private=False) == "url_refused"
+        assert set(connections) == {"127.0.0.1"}
+
+    @pytest.mark.parametrize(
+        "inside", ["169.254.169.254", "10.0.0.7", "192.168.0.1", "::1", "fe80::1", "fd00:ec2::254",
+                   "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe"]
+    )  # fmt: skip
+    def test_names_and_redirects_that_lead_inside(
+        self, web: Web, monkeypatch: pytest.MonkeyPatch, connections: list[str], inside: str
+    ) -> None:
+        """Whether by an address of their own or by a CNAME, the resolver tells only the end."""
+        self.resolve_to(monkeypatch, inside)
+        assert refusal("http://cdn.example/x", allow_private=False) == "url_refused"
+        literal = f"[{inside}]" if ":" in inside else inside
+        for target in (f"http://{literal}/x", "//cdn.example/x", "https://cdn.example:9/x"):
+            web.answers["/x"] = [Answer(302, headers={"Location": target})]
+            assert refusal(web.url("/x"), allow_private=False) == "url_refused"
+        assert set(connections) == {"127.0.0.1"}
 
     def test_one_private_address_among_several_refuses(
         self, monkeypatch: pytest.MonkeyPatch
