@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -18,11 +17,13 @@ from pipeline.contract.spec import InputSpec
 from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
 from pipeline.sources.inputs import find_files, usage_errors
-from pipeline.sources.kept_values import fitted
+from pipeline.sources.kept_values import fitted_values
 from pipeline.storage.filesystems import refusal_of_credentials
 from pipeline.storage.uris import printable, with_ancestors
 
 CHUNK_ROWS = 10_000
+CHUNK_BYTES = 16 * 2**20
+"""Of names and kept values, about."""
 
 _WILDCARDS = set("*?[")
 _GLOB_HINT = " (in a glob, * stops at a slash and ** does not)"
@@ -56,7 +57,7 @@ def inventory(
     wanted = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
     found = False
     unique = _without_namesakes(filter(once.is_first, wanted))
-    while chunk := list(islice(unique, CHUNK_ROWS)):
+    for chunk in _chunks(unique):
         found = True
         yield _table(chunk, kept)
     if once.repeated:
@@ -68,6 +69,27 @@ def inventory(
             f"every image lies below the output, {exclude}, where nothing is listed; "
             "choose an <output.uri> outside the INPUT"
         )
+
+
+def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows for a table each, fewer where they carry much."""
+    chunk: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += len(row["uri"]) + (_size_of(row[KEPT]) if KEPT in row else 0)
+        if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _size_of(value: Any) -> int:
+    """What a value takes, about."""
+    if isinstance(value, dict | list):
+        return sum(map(_size_of, value.values() if isinstance(value, dict) else value))
+    return len(value) if isinstance(value, str | bytes) else 8
 
 
 class _Once:
@@ -108,12 +130,10 @@ def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any
 def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
     schema = with_kept(LISTING, kept)
     if len(kept):
-        rows = [row | {KEPT: _fitted(row[KEPT], kept)} if row.get(KEPT) else row for row in rows]
+        rows = [
+            row | {KEPT: fitted_values(row[KEPT], kept)} if row.get(KEPT) else row for row in rows
+        ]
     return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _fitted(values: dict[str, Any], kept: pa.Schema) -> dict[str, Any]:
-    return {field.name: fitted(values.get(field.name), field.type) for field in kept}
 
 
 def _wanted(

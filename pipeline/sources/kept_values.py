@@ -7,7 +7,7 @@ that were looked at agree, if need be a wider number, else text. A value that do
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 
 ROW_BYTES = 2 * 2**20
 """What an image may carry in all. A value beyond it is left out: its column is null."""
+MOST_NESTING = 16
+"""Types nested more deeply become text: Arrow writes some that it cannot read again."""
 NUMBER_BYTES = 8
 """The least that an element of a list counts for, as Python takes more for it than Arrow."""
 
@@ -62,12 +64,23 @@ def _plain_struct(stored: pa.DataType) -> pa.DataType:
 def common_type(stored: Iterable[pa.DataType]) -> pa.DataType:
     """The type of a column that has these types in some files: that in which they agree, where
     numbers become wider ones and nulls anything; else text."""
-    columns = [pa.schema([("", plain_type(one))]) for one in stored]
+    types = list(stored)
+    if any(map(is_deep, types)):
+        return pa.string()
+    columns = [pa.schema([("", plain_type(one))]) for one in types]
     try:
         common = pa.unify_schemas(columns, promote_options="permissive").field(0).type
     except pa.ArrowException:
         return pa.string()
     return pa.string() if pa.types.is_null(common) else common
+
+
+def is_deep(stored: pa.DataType) -> bool:
+    """Whether a type is nested more deeply than columns of the output may be."""
+    level = [stored]
+    for _ in range(MOST_NESTING):
+        level = [one.field(number).type for one in level for number in range(one.num_fields)]
+    return bool(level)
 
 
 def fitted(value: Any, wanted: pa.DataType) -> Any:
@@ -101,13 +114,25 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def fitted_values(values: Mapping[str, Any], wanted: pa.Schema) -> dict[str, Any]:
+    """Values of an image, as the columns take them, and no more of them than an image may carry."""
+    found: dict[str, Any] = {}
+    total = 0
+    for field in wanted:
+        value = fitted(values.get(field.name), field.type)
+        size = bytes_of(pa.array([value], field.type))
+        found[field.name] = value if total + size <= ROW_BYTES else None
+        total += size if total + size <= ROW_BYTES else 0
+    return found
+
+
 def fitted_row(row: pa.RecordBatch, wanted: pa.Schema) -> tuple[dict[str, Any], int]:
     """The values of a batch of one row, and how many bytes they have, about."""
     values: dict[str, Any] = {}
     total = 0
     for field in wanted:
         column = row.column(row.schema.names.index(field.name))
-        size = _bytes_of(column)
+        size = bytes_of(column)
         if total + size <= ROW_BYTES:
             total += size
             values[field.name] = fitted(_python_value(column), field.type)
@@ -128,22 +153,22 @@ def _python_value(column: pa.Array) -> Any:
         return None
 
 
-def _bytes_of(array: pa.Array) -> int:
+def bytes_of(array: pa.Array) -> int:
     """What the values take; of a dictionary, the values and not what they are stored in."""
     if isinstance(array, pa.ExtensionArray):
-        return _bytes_of(array.storage)
+        return bytes_of(array.storage)
     if isinstance(array, pa.DictionaryArray):
-        return _bytes_of_dictionary(array)
+        return __bytes_of_dictionary(array)
     if isinstance(array, pa.StructArray):
-        return sum(map(_bytes_of, array.flatten()))
+        return sum(map(bytes_of, array.flatten()))
     if isinstance(array, pa.MapArray):
-        return _bytes_of(array.keys) + _bytes_of(array.items)
+        return bytes_of(array.keys) + bytes_of(array.items)
     if any(is_list(array.type) for is_list in _LISTS):
-        return _bytes_of(array.flatten())
+        return bytes_of(array.flatten())
     return max(int(array.nbytes), NUMBER_BYTES * len(array))
 
 
-def _bytes_of_dictionary(array: pa.DictionaryArray) -> int:
+def __bytes_of_dictionary(array: pa.DictionaryArray) -> int:
     values = array.dictionary
     if not pa.types.is_binary(values.type) and not pa.types.is_string(values.type):
         return NUMBER_BYTES * len(array)

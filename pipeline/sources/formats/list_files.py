@@ -23,6 +23,9 @@ from pipeline.sources.formats.parquet.files import (
     open_parquet,
     plain_schema,
 )
+from pipeline.sources.formats.parquet.tables import table_rows
+from pipeline.sources.formats.text_lines import OddLine, bounded_lines
+from pipeline.sources.kept_values import is_deep
 from pipeline.storage.filesystems import open_binary
 from pipeline.storage.uris import printable
 
@@ -31,20 +34,16 @@ TEXT_SUFFIXES = (*_PLAIN_SUFFIXES, *(f"{suffix}.gz" for suffix in _PLAIN_SUFFIXE
 HEAD_BYTES = 2**16
 """How much is read of a file whose name does not tell its format."""
 SAMPLED_LINES = 1000
-"""Lines of a JSONL file that decide the types of its columns."""
+SAMPLED_CHARACTERS = 8 * 2**20
+"""Lines of a JSONL file that decide the types of its columns: so many, and no more than these."""
+MOST_NESTING = 64
+"""Levels of JSON in a line; Python's own limit depends on who asks."""
 
 _PARSER = json.JSONDecoder(strict=False)  # raw control characters in names are accepted
 _UTF16 = ("\udcff\udcfe", "\udcfe\udcff")
 """Its first two bytes, in either order, as they read when they are taken for UTF-8."""
 csv.field_size_limit(2**24)  # Python's own, 128 KiB, would refuse a whole list for one cell
 _BROKEN = (csv.Error, ValueError, EOFError, gzip.BadGzipFile, zlib.error)
-
-
-@dataclass(frozen=True)
-class OddLine:
-    """A line that is no row, though the lines around it are."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def open_records(uri: str, uri_column: str | None = None) -> Iterator[Records]:
                 return
             plain = gzip.GzipFile(fileobj=file) if is_packed else file
             with io.TextIOWrapper(plain, "utf-8-sig", "surrogateescape", newline="") as text:
-                yield {"csv": _csv, "txt": _lines}.get(form, _jsonl)(_checked(text))
+                yield {"csv": _csv, "txt": _lines}.get(form, _jsonl)(_checked(bounded_lines(text)))
     except _BROKEN as error:
         raise UsageError(f"{uri} cannot be read as a list: {one_line(error)}") from error
 
@@ -108,40 +107,61 @@ def _form_of_text(head: str, uri_column: str | None) -> str:
 
 
 def _parquet(file: Any) -> Records:
-    parquet = open_parquet(file)
-    batches = parquet.iter_batches(batch_size=4096)
-    return Records(plain_schema(parquet), (row for batch in batches for row in batch.to_pylist()))
+    schema = plain_schema(open_parquet(file))
+    large = OddLine("the row is too large")
+    return Records(schema, (large if row is None else row for row in table_rows(file)))
 
 
-def _checked(text: Iterable[str]) -> Iterator[str]:
+def _checked(text: Iterable[str | OddLine]) -> Iterator[str | OddLine]:
     """The same lines, of a text that is in UTF-8."""
     for number, line in enumerate(text):
-        if not number and line.startswith(_UTF16):
+        if not number and isinstance(line, str) and line.startswith(_UTF16):
             raise ValueError("line 1 begins as UTF-16 does; save the file as UTF-8")
         yield line
 
 
-def _lines(text: Iterable[str]) -> Records:
-    lines = (printable(line.rstrip("\r\n")) for line in text)
-    return Records(pa.schema([("uri", pa.string())]), ({"uri": line} for line in lines))
+def _lines(text: Iterable[str | OddLine]) -> Records:
+    rows = (
+        line if isinstance(line, OddLine) else {"uri": printable(line.rstrip("\r\n"))}
+        for line in text
+    )
+    return Records(pa.schema([("uri", pa.string())]), rows)
 
 
-def _csv(text: Iterable[str]) -> Records:
-    reader = csv.reader(map(printable, text), strict=True)
+def _csv(text: Iterable[str | OddLine]) -> Records:
+    odd: list[OddLine] = []
+    reader = csv.reader(_without_odd(text, odd), strict=True)
     header = next(_numbered(reader), [])
-    if len(set(header)) < len(header):
+    if odd:
+        raise ValueError(odd[0].reason)
+    if any(header.count(name) > 1 for name in URI_COLUMNS):
         raise ValueError("two columns of its header have the same name")
-    return Records(pa.schema([(name, pa.string()) for name in header]), _cells(reader, header))
+    return Records(pa.schema([(name, pa.string()) for name in header]), _cells(reader, header, odd))
 
 
-def _cells(reader: Any, header: list[str]) -> Iterator[dict[str, Any]]:
+def _without_odd(text: Iterable[str | OddLine], odd: list[OddLine]) -> Iterator[str]:
+    """The lines for a reader of CSV, and an empty one, which it passes over, for each odd one."""
+    for line in text:
+        if isinstance(line, OddLine):
+            odd.append(line)
+            yield "\n"
+        else:
+            yield printable(line)
+
+
+def _cells(
+    reader: Any, header: list[str], odd: list[OddLine]
+) -> Iterator[dict[str, Any] | OddLine]:
     for cells in _numbered(reader):
+        while odd:
+            yield odd.pop(0)
         if len(cells) != len(header) and cells:
             raise ValueError(
                 f"line {reader.line_num} has {len(cells)} cells, the header {len(header)}"
             )
         if cells:
-            yield dict(zip(header, cells, strict=True))
+            # Of two columns with the same name, the first counts.
+            yield dict(zip(reversed(header), reversed(cells), strict=True))
 
 
 def _numbered(reader: Any) -> Iterator[list[str]]:
@@ -152,24 +172,37 @@ def _numbered(reader: Any) -> Iterator[list[str]]:
         raise ValueError(f"line {reader.line_num}: {error}") from error
 
 
-def _jsonl(text: Iterable[str]) -> Records:
-    parsed = _parsed(text)
-    first = list(islice(parsed, SAMPLED_LINES))
-    sample = [row for row in first if not isinstance(row, OddLine)]
-    names = dict.fromkeys(name for row in sample for name in row)
-    schema = pa.schema([(name, _type_of([row.get(name) for row in sample])) for name in names])
-    mixed = frozenset(name for name in names if schema.field(name).type == pa.string())
-    rows = chain(first, parsed)
+def _jsonl(text: Iterable[str | OddLine]) -> Records:
+    lines = enumerate(text, 1)
+    first = list(_parsed(_sample(lines)))
+    values: dict[str, list[Any]] = {}
+    for row in first:
+        for name, value in row.items() if isinstance(row, dict) else ():
+            values.setdefault(name, []).append(value)
+    schema = pa.schema([(name, _type_of(found)) for name, found in values.items()])
+    mixed = frozenset(field.name for field in schema if field.type == pa.string())
+    rows = chain(first, _parsed(lines))
     return Records(
         schema, (row if isinstance(row, OddLine) else _as_text(row, mixed) for row in rows)
     )
 
 
-def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any] | OddLine]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        yield _parse(line.strip(), number)
+def _sample(lines: Iterable[tuple[int, str | OddLine]]) -> Iterator[tuple[int, str | OddLine]]:
+    """The first lines, as many as it takes and memory allows."""
+    characters = 0
+    for number, line in islice(lines, SAMPLED_LINES):
+        yield number, line
+        characters += len(line) if isinstance(line, str) else 0
+        if characters > SAMPLED_CHARACTERS:
+            return
+
+
+def _parsed(lines: Iterable[tuple[int, str | OddLine]]) -> Iterator[dict[str, Any] | OddLine]:
+    for number, line in lines:
+        if isinstance(line, OddLine):
+            yield line
+        elif line.strip():
+            yield _parse(line.strip(), number)
 
 
 def _parse(line: str, number: int) -> dict[str, Any] | OddLine:
@@ -182,7 +215,17 @@ def _parse(line: str, number: int) -> dict[str, Any] | OddLine:
         return OddLine(f"line {number} cannot be read: {one_line(error)}")
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is not a JSON object")
+    if line.count("[") + line.count("{") > MOST_NESTING and _is_deep(row):
+        return OddLine(f"line {number} is nested more than {MOST_NESTING} levels deep")
     return row
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_NESTING):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def _cleaned(value: Any) -> Any:
@@ -200,7 +243,7 @@ def _type_of(values: list[Any]) -> pa.DataType:
         inferred = pa.array(values).type
     except pa.ArrowException:
         return pa.string()
-    return pa.string() if pa.types.is_null(inferred) else inferred
+    return pa.string() if pa.types.is_null(inferred) or is_deep(inferred) else inferred
 
 
 def _as_text(row: dict[str, Any], columns: frozenset[str]) -> dict[str, Any]:

@@ -15,9 +15,13 @@ import pyarrow as pa
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import KEPT
 from pipeline.contract.spec import URI_COLUMNS, InputSpec
-from pipeline.sources.formats.list_files import OddLine, open_records
+from pipeline.sources.formats.list_files import open_records
+from pipeline.sources.formats.text_lines import OddLine
 from pipeline.sources.listing import local_entry
 from pipeline.storage.uris import is_web, join_uri, local_path, printable, split_uri
+
+NAME_CHARACTERS = 2**20
+"""The most that the name of an image may have; keys of S3 have 1024 bytes."""
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +86,8 @@ def _row(
 ) -> dict[str, Any]:
     """The row of what a line names; of the line itself, if anything at all is wrong with it."""
     try:
+        if len(name) > NAME_CHARACTERS:
+            raise ValueError(f"a name of {len(name)} characters")
         return _described(meant(name), record, {key: record[key] for key in keep if key in record})
     except Exception as error:  # noqa: BLE001  # whatever it is, other lines have done nothing
         return _refused(line, f"it names nothing that can be read: {one_line(error)}")

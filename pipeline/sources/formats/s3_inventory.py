@@ -13,19 +13,29 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 
-import pyarrow.parquet as pq
-
 from pipeline.contract.errors import UsageError, one_line
+from pipeline.sources.formats.parquet.tables import table_rows
+from pipeline.sources.formats.text_lines import OddLine, bounded_lines
 from pipeline.sources.listing import Entry
 from pipeline.storage.filesystems import open_binary
 from pipeline.storage.uris import join_uri, split_uri
 
 S3_MANIFEST = "manifest.json"
 """AWS' name for the file that names the others."""
+
+
+MANIFEST_BYTES = 64 * 2**20
+"""The most that it may have; each file that it names stands for millions of objects."""
+
+_BROKEN = (
+    *(ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError),
+    *(csv.Error, gzip.BadGzipFile, zlib.error),
+)
 
 
 def reported_objects(uri: str) -> Iterator[Entry]:
@@ -42,7 +52,10 @@ def reported_objects(uri: str) -> Iterator[Entry]:
     protocol, path = split_uri(uri)
     try:
         with open_binary(uri) as file:
-            manifest = json.load(file)
+            content = file.read(MANIFEST_BYTES + 1)
+        if len(content) > MANIFEST_BYTES:
+            raise ValueError(f"it has more than {MANIFEST_BYTES} bytes")
+        manifest = json.loads(content)
         read = {"csv": _csv, "parquet": _parquet}[manifest["fileFormat"].lower()]
         names = [_plain(name) for name in manifest["fileSchema"].split(",")]
         target = manifest["destinationBucket"].removeprefix("arn:aws:s3:::")
@@ -51,7 +64,7 @@ def reported_objects(uri: str) -> Iterator[Entry]:
                 for row in read(file, names):
                     if _is_current(row):
                         yield _entry(row)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, csv.Error) as error:
+    except _BROKEN as error:
         raise UsageError(
             f"{uri} is not the manifest of an S3 Inventory report in CSV or Parquet: "
             f"{one_line(repr(error))}"
@@ -74,17 +87,23 @@ def _plain(name: str) -> str:
 
 def _csv(file: Any, names: list[str]) -> Iterator[dict[str, Any]]:
     text = io.TextIOWrapper(gzip.GzipFile(fileobj=file), encoding="utf-8", newline="")
-    for cells in csv.reader(text):
+    for cells in csv.reader(_lines(text)):
         row = dict(zip(names, cells, strict=True))
         yield row | {"key": unquote_plus(row["key"])}
 
 
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    for line in bounded_lines(text):
+        if isinstance(line, OddLine):
+            raise ValueError(line.reason)
+        yield line
+
+
 def _parquet(file: Any, names: list[str]) -> Iterator[dict[str, Any]]:
-    parquet = pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
-    for batch in parquet.iter_batches(batch_size=4096):
-        columns = [_plain(name) for name in batch.schema.names]
-        for row in batch.to_pylist():
-            yield dict(zip(columns, row.values(), strict=True))
+    for row in table_rows(file):
+        if row is None:
+            raise ValueError("a row is too large")
+        yield {_plain(name): value for name, value in row.items()}
 
 
 def _is_current(row: dict[str, Any]) -> bool:

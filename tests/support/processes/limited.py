@@ -46,7 +46,7 @@ def read_limited(
     keep: tuple[str, ...] = (),
     max_bytes: int = 10**7,
     more_mib: int = MORE_MIB,
-    timeout: float = 100,
+    timeout: float = 200,
 ) -> dict[str, int]:
     """How many images a shard yields, by error code; or, of the kind ``listing``, how many rows."""
     arguments: list[Any] = [str(uri), kind, keep, max_bytes, more_mib * 2**20]

@@ -45,7 +45,7 @@ class Header:
     """
 
     def __init__(self, block: bytes) -> None:
-        if read_number(block[_CHECKSUM]) not in _sums(block):
+        if not _is_checked(block):
             raise damaged("a header has a wrong checksum, or is none")
         self.type = block[156:157]
         self.size = read_number(block[_SIZE])
@@ -63,10 +63,12 @@ class Header:
         return read_number(self.block[_REAL_SIZE])
 
 
-def _sums(block: bytes) -> tuple[int, int]:
-    """The checksum of unsigned bytes and, as some wrote it, of signed ones."""
+def _is_checked(block: bytes) -> bool:
+    """Whether the checksum is right, of unsigned bytes or, as some wrote it, of signed ones."""
+    said = read_number(block[_CHECKSUM])
     plain = block[: _CHECKSUM.start] + b" " * 8 + block[_CHECKSUM.stop :]
-    return sum(plain), sum(plain) - 256 * sum(byte > 127 for byte in plain)
+    unsigned = sum(plain)
+    return said == unsigned or said == unsigned - 256 * sum(byte > 127 for byte in plain)
 
 
 def read_number(field: bytes) -> int:
