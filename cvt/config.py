@@ -241,7 +241,7 @@ _FIELDS: Final[Mapping[str, Field]] = {
     "patch_padding": _PADDING,
     "embed_dim": whole(1, 65_536),
     "num_heads": whole(1, 65_536),
-    "depth": whole(1, 4096),
+    "depth": whole(1, 256),
     "mlp_ratio": real(0, 256, open_low=True, rule="be a number above 0 and at most 256"),
     "attention_drop_rate": _RATE,
     "drop_rate": _RATE,

@@ -23,7 +23,7 @@ from cvt.checkpoints.unwrap import unwrapped
 from cvt.config import PRESETS, CvtConfig
 from cvt.errors import CheckpointError, ConfigError
 from cvt.interface.as_in_transformers import AsInTransformers
-from cvt.interface.fields import default_labels, read_object
+from cvt.interface.fields import class_names, read_object
 from cvt.interface.sources import Fetch, Source, display, open_source
 
 logger = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ def _choose_config(
     if not isinstance(config, CvtConfig):
         preset = CvtConfig.from_preset(config) if config else recognise(anatomy, source)
         count = preset.num_labels if anatomy.num_labels is None else anatomy.num_labels
-        config = dataclasses.replace(preset, labels=default_labels(count))
+        config = dataclasses.replace(preset, labels=class_names({"num_labels": count}))
     native = "quick_gelu" if layout == "microsoft" else "gelu"
     return dataclasses.replace(config, activation=config.activation or native)
 

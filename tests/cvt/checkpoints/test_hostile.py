@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from cvt import (
@@ -104,6 +105,21 @@ def test_weights_that_repeat_a_number_are_not_unfolded(
     assert path.stat().st_size < 10**6
     with pytest.raises(CheckpointError, match="larger than what is stored of them"):
         load(tmp_path)
+
+
+def test_weights_without_numbers_ask_for_no_names(tmp_path: Path) -> None:
+    """A billion classes of no width take no byte in a file, nor do their names in memory."""
+    preset = CvtConfig.from_preset("cvt-13")
+    stages = "cvt.encoder.stages"
+    state = {"classifier.weight": torch.empty(10**9, 0)}
+    for s, (width, depth) in enumerate(zip(preset.embed_dim, preset.depth, strict=True)):
+        embedding = f"{stages}.{s}.embedding.convolution_embeddings.projection.bias"
+        state[embedding] = torch.zeros(width)
+        for i in range(depth):
+            state[f"{stages}.{s}.layers.{i}.layernorm_before.bias"] = torch.zeros(1)
+    safetensors.torch.save_file(state, tmp_path / "m.safetensors")
+    with pytest.raises(ConfigError, match="num_labels must be a whole number"):
+        load(tmp_path / "m.safetensors")
 
 
 def test_an_archive_that_is_packed(small: Oracle, small_dir: Path, tmp_path: Path) -> None:
