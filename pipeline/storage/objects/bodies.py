@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import io
-from typing import Any, Protocol
+import zlib
+from typing import Any, BinaryIO, Protocol, cast
 
+from pipeline.contract.errors import FetchError, one_line
 from pipeline.storage.retry import PassingError
 
 
 class RemoteObject(Protocol):
     """An object that requests read."""
 
-    def open(self, start: int = 0, stop: int | None = None) -> Body:
+    def open(self, start: int = 0, stop: int | None = None) -> Body | UnpackedBody:
         """Its bytes from ``start`` up to ``stop``, or to the end."""
 
     def size(self) -> int:
@@ -42,6 +45,27 @@ class Body:
         """The connection is used again if everything was read, and closed otherwise."""
         self._raw.close()
         self._raw.release_conn()
+
+
+class UnpackedBody:
+    """The bytes of an object that is stored with ``Content-Encoding: gzip``: as every client of
+    such a store gives them, unpacked."""
+
+    def __init__(self, packed: Body) -> None:
+        self._packed = packed
+        self._file = gzip.GzipFile(fileobj=cast(BinaryIO, packed))
+        self.size = packed.size
+        """As it is stored."""
+
+    def read(self, size: int | None = None) -> bytes:
+        try:
+            return self._file.read(-1 if size is None else size)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            text = f"it has Content-Encoding: gzip, and does not unpack: {one_line(error)}"
+            raise FetchError("storage_error", text) from error
+
+    def close(self) -> None:
+        self._packed.close()
 
 
 class RangeFile:

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -30,6 +31,8 @@ READ_SECONDS = 20.0
 """After so long without a single byte, a request is given up."""
 TRY_SECONDS = 15.0
 """How long a request of ours is tried again; objects of the input have ``Patience`` instead."""
+LEAST_TRIES = 3
+"""However long each of them takes."""
 LONGEST_PAUSE_SECONDS = 4.0
 _FIRST_PAUSE_SECONDS = 0.25
 _BLOCK_BYTES = 2**20
@@ -155,21 +158,24 @@ def refusal(
 
 
 def insistently(request: Callable[[], T]) -> T:
-    """What ``request`` returns, tried again for ``TRY_SECONDS`` while its failures may pass.
+    """What ``request`` returns, tried again for ``TRY_SECONDS``, and ``LEAST_TRIES`` times, while
+    its failures may pass.
 
     Raises:
         StoreError: it never succeeded, or cannot.
     """
     give_up = time.monotonic() + TRY_SECONDS
     pause = _FIRST_PAUSE_SECONDS
-    while True:
+    for tries in count(1):
         try:
             return request()
         except StoreError as error:
             may_pass = isinstance(error.meaning, PassingError) and not isinstance(
                 error, PermissionError
             )
-            if not may_pass or time.monotonic() + pause > give_up:
+            is_late = time.monotonic() + pause > give_up and tries >= LEAST_TRIES
+            if not may_pass or is_late:
                 raise
         time.sleep(pause * random.uniform(0.5, 1))
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+    raise AssertionError

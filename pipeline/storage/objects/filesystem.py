@@ -14,7 +14,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from urllib3.exceptions import HTTPError
 
 from pipeline.contract.errors import FetchError, UsageError, one_line
-from pipeline.storage.objects.bodies import Body
+from pipeline.storage.objects.bodies import Body, UnpackedBody
 from pipeline.storage.objects.connection import (
     AbsentError,
     DeniedError,
@@ -141,6 +141,14 @@ class ObjectFileSystem(AbstractFileSystem):
             return None
         return None
 
+    def exists(self, path: str, **options: Any) -> bool:
+        """Whether there is an object, or one below; raises where fsspec would say no."""
+        try:
+            self.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False,
              detail: bool = False, **options: Any) -> Any:  # fmt: skip
         found = {info["name"]: info for info in self.below(path)}
@@ -209,7 +217,7 @@ class StoreObject:
         self._path = path
         self._etag: str | None = None
 
-    def open(self, start: int = 0, stop: int | None = None) -> Body:
+    def open(self, start: int = 0, stop: int | None = None) -> Body | UnpackedBody:
         """Its bytes from ``start`` up to ``stop``, or to the end, by one request.
 
         Raises:
@@ -217,13 +225,23 @@ class StoreObject:
             FetchError: the object is another one by now.
         """
         is_part = bool(start) or stop is not None
-        headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if is_part else {}
+        headers = {
+            "Accept-Encoding": "gzip"
+        }  # or Google unpacks it, and cannot say how large it is
+        if is_part:
+            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         response = self._sure(lambda: self._store.request(self._path, headers))
         self._check_version(response)
         if is_part and response.status != 206:
             response.close()
             raise FetchError("storage_error", "the server cannot send a part of an object")
-        return Body(response, int(response.headers["Content-Length"]))
+        body = Body(response, int(response.headers["Content-Length"]))
+        if response.headers.get("Content-Encoding") != "gzip":
+            return body
+        if is_part:
+            body.close()
+            raise FetchError("storage_error", "it has Content-Encoding: gzip, and is read by parts")
+        return UnpackedBody(body)
 
     def size(self) -> int:
         """In bytes."""

@@ -23,6 +23,8 @@ from pipeline.storage.objects.filesystem import Info, ObjectFileSystem, Page
 from pipeline.storage.objects.google.access import access
 from pipeline.storage.retry import PassingError, StoreError
 
+COPY_SECONDS = 120.0
+"""For an answer to a request to copy, which comes when a part of the copy is made."""
 _FIELDS = "name,size,etag"
 _BOUNDARY = secrets.token_hex(16)
 _BUSY = ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded")
@@ -71,7 +73,7 @@ class GoogleObjects(ObjectFileSystem):
         to = _target(target).removeprefix("storage/v1/")
         parameters: dict[str, str] = {}
         while True:
-            said = _json("POST", f"{_target(source)}/rewriteTo/{to}", parameters, b"")
+            said = _json("POST", f"{_target(source)}/rewriteTo/{to}", parameters, b"", COPY_SECONDS)
             if said.get("done", True):
                 return
             parameters = {"rewriteToken": said["rewriteToken"]}
@@ -94,10 +96,15 @@ def _multipart(metadata: Mapping[str, str], data: bytes) -> bytes:
 
 
 def _json(
-    method: str, target: str, parameters: dict[str, str], body: bytes | None = None
+    method: str,
+    target: str,
+    parameters: dict[str, str],
+    body: bytes | None = None,
+    read_seconds: float = 0,
 ) -> dict[str, Any]:
     """The answer as JSON."""
-    found: dict[str, Any] = json.loads(content(_answer(method, target, parameters, {}, body)))
+    response = _answer(method, target, parameters, {}, body, read_seconds)
+    found: dict[str, Any] = json.loads(content(response))
     return found
 
 
@@ -107,12 +114,14 @@ def _answer(
     parameters: dict[str, str],
     headers: Mapping[str, str],
     body: bytes | None = None,
+    read_seconds: float = 0,
 ) -> urllib3.BaseHTTPResponse:
     reach = access()
     headers = {**headers, **reach.headers()}
     if body is not None:
         headers["Content-Length"] = str(len(body))
-    response = send(method, reach.url(target, parameters), headers, body, reach.read_seconds)
+    patience = max(read_seconds, reach.read_seconds)
+    response = send(method, reach.url(target, parameters), headers, body, patience)
     if response.status >= 300:
         raise _refusal(response, is_known=reach.is_known)
     return response

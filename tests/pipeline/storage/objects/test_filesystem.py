@@ -148,6 +148,8 @@ def test_a_store_that_is_away_or_denies_raises_what_a_disk_would(
         fs.cat_file(f"{root}/a")
     with pytest.raises(PermissionError):
         list(fs.below(root))
+    with pytest.raises(PermissionError):
+        fs.exists(f"{root}/a")
     proxy.faults = Faults(internal_error=1.0, pattern=r".")
     with pytest.raises(OSError, match="500"):
         fs.cat_file(f"{root}/a")

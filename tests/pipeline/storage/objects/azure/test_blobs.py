@@ -111,6 +111,7 @@ def test_refusals(
     passes: bool,
 ) -> None:
     monkeypatch.setattr(connection, "TRY_SECONDS", 0)
+    monkeypatch.setattr(connection, "LEAST_TRIES", 1)
     script((status, {"x-ms-error-code": code}), (403, {}))
     with pytest.raises(kind, match=code) as caught:
         AzureBlobs().cat_file("c/a")

@@ -21,6 +21,7 @@ def anonymous(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://google")
     monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
     monkeypatch.setattr(connection, "TRY_SECONDS", 0)
+    monkeypatch.setattr(connection, "LEAST_TRIES", 1)
 
 
 def play(patch: pytest.MonkeyPatch, *answers: tuple[int, Any]) -> list[str]:
