@@ -52,7 +52,8 @@ class AsInTransformers(nn.Module):
         wanted = (p for p in self.parameters() if p.requires_grad or not only_trainable)
         return sum(p.numel() for p in wanted)
 
-    def can_generate(self) -> bool:
+    @classmethod
+    def can_generate(cls) -> bool:
         """No: it is no language model."""
         return False
 
@@ -61,14 +62,14 @@ class AsInTransformers(nn.Module):
     ) -> None:
         """Trade time for memory: recompute each block's activations in the backward pass.
 
-        Always PyTorch's variant without reentrance, which ``use_reentrant=False`` may say as well.
+        It is always PyTorch's variant without reentrance, whatever ``use_reentrant`` says: the
+        gradients are the same.
 
         Raises:
-            ValueError: an option asks for anything else.
+            ValueError: there are other options.
         """
-        options = {"use_reentrant": False} | dict(gradient_checkpointing_kwargs or {})
-        if options != {"use_reentrant": False}:
-            raise ValueError(f"checkpointing is without reentrance or other options, not {options}")
+        if others := sorted(set(gradient_checkpointing_kwargs or {}) - {"use_reentrant"}):
+            raise ValueError(f"gradient checkpointing has no option {', '.join(others)}")
         self._checkpoint(True)
 
     def gradient_checkpointing_disable(self) -> None:
