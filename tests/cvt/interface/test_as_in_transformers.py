@@ -1,4 +1,4 @@
-"""The models in the hands of transformers' Trainer and pipelines, without glue."""
+"""The models in the hands of transformers' Trainer and pipelines, without glue (docs/model.md)."""
 
 from pathlib import Path
 from typing import Any
