@@ -19,6 +19,7 @@ from pipeline.storage.objects.s3.pages import list_objects
 from pipeline.storage.uris import join_uri, printable, split_uri
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
+_SPECIAL = "a pipe, a device or a socket is no INPUT; write what it says into a file"
 MayBeClosed = Callable[[str], bool]
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def walk(
     """
     if protocol == "file":
         if not os.path.isdir(root):
-            raise FileNotFoundError(root)
+            raise NotADirectoryError(_SPECIAL) if os.path.exists(root) else FileNotFoundError(root)
         return _walk_local(root, may_be_closed)
     if protocol == "s3":
         return _walk_s3(root)

@@ -108,7 +108,7 @@ def _form_of_text(head: str, uri_column: str | None) -> str:
 
 def _parquet(file: Any) -> Records:
     schema = plain_schema(open_parquet(file))
-    large = OddLine("the row is too large")
+    large = OddLine("the row is too large, or holds what cannot be read")
     return Records(schema, (large if row is None else row for row in table_rows(file)))
 
 

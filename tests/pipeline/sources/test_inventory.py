@@ -97,8 +97,9 @@ def test_input_inside_the_output_is_a_usage_error(tmp_path: Path) -> None:
         (lambda path: path.mkdir(), "no images under"),
         (lambda path: touch(path, "notes.txt"), "no images under"),
         (lambda path: path.symlink_to("gone"), "does not exist"),
+        (os.mkfifo, "cannot list .*: a pipe, .* is no INPUT"),
     ],
-    ids=["missing", "empty", "no images", "dangling link"],
+    ids=["missing", "empty", "no images", "dangling link", "pipe"],
 )
 def test_fruitless_input_is_a_usage_error(
     tmp_path: Path, make: Callable[[Path], object], message: str

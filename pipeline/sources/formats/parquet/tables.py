@@ -21,7 +21,7 @@ ROW_BYTES = 4 * 2**20
 
 def table_rows(file: Any) -> Iterator[dict[str, Any] | None]:
     """The rows of a table, by name of the column, of which the first with each name counts. None
-    for a row that is too large.
+    for a row that is too large, or has a value that Python cannot have.
 
     Args:
         file: seekable, opened for reading.
@@ -56,10 +56,19 @@ def _chunks(parquet: pq.ParquetFile, group: int) -> Iterator[tuple[int, int]]:
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
     names = batch.schema.names
     first = batch.select([names.index(name) for name in dict.fromkeys(names)])
-    if sum(map(bytes_of, first.columns)) <= BATCH_BYTES:
-        yield from first.to_pylist()
+    if sum(map(bytes_of, first.columns)) <= BATCH_BYTES and (rows := _converted(first)) != [None]:
+        yield from rows
         return
     for number in range(first.num_rows):
         row = first.slice(number, 1)
         is_small = sum(map(bytes_of, row.columns)) <= ROW_BYTES
-        yield row.to_pylist()[0] if is_small else None
+        yield _converted(row)[0] if is_small else None
+
+
+def _converted(rows: pa.RecordBatch) -> list[dict[str, Any]] | list[None]:
+    """None alone if Python has no value for something, such as a time in the year 10000."""
+    try:
+        found: list[dict[str, Any]] = rows.to_pylist()
+        return found
+    except Exception:  # noqa: BLE001  # Arrow's conversions raise whatever they trip over
+        return [None]

@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contract.errors import UsageError
@@ -119,3 +122,21 @@ def test_a_large_cell_beside_the_name(tmp_path: Path) -> None:
     """Python's own limit is 128 KiB."""
     (tmp_path / "l.csv").write_text(f"uri,text\ns3://b/a.jpg,{'x' * 10**6}\ns3://b/b.jpg,\n")
     assert uris(tmp_path / "l.csv") == ["s3://b/a.jpg", "s3://b/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pa.array([0, 2**60], pa.timestamp("ms")),
+        pa.array([0, 2**62], pa.date64()),
+        pa.array([0, 2**31 - 1], pa.date32()),
+        pa.StringArray.from_buffers(
+            2, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"a\xff")
+        ),
+    ],
+    ids=["time", "date64", "date32", "no text"],
+)
+def test_rows_of_parquet_that_python_has_no_value_for(tmp_path: Path, odd: pa.Array) -> None:
+    table = pa.table({"uri": ["s3://b/a.jpg", "s3://b/b.jpg"], "odd": odd})
+    pq.write_table(table, tmp_path / "l.parquet")
+    assert uris(tmp_path / "l.parquet") == ["s3://b/a.jpg", f"{tmp_path}/l.parquet#2"]

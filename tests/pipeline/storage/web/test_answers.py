@@ -200,6 +200,14 @@ def test_a_try_ends_in_time_whatever_drips(text: bytes, then: bytes) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_handshake_that_never_comes() -> None:
+    """The server waits for a request, and the client for the server's certificate."""
+    started = time.monotonic()
+    with replying(saying(b"200 OK")) as (url, _):
+        assert outcome(url.replace("http:", "https:")) == "timeout"
+    assert time.monotonic() - started < 5
+
+
 def test_redirects_share_the_time_of_a_try() -> None:
     def reply(connection: socket.socket) -> None:
         time.sleep(0.2)

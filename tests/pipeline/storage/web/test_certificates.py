@@ -54,6 +54,17 @@ class TestCertificate:
             monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "right.pem"))
             assert self.row(url).data == b"x"
 
+    def test_behind_one_a_try_ends_in_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However steadily bytes trickle in."""
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        monkeypatch.setattr(pipeline.storage.web.http, "TOTAL_SECONDS", 1)
+        with serve(self.certificate(tmp_path / "cert.pem", "DNS:localhost")) as web:
+            web.answers["/x"] = [Answer(body=b"x" * 1000, seconds_per_byte=0.05)]
+            assert code(self.row(web.url("/x", "localhost"))) == "timeout"
+            assert web.count("/x") == 1
+
     def test_is_for_one_host(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
         with serve(self.certificate(tmp_path / "cert.pem", "DNS:elsewhere.example")) as web:
