@@ -24,13 +24,17 @@ State = dict[str, Tensor]
 
 # What beside weights stands in the checkpoints of training loops; making one runs no code.
 _NUMPY_SCALAR: Final = np.float64(0).__reduce__()[0]
+_NUMPY_ARRAY: Final = np.zeros(0).__reduce__()[0]
 _HARMLESS: Final[list[Any]] = [
     argparse.Namespace,
     pathlib.PosixPath,
     np.dtype,
-    *(type(np.dtype(kind)) for kind in ("bool", "i4", "i8", "f4", "f8")),
+    *(type(np.dtype(kind)) for kind in ("bool", "u1", "i4", "u4", "i8", "f4", "f8")),
+    np.ndarray,
     _NUMPY_SCALAR,
-    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),  # as NumPy 1 called it
+    _NUMPY_ARRAY,
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),  # as NumPy 1 called them
+    (_NUMPY_ARRAY, "numpy.core.multiarray._reconstruct"),
 ]
 _NEIGHBOUR: Final = re.compile(r"\w[\w .+=@()-]*")
 _MOST_UNPACKED: Final = 4

@@ -98,6 +98,9 @@ NESTED: dict[str, Callable[[State], Any]] = {
         "scaler": {"scale": 65536.0, "_growth_tracker": 0},
         "lr_scheduler": {"base_lrs": [0.1], "last_epoch": 1},
         "rng": torch.get_rng_state(),
+        "numpy_rng": np.random.default_rng(0).bit_generator.state,
+        "old_numpy_rng": np.random.RandomState(0).get_state(),
+        "confusion": np.eye(7),
     },
 }
 
@@ -219,3 +222,13 @@ def test_names_without_end_are_no_names(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "m.bin")
     with pytest.raises(CheckpointError, match="does not hold a state dict"):
         CvtForImageClassification.from_pretrained(tmp_path / "m.bin")
+
+
+def test_numpys_objects_as_version_1_named_them(small: Oracle, tmp_path: Path) -> None:
+    content = {"model": small.state_dict(), "best": np.float64(81.6), "confusion": np.eye(7)}
+    torch.save(content, tmp_path / "new.bin", _use_new_zipfile_serialization=False)
+    new, old = b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"
+    data = (tmp_path / "new.bin").read_bytes()
+    assert new in data
+    (tmp_path / "pytorch_model.bin").write_bytes(data.replace(new, old))
+    check(small, tmp_path, tmp_path / "pytorch_model.bin")
