@@ -16,7 +16,7 @@ SETTINGS = settings(RelabelSpec, "relabel")
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
     parser = new_parser("relabel", "OUT --output NEW_OUT [options]", __doc__)
-    flags.add_debug(parser)
+    flags.add_reporting(parser)
     for setting in SETTINGS:
         flags.add(parser, setting)
     return parser
@@ -29,7 +29,7 @@ def job(arguments: argparse.Namespace) -> ExitCode:
     from jobs.cli.summary import summarize
     from pipeline.runs.relabel.job import relabel
 
-    return summarize(relabel(spec))
+    return summarize(relabel(spec), as_json=arguments.json, quiet=arguments.quiet)
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from pipeline.contract.errors import ExitCode, JobError, one_line, spelled
 from pipeline.contract.spec import SETTINGS, RunSpec, Setting
@@ -21,7 +21,7 @@ from pipeline.contract.urls import public
 
 Spell = Callable[[str], str]
 
-_STOPPED = "stopped by {}; start the same command again to continue"
+_STOPPED = "stopped by {}; {}start the same command again to continue"
 
 
 def main(
@@ -44,7 +44,7 @@ def main(
     def spell(place: str) -> str:
         return spoken.get(place, place)
 
-    _log_to_stderr(logging.DEBUG if arguments.debug else logging.INFO, spell)
+    _log_to_stderr(_level(arguments), spell)
     _print_any_name()
     terminated = _interrupt_on_sigterm()
     try:
@@ -55,6 +55,20 @@ def main(
         code, message = _verdict(error, spell, terminated=terminated.is_set())
         print(f"error: {message}", file=sys.stderr)
         return code
+
+
+def _level(arguments: argparse.Namespace) -> int:
+    if arguments.debug:
+        return logging.DEBUG
+    return logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """To what is stderr at that moment: a display at a terminal takes its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
 
 
 class _SpellingFormatter(logging.Formatter):
@@ -69,7 +83,7 @@ class _SpellingFormatter(logging.Formatter):
 
 
 def _log_to_stderr(level: int, spell: Spell) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr(sys.stderr)
     handler.setFormatter(_SpellingFormatter(spell))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("jobs", "pipeline", "cvt"):
@@ -97,10 +111,10 @@ def _interrupt_on_sigterm() -> threading.Event:
 
 def _verdict(error: BaseException, spell: Spell, *, terminated: bool) -> tuple[ExitCode, str]:
     """Exit code and message. An interrupt during C code may surface as any exception."""
-    if terminated:
-        return ExitCode.RUN_FAILED, _STOPPED.format("SIGTERM")
-    if isinstance(error, KeyboardInterrupt):
-        return ExitCode.RUN_FAILED, _STOPPED.format("Ctrl-C")
+    if terminated or isinstance(error, KeyboardInterrupt):
+        by = "SIGTERM" if terminated else "Ctrl-C"
+        saved = "".join(f"{note}; " for note in getattr(error, "__notes__", []))
+        return ExitCode.RUN_FAILED, _STOPPED.format(by, saved)
     if isinstance(error, JobError):
         return error.exit_code, one_line(error.spelled(spell), limit=2000)
     message = f"unexpected {type(error).__name__}: {one_line(error)}; --debug shows where"
@@ -109,11 +123,14 @@ def _verdict(error: BaseException, spell: Spell, *, terminated: bool) -> tuple[E
 
 def carry_out(spec: RunSpec, arguments: argparse.Namespace) -> ExitCode:
     """Do what the spec says, or, with ``--dry-run``, say what that would be."""
+    if sys.stderr.isatty() and not arguments.quiet:
+        print("starting: PyTorch and Ray take some seconds ...", file=sys.stderr)
     # These import torch and Ray, which a run needs, but neither a wrong flag nor --help.
-    from jobs.cli.summary import summarize
+    from jobs.cli.summary import show_plan, summarize
     from pipeline.runs.run import forecast, run
 
     if not arguments.dry_run:
-        return summarize(run(spec, debug=arguments.debug))
-    print("\n".join(forecast(spec).lines()))
+        result = run(spec, debug=arguments.debug)
+        return summarize(result, as_json=arguments.json, quiet=arguments.quiet)
+    show_plan(forecast(spec), as_json=arguments.json)
     return ExitCode.OK

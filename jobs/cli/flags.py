@@ -92,6 +92,17 @@ def _default(value: Any) -> str:
 def add_control(parser: argparse.ArgumentParser) -> None:
     """Flags about the command itself."""
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    add_reporting(parser)
+
+
+def add_reporting(parser: argparse.ArgumentParser) -> None:
+    """Flags about what is printed."""
+    parser.add_argument(
+        "--quiet", action="store_true", help="print warnings and errors alone, and the plan"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the closing summary, or the plan, as JSON"
+    )
     add_debug(parser)
 
 

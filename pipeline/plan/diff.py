@@ -20,6 +20,8 @@ from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import is_shard
 
 IMAGES_OF_A_SHARD = 1000
+NAMES = 10
+"""How many a survey notes, for a person to see whether they are the right ones."""
 
 
 @dataclass
@@ -119,6 +121,8 @@ class Plan:
         self.counts = Counts()
         self.num_images = 0
         """Images to do, not counting the members of shards."""
+        self.first_names: list[str] = []
+        """Of a survey: some of the images and shards to do."""
         self.is_complete = False
         """Whether the listing has ended."""
         self._earlier = Sightings(ledger)
@@ -169,8 +173,13 @@ class Plan:
     def survey(self, listing: Iterable[pa.Table]) -> None:
         """Take a whole listing, for the counts alone."""
         for table in listing:
-            self.add(table)
-        self.finish()
+            self._note_names(self.add(table))
+        self._note_names(self.finish())
+
+    def _note_names(self, work: Work) -> None:
+        for table in (*work.shards, *work.images):
+            missing = NAMES - len(self.first_names)
+            self.first_names += table["uri"].slice(0, missing).to_pylist()
 
     @property
     def is_empty(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.output.history import History
 from pipeline.plan.diff import Plan
@@ -46,10 +47,20 @@ class Forecast:
             "of these, shards to read": counts.shards,
             "excluded": counts.excluded,
         }
-        lines = [f"{number:>12,}  {name}" for name, number in numbers.items()]
+        lines = [f"{number:>12,}  {name}" for name, number in numbers.items() if number]
         for code, number in sorted(counts.failed_before.items()):
             lines.append(f"{number:>12,}  failed before: {code}")
-        return [*lines, self._duration()]
+        names = [f"{'':>12}  {name}" for name in self.plan.first_names]
+        if names:
+            names.insert(0, "first of what there is to do:")
+        return [*(lines or ["nothing is listed"]), *names, self._duration()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a script to read; ``seconds`` is None where there is no estimate."""
+        counts = self.plan.counts.to_dict()
+        names = list(self.plan.first_names)
+        return counts | {"images_per_second": self.images_per_second, "seconds": self.seconds,
+                         "first": names}  # fmt: skip
 
     def _duration(self) -> str:
         if self.seconds is None or self.images_per_second is None:

@@ -28,7 +28,7 @@ from pipeline.stages.cluster.ray_session import ray_session
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import Stages, execute, warm_up
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.stages.progress import Progress, Reporter
+from pipeline.stages.progress import Progress, Reporter, is_watched
 from pipeline.stages.write import PartSink
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class PlannedRun:
         with ThreadPoolExecutor(1) as beside:
             packed = beside.submit(self.model.pack)  # Ray takes seconds to start, and few cores
             weights = self.model.weights_bytes
+            if is_watched():
+                log.info("starting Ray ...")
             with ray_session(self.spec.compute, weights_bytes=weights, debug=debug) as allocation:
                 warm_up(allocation)
                 log.info("%s", allocation.describe())

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-from ray.exceptions import RayError
 
-from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.errors import UsageError
 from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import PolicySpec, RunSpec
 from pipeline.contract.urls import public
@@ -32,6 +29,7 @@ from pipeline.plan.forecast import Forecast
 from pipeline.plan.selection import selected
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
+from pipeline.runs.endings import run_errors, saved
 from pipeline.runs.execution import PlannedRun, identity_of
 from pipeline.runs.result import RunResult
 from pipeline.sources.exclusion import Exclusion
@@ -43,8 +41,6 @@ from pipeline.stages.cluster.ray_session import check_address, ray_as_found
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +68,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     with listing_ahead(_inventory(spec, store, kept, exclusion)) as listing:
         with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
             listing.wait_for_end(HEAD_START_SECONDS)
-        with Lease(store) as lease, _run_errors():
+        with Lease(store) as lease, run_errors(), saved(store):
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):
                 planned = _take_up(spec, store, checkpoint, kept, exclusion, debug=debug)
@@ -259,24 +255,3 @@ def _inputs(spec: RunSpec) -> dict[str, Any]:
 def _part(policy: PolicySpec) -> dict[str, Any]:
     """Nothing for a run over everything, as the records of earlier versions have it."""
     return {"limit": policy.limit, "share": policy.share} if policy.is_partial else {}
-
-
-@contextmanager
-def _run_errors() -> Iterator[None]:
-    """What stops a run that has begun, as one line that says that it can be continued."""
-    try:
-        yield
-    except (RayError, *STORAGE_ERRORS) as error:
-        raise RunError(
-            f"the run stopped: {_cause(error)}; start the same command again to continue it"
-        ) from error
-
-
-def _cause(error: Exception) -> str:
-    """What went wrong in a worker, without the way that it took through Ray."""
-    inner = getattr(error, "cause", None)
-    if inner is not None:
-        return one_line(inner)
-    lines = [line for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
-    # Ray carries a worker's traceback as text; its last line is the exception.
-    return one_line(lines[-1] if "creation task" in lines[0] else lines[0]) if lines else ""

@@ -20,7 +20,7 @@ from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.decode.task import decode_block
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.stages.progress import on_terminal
+from pipeline.stages.progress import shows_all
 from pipeline.stages.write import PartSink
 
 NO_PROGRESS_TIMEOUT_SECONDS = 600
@@ -129,7 +129,7 @@ def _limits_are_deprecated() -> warnings.catch_warnings[None]:
 
 def _configure(decode: DecodeSettings) -> None:
     context = DataContext.get_current()
-    context.enable_progress_bars = on_terminal()
+    context.enable_progress_bars = shows_all()
     context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
     # Actors check themselves when they start; no image is read until all have.

@@ -12,22 +12,35 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.stages.reading import Pace, Reading
+
 INTERVAL_SECONDS = 5.0
+"""Between two lines of a log."""
+DISPLAY_SECONDS = 0.5
 BOARD = "cvt-batch-progress-"
 """The prefix of the names of boards."""
 
 log = logging.getLogger(__name__)
 
 
-def on_terminal() -> bool:
-    """Whether somebody watches; Ray then draws its bars, and no progress lines are logged."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
+def is_watched() -> bool:
+    """Whether somebody sees the log at a terminal, who then gets a display instead of lines. With
+    the log of everything come Ray's own bars, which would not go with it."""
+    wanted = log.isEnabledFor(logging.INFO) and not log.isEnabledFor(logging.DEBUG)
+    return wanted and sys.stderr.isatty()
+
+
+def shows_all() -> bool:
+    """Whether somebody debugs at a terminal; Ray then draws its bars."""
+    return log.isEnabledFor(logging.DEBUG) and sys.stderr.isatty()
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,6 @@ class Progress:
         board: Any = ray.remote(_Board)
         name = BOARD + secrets.token_hex(4)
         self.board = board.options(name=name, num_cpus=0, scheduling_strategy=here).remote()
-        self.started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
 
@@ -139,23 +151,28 @@ class Progress:
             log.warning("%s", message)
 
     def _loop(self) -> None:
-        while not self._stop.wait(INTERVAL_SECONDS):
-            self._pass_on()
-            totals = self.totals()
-            if totals and not on_terminal():
-                log.info("%s", self.line(totals, time.monotonic() - self.started))
+        pace, watched = Pace(), is_watched()
+        with _display() if watched else nullcontext(_log) as show:
+            while not self._stop.wait(DISPLAY_SECONDS if watched else INTERVAL_SECONDS):
+                self._pass_on()
+                if (totals := self.totals()) or watched:
+                    rate = pace.rate(int(totals.get("inferred", 0)), time.monotonic())
+                    show(Reading(totals, rate, self.expected, self.done))
 
     def line(self, totals: dict[str, float], seconds: float) -> str:
         """One line: how many, how fast, how many failed, how much time is left."""
-        images = int(totals.get("inferred", 0))
-        rate = images / seconds
-        of, left = "", ""
-        if self.expected:
-            of = f" of {self.expected + self.done}"
-            remaining = max(self.expected - images, 0)
-            left = f", {_duration(remaining / rate)} left" if rate else ""
-        failed = int(totals.get("failed", 0))
-        return f"{images + self.done}{of} images, {rate:.1f}/s, {failed} failed{left}"
+        rate = int(totals.get("inferred", 0)) / seconds
+        return str(Reading(totals, rate, self.expected, self.done))
+
+
+def _display() -> AbstractContextManager[Callable[[Reading], None]]:
+    from pipeline.stages.display import display  # which no worker needs
+
+    return display()
+
+
+def _log(reading: Reading) -> None:
+    log.info("%s", reading)
 
 
 def watch() -> dict[str, dict[str, float]]:
@@ -170,11 +187,3 @@ def watch() -> dict[str, dict[str, float]]:
     except (ValueError, ray.exceptions.RayError):  # the run ended meanwhile
         return {}
     return reported
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

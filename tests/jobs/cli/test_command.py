@@ -157,3 +157,20 @@ sys.exit(command.main(job, nightly.build_parser(), flags.INCREMENTS))
         check=True,
     )
     assert done.stderr == "mind output.sink and --full\n"
+
+
+@pytest.mark.parametrize("saved", ["", "1,024 images are saved; "])
+def test_ctrl_c_says_what_is_saved(
+    saved: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(arguments: Any) -> Any:
+        error = KeyboardInterrupt()
+        if saved:
+            error.add_note(saved.removesuffix("; "))
+        raise error
+
+    monkeypatch.setattr(command, "_log_to_stderr", lambda *_: None)
+    monkeypatch.setattr(command, "_interrupt_on_sigterm", threading.Event)
+    assert command.main(interrupted, classify.build_parser(), words=RUN) == 1
+    told = capsys.readouterr().err
+    assert told == f"error: stopped by Ctrl-C; {saved}start the same command again to continue\n"

@@ -30,7 +30,7 @@ def complaint(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
         (["in", "-output", "out"], "-output; did you mean --output?"),
         ([*RUN, "--max_seconds", "3"], "--max_seconds; did you mean --max-seconds?"),
         ([*RUN, "--Top-K", "3"], "--Top-K; did you mean --top-k?"),
-        ([*RUN, "--quux"], "--quux; see python -m jobs.classify --help"),
+        ([*RUN, "--zzzz"], "--zzzz; see python -m jobs.classify --help"),
     ],
 )
 def test_a_flag_that_there_is_not_is_named_first(

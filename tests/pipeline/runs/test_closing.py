@@ -18,9 +18,10 @@ from pipeline.output.open_run import Deferred, OpenRecord, OpenRun, PartFooter
 from pipeline.output.publish import is_closed
 from pipeline.plan.diff import Plan
 from pipeline.runs.closing import Account, balance, close_run
-from pipeline.storage.parquet import read_table
+from pipeline.runs.endings import saved
+from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store
-from tests.support.inputs.world import World, listing_of
+from tests.support.inputs.world import Row, World, listing_of, table_of
 from tests.support.outputs.open_runs import METADATA, SCHEMA, commit, names, open_run, result_rows
 
 
@@ -188,3 +189,15 @@ class TestCloseRun:
         found = OpenRun.find(local_store)
         assert found is not None
         assert close(local_store, found).counts.computed == 10
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_an_interrupt_says_what_is_saved(rows: int, local_store: Store) -> None:
+    open_run = OpenRun.begin(local_store, OpenRecord())
+    if rows:
+        table = table_of([Row(f"{number}.jpg", "A") for number in range(rows)])
+        write_table(local_store, open_run.part_name(0), PartFooter().attach(table))
+    with pytest.raises(KeyboardInterrupt) as interrupt, saved(local_store):
+        raise KeyboardInterrupt
+    notes = getattr(interrupt.value, "__notes__", [])
+    assert notes == (["2 images are saved"] if rows else [])

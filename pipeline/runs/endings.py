@@ -1,0 +1,61 @@
+"""What ends a run early, as its user is told it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ray.exceptions import RayError
+
+from pipeline.contract.errors import JobError, RunError, one_line
+from pipeline.output.open_run import OpenRun
+from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.store import Store
+
+SAVED_SECONDS = 1.5
+"""For counting what is saved, when whoever stops the run may kill it seconds later."""
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@contextmanager
+def saved(store: Store) -> Iterator[None]:
+    """Whoever interrupts the run learns what of it is safe, if that is found out in no time."""
+    rows: list[int] = []
+
+    def count() -> None:
+        with suppress(JobError, *STORAGE_ERRORS):
+            found = OpenRun.find(store)
+            rows.append(sum(part.rows for part in found.parts) if found else 0)
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        counting = threading.Thread(target=count, daemon=True)
+        counting.start()
+        counting.join(SAVED_SECONDS)
+        if any(rows):
+            interrupt.add_note(f"{rows[0]:,} images are saved")
+        raise
+
+
+@contextmanager
+def run_errors() -> Iterator[None]:
+    """What stops a run that has begun, as one line that says that it can be continued."""
+    try:
+        yield
+    except (RayError, *STORAGE_ERRORS) as error:
+        raise RunError(
+            f"the run stopped: {_cause(error)}; start the same command again to continue it"
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong in a worker, without the way that it took through Ray."""
+    inner = getattr(error, "cause", None)
+    if inner is not None:
+        return one_line(inner)
+    lines = [line for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
+    # Ray carries a worker's traceback as text; its last line is the exception.
+    return one_line(lines[-1] if "creation task" in lines[0] else lines[0]) if lines else ""
