@@ -36,6 +36,7 @@ LISTING = pa.schema(
         pa.field("source_version", pa.string()),
         pa.field("size_bytes", pa.int64()),
         pa.field("refusal", pa.string()),  # why a line of a list names nothing that is read
+        pa.field("address", pa.string()),  # what is read, if a URL holds more than its row may show
     ]
 )
 """What was found: one row per object that holds one image (or, for a shard, many)."""

@@ -1,10 +1,12 @@
 """URLs without what only their owner may see: names and passwords, tokens, signatures.
 
-A run reads with a URL as it was given, and writes and says it as ``public`` has it.
+A run reads with a URL as it was given, and writes and says it as ``public`` has it. In the rows of
+listed images, where its query may be what tells two of them apart, it is as ``row_uri`` has it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 _SCHEME = r"\b[a-z][a-z0-9+.-]{0,20}://"
@@ -16,12 +18,25 @@ _CONTAINER_SCHEMES = ("abfs://", "abfss://", "wasb://", "wasbs://")
 """Azure's, in which ``container@account`` stands where others have a name and password."""
 _WEB = ("http://", "https://")
 _SETTING = re.compile(r"[\w-]+=")
-_SECRET = re.compile(
-    r"([?&](?:x-amz-[a-z-]+|x-goog-[a-z-]+|sig|signature|awsaccesskeyid|googleaccessid|policy|"
-    r"(?:\w{1,40}[-_])?token|(?:\w{1,40}[-_]?)?key|auth|authorization|password|pwd|"
-    r"(?:\w{1,40}[-_])?secret)=)[^&\s'\"<>)\]]+",
-    re.IGNORECASE,
+_SIGNING = (
+    r"x-(?:amz|goog|oss|cos|ms)-[a-z-]+|sig|signature|awsaccesskeyid|googleaccessid|ossaccesskeyid"
+    r"|key-pair-id|policy|security-token"
 )
+_TOKEN = (
+    r"(?:\w{1,40}[-_]|access|auth|session|id)?token|(?:\w{1,40}[-_]|api|access|secret)?key|auth"
+    r"|authorization|passw(?:or)?d|pwd|jwt|sas|(?:\w{1,40}[-_]|client)?secret"
+)
+_SECRET = re.compile(rf"([?&](?:{_SIGNING}|{_TOKEN})=)[^&\s'\"<>)\]]+", re.IGNORECASE)
+_IS_SIGNING = re.compile(_SIGNING, re.IGNORECASE)
+_IS_TOKEN = re.compile(_TOKEN, re.IGNORECASE)
+_BESIDE_A_SIGNATURE = frozenset(
+    {
+        *("expires", "se", "sp", "sv", "sr", "spr", "st", "sip", "ss", "srt", "si", "skoid"),
+        *("sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid"),
+    }
+)
+"""Of CloudFront, and of Azure's shared access signatures."""
+_FILE_NAME = re.compile(r".*\.\w{2,5}")
 
 
 def public(text: str) -> str:
@@ -32,6 +47,35 @@ def public(text: str) -> str:
     """
     without = _URL.sub(_public, text) if "://" in text else text
     return _SECRET.sub(r"\1…", without) if "=" in without else without
+
+
+def row_uri(url: str) -> str:
+    """The URL of a listed image as its row has it: signatures are left out, so that an image whose
+    URL is signed anew every night stays the same one; a token is replaced by a hash, for it might
+    be what tells two images apart.
+
+    >>> row_uri("https://host/a.jpg?id=7&X-Amz-Signature=5&X-Amz-Expires=9")
+    'https://host/a.jpg?id=7'
+    """
+    scheme, separator, rest = url.partition("://")
+    rest = _without_userinfo(f"{scheme.lower()}://", rest)
+    path, mark, query = rest.partition("?")
+    if not mark:
+        return f"{scheme}{separator}{rest}"
+    settings = query.split("&")
+    is_signed = any(_IS_SIGNING.fullmatch(one.partition("=")[0]) for one in settings)
+    shown = [text for one in settings if (text := _of_row(one, is_signed=is_signed)) is not None]
+    return f"{scheme}{separator}{path}" + ("?" + "&".join(shown) if shown else "")
+
+
+def _of_row(setting: str, *, is_signed: bool) -> str | None:
+    name, _, value = setting.partition("=")
+    if _IS_SIGNING.fullmatch(name) or (is_signed and name.lower() in _BESIDE_A_SIGNATURE):
+        return None
+    is_name = name.lower() == "key" and _FILE_NAME.fullmatch(value)
+    if not value or is_name or not _IS_TOKEN.fullmatch(name):
+        return setting
+    return f"{name}=~{hashlib.blake2b(value.encode(errors='replace'), digest_size=8).hexdigest()}"
 
 
 def has_password(uri: str) -> bool:

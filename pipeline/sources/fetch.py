@@ -54,9 +54,10 @@ def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions, hold: Hold
         _check_row(row, options)
         check_size(row["size_bytes"], max_bytes)
         hold(row["size_bytes"] or 0)  # better to wait before there is a connection
-        if is_web(item.uri):
+        address = row.get("address") or item.uri
+        if is_web(address):
             private = options.allow_private_urls
-            data = read_url(item.uri, max_bytes, allow_private=private, hold=hold)
+            data = read_url(address, max_bytes, allow_private=private, hold=hold)
         else:
             data = read_bytes(item.uri, max_bytes, hold)
     except PASSED_ON:

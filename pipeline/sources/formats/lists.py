@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import KEPT
 from pipeline.contract.spec import URI_COLUMNS, InputSpec
+from pipeline.contract.urls import has_password, row_uri
 from pipeline.sources.formats.list_files import open_records
 from pipeline.sources.formats.text_lines import OddLine
 from pipeline.sources.listing import local_entry
@@ -76,21 +77,39 @@ def listed_objects(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterat
             elif not (record.get(column) or "").strip():
                 empty += 1
             else:
-                yield _row(line, record, record[column], meant, keep)
+                yield _row(line, record, column, meant, keep)
     if empty:
         log.warning("%d rows of %s name nothing", empty, uri)
 
 
 def _row(
-    line: str, record: dict[str, Any], name: str, meant: Callable[[str], str], keep: tuple[str, ...]
+    line: str,
+    record: dict[str, Any],
+    column: str,
+    meant: Callable[[str], str],
+    keep: tuple[str, ...],
 ) -> dict[str, Any]:
     """The row of what a line names; of the line itself, if anything at all is wrong with it."""
     try:
-        if len(name) > NAME_CHARACTERS:
-            raise ValueError(f"a name of {len(name)} characters")
-        return _described(meant(name), record, {key: record[key] for key in keep if key in record})
+        if len(record[column]) > NAME_CHARACTERS:
+            raise ValueError(f"a name of {len(record[column])} characters")
+        address = meant(record[column])
+        kept = {key: record[key] for key in keep if key in record}
+        uri = _shown(address)
+        if uri == address:
+            return _described(uri, record, kept)
+        return _described(uri, record | {column: uri}, kept) | {"address": address}
     except Exception as error:  # noqa: BLE001  # whatever it is, other lines have done nothing
         return _refused(line, f"it names nothing that can be read: {one_line(error)}")
+
+
+def _shown(address: str) -> str:
+    """The URI as its row has it."""
+    if is_web(address):
+        return row_uri(address)
+    if has_password(address):
+        raise ValueError("its URI has a password in it")
+    return address
 
 
 def _refused(line: str, reason: str) -> dict[str, Any]:

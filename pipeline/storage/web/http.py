@@ -123,7 +123,7 @@ def _parse(target: str) -> Url:
     if url.scheme not in _PORTS or not url.host:
         raise FetchError("url_refused", f"not an http(s) URL with a host: {one_line(target)}")
     if url.auth:
-        raise FetchError("url_refused", "the URL has credentials, which the table would expose")
+        raise FetchError("url_refused", "the URL has a name or password before its host")
     if _LONE_SURROGATE.search(target):
         raise FetchError("url_refused", "the URL is not valid Unicode")
     return url
