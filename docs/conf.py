@@ -24,7 +24,7 @@ include_patterns = ["*.md", "docs/*.md", "jobs/*/README.md"]
 exclude_patterns = [".*", "build", "demo-output", "jobs/demo/bucket"]
 
 PAGES = (
-    "Overview <../README>", "inputs", "output", "nightly", "cluster", "model", "cli",
+    "Overview <../README>", "inputs", "output", "nightly", "cluster", "security", "model", "cli",
     "measurements", "architecture", "../jobs/deploy/README", "../jobs/demo/README",
     "../CONTRIBUTING",
 )  # fmt: skip

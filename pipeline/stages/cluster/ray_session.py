@@ -39,6 +39,7 @@ IDLE_WORKER_MS = 600_000
 SHARED_MEMORY = "/dev/shm"
 START_TRIES = 3
 _START_TIMEOUT = "timed out during startup"
+_ADVICE = "; it keeps files and sockets in /tmp/ray, or in RAY_TMPDIR, whose name has to be short"
 _START_ERRORS = (OSError, RuntimeError, ValueError, RayError)
 """A cluster of another version of Ray or Python, a token that is missing, a full disk, ..."""
 
@@ -138,10 +139,10 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
         with _our_sigterm(), _presentable_command(), nullcontext() if debug else _muted():
             start_ray(address or "local", options)
     except _START_ERRORS as error:
-        what = "cannot start Ray on this machine"
+        what, advice = "start Ray on this machine", _ADVICE
         if address is not None:
-            what = f"cannot join the Ray cluster at RAY_ADDRESS {one_line(address)}"
-        raise UsageError(f"{what}: {one_line(error.__cause__ or error)}") from error
+            what, advice = f"join the Ray cluster at RAY_ADDRESS {one_line(address)}", ""
+        raise UsageError(f"cannot {what}: {one_line(error.__cause__ or error)}{advice}") from error
 
 
 def _object_store_bytes() -> int:

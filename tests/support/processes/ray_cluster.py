@@ -67,8 +67,8 @@ class RayCluster:
     says otherwise.
 
     Use it as a context manager. ``address`` is the dashboard's, for ``ray job submit``; ``env`` is
-    the environment that such a command needs. Files lie in a short directory of their own, since a
-    Unix socket's path must stay below 108 bytes.
+    the environment that such a command needs. Files lie in a short ``directory`` of their own,
+    since a Unix socket's path must stay below 108 bytes.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class RayCluster:
         self._num_cpus = num_cpus
         self._object_store_bytes = object_store_bytes
         self._autoscaled = autoscaled
-        self._directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-        self._log = self._directory / "head.log"
+        self.directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+        self._log = self.directory / "head.log"
         self._ports = process.free_ports(5)
         self._nodes: list[Node] = []
         self.address = f"http://127.0.0.1:{self._ports[1]}"
@@ -98,7 +98,7 @@ class RayCluster:
             # The ``python`` of an entry point is the interpreter that runs the tests.
             "PATH": f"{SCRIPTS}{os.pathsep}{env['PATH']}",
             # Keeps this cluster's address from the tests' other drivers.
-            "RAY_TMPDIR": str(self._directory),
+            "RAY_TMPDIR": str(self.directory),
         }
         if autoscaled:
             self.env |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
@@ -125,7 +125,7 @@ class RayCluster:
         process.stop(self._process, patience=5)
         for pid in autoscaled:
             victims.kill(pid)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def add_node(self, *, num_cpus: int) -> Node:
         """Join another raylet to the cluster; it is ready when this returns."""
@@ -138,7 +138,7 @@ class RayCluster:
             *self._node_options(num_cpus),
         ]
         for _ in range(START_TRIES):
-            log = self._directory / f"node-{len(self._nodes)}.log"
+            log = self.directory / f"node-{len(self._nodes)}.log"
             self._nodes.append(node := Node(process.start(command, log=log, env=self.env)))
             if self._is_up(node, known):
                 return node
@@ -188,7 +188,7 @@ class RayCluster:
         gcs, dashboard, client, agent, metrics = self._ports
         return [
             *(SCRIPTS / "ray", "start", "--head", "--block", "--disable-usage-stats"),
-            *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--temp-dir={self._directory}"),
+            *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--temp-dir={self.directory}"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
             f"--dashboard-agent-listen-port={agent}",
             *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
@@ -217,7 +217,7 @@ class RayCluster:
             **{name: {} for name in ("auth", "docker", "file_mounts")},
             **{name: [] for name in _SHELL_COMMANDS},
         }
-        path = self._directory / "autoscaler.json"
+        path = self.directory / "autoscaler.json"
         path.write_text(json.dumps(config))
         return path
 

@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from pipeline.contract.errors import RunError
+from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.allocation import SMALLEST_STORE_BYTES, object_store_bytes
 from pipeline.stages.cluster import ray_session as cluster
@@ -76,3 +76,29 @@ def test_a_run_on_gpus_gets_a_store_in_which_all_cores_can_decode(
         assert allocation.store_bytes == 3e9
     large = object_store_bytes(16, memory, memory)
     assert started["object_store_memory"] == (large if is_large else SMALLEST_STORE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "said"),
+    [
+        (
+            "local",
+            OSError(30, "Read-only file system", "/tmp/ray"),
+            r"^cannot start Ray on this machine: .*Read-only.*; it keeps files .* in RAY_TMPDIR",
+        ),
+        ("head:1", RuntimeError("Version mismatch"), "^cannot join .* head:1: Version mismatch$"),
+        ("head:1", ConnectionError("refused"), "^cannot join .* at RAY_ADDRESS head:1: refused$"),
+    ],
+)
+def test_a_ray_that_cannot_be_had_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, address: str, error: Exception, said: str
+) -> None:
+    def init(**options: object) -> None:
+        raise error
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(cluster, "check_cluster", lambda address: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UsageError, match=said):
+        cluster.join(ComputeSpec())
