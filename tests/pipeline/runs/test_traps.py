@@ -1,4 +1,4 @@
-"""A whole run over images that hang or crash their decoder: they cost their rows, not the run."""
+"""Whole runs over images that hang, crash their decoder or want gigabytes: each costs its row."""
 
 from pathlib import Path
 
@@ -6,12 +6,24 @@ import pytest
 
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.manifest import Counts
-from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.contract.spec import (
+    ComputeSpec,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    PolicySpec,
+    RunSpec,
+)
 from pipeline.model.families import registry
 from pipeline.runs.run import run
 from tests.support.inputs.images import encode, noise
+from tests.support.models.limited import LIMITED
 from tests.support.models.traps import CRASH, SPIN, TRAPS, write_traps
 from tests.support.outputs.found import published_rows
+from tests.support.pictures.bombs import BOMBS, MAX_PIXELS
+
+SOME = ("ico", "tiff, tile", "tiff, offsets", "gif, comments", "jpeg, segments", "blp", "fits")
+"""Bombs; all of them are in ``tests/cvt/preprocessing/containers/test_bombs.py``."""
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -39,3 +51,32 @@ def test_each_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     took_too_long = ("timeout", "it took longer than 2 s to decode")
     crashed = ("corrupt", "the decoder's process ended on it: SIGSEGV")
     assert failed == {"03.png": took_too_long, "04.png": crashed, "09.png": took_too_long}
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_bombs_in_workers_of_one_gib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two of them decode at a time, and none ends."""
+    monkeypatch.setattr(registry, "FAMILIES", (LIMITED,))
+    (tmp_path / "in").mkdir()
+    expected = {}
+    for name in SOME:
+        make, expected[name] = BOMBS[name]
+        (tmp_path / "in" / f"{name}.jpg").write_bytes(make())
+    for number in range(20):
+        (tmp_path / "in" / f"{number}.jpg").write_bytes(encode(noise(seed=number), "JPEG"))
+    spec = RunSpec(
+        inputs=InputSpec(uris=(str(tmp_path / "in"),), max_pixels=MAX_PIXELS),
+        model=ModelSpec(source=str(write_traps(tmp_path / "model"))),
+        output=OutputSpec(uri=str(tmp_path / "out"), top_k=1, pooling="mean"),
+        compute=ComputeSpec(num_actors=1),
+        policy=PolicySpec(max_failure_rate=1),
+    )
+    assert run(spec).exit_code == ExitCode.OK
+    found = {
+        Path(str(row["uri"])).stem: row["error_code"] or "ok"
+        for row in published_rows(tmp_path / "out")
+    }
+    assert found == expected | {str(number): "ok" for number in range(20)}
+    assert "of a decode task whose process ended" not in caplog.text
