@@ -45,7 +45,7 @@ _GUESSED = frozenset({"IM", "IMT", "PCD", "SPIDER", "TGA"})
 _WEAK = frozenset({"CUR", "DIB", "FLI", "GBR", "PCX", "PPM", "SGI", "XBM"})
 _LATER = _GUESSED | _REFUSED
 # A table of failures is read by more people than the files are: messages quote none of their bytes.
-_QUOTED = re.compile(r"""b?(?P<mark>['"]).*?(?P=mark)""")
+_QUOTED = re.compile(r"""(?<![a-zA-Z])b?(?P<mark>['"])(?:\\.|(?!(?P=mark)).)*(?P=mark)?""")
 # Formats whose decoders do not distinguish a missing end from a broken middle.
 _VAGUE = frozenset({"AVIF", "ICO", "JPEG2000", "QOI", "TIFF", "WEBP"})
 

@@ -184,7 +184,7 @@ def test_whatever_a_decoder_raises_is_the_row_of_its_image(
 
 def test_messages_quote_nothing_of_a_file(tmp_path: Path) -> None:
     """A table of failures is read by more people than the files that a list names."""
-    secret = b"AWS_KEY=wJalrXUtnFEMI"
+    secret = b"AWS_KEY=wJalr'XUt\"nFEMI"
     starts = [b"", b"P5 ", b"P6\n", b"/* XPM */\n", b"#define x_width ", b"\x89PNG\r\n\x1a\n",
               b"GIF89a", b"BM", b"SIMPLE  =", b"8BPS", b"II*\x00", b"<svg ", b"%!PS ", b"qoif",
               b"\xff\xd8\xff"]  # fmt: skip
