@@ -17,6 +17,7 @@ from pipeline.contract.schema import KEPT
 from pipeline.contract.spec import URI_COLUMNS, InputSpec
 from pipeline.contract.urls import has_password, row_uri
 from pipeline.sources.formats.list_files import open_records
+from pipeline.sources.formats.parquet.files import named_so
 from pipeline.sources.formats.text_lines import OddLine
 from pipeline.sources.listing import local_entry
 from pipeline.storage.uris import is_web, join_uri, local_path, printable, split_uri
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 
 def find_uri_column(schema: pa.Schema, wanted: str | None) -> str | None:
     """The column of a list that names the images, None if there is none."""
-    for name in (wanted,) if wanted else URI_COLUMNS:
-        if name in schema.names and _is_text(schema.field(name).type):
+    for name in named_so(schema.names, wanted, URI_COLUMNS):
+        if _is_text(schema.types[schema.names.index(name)]):
             return name
     return None
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import ReadOptions
+from pipeline.sources.formats.parquet.files import parquet_schema
 from pipeline.sources.inventory import inventory
 from tests.support.inputs.fetching import MIB
 from tests.support.inputs.tars import tar_bytes
@@ -109,3 +111,22 @@ def test_a_file_that_may_not_be_read_costs_itself(
 
     monkeypatch.setattr("pipeline.sources.formats.parquet.files.open_binary", refuse)
     assert found(tmp_path) == {"a.parquet#0": "a", "b.parquet#0": "b"}
+
+
+def test_a_file_with_a_type_that_arrow_has_not_costs_itself(tmp_path: Path) -> None:
+    """Polars writes integers of 128 bits."""
+    wide = polars.Series([1]).cast(polars.Int128)
+    polars.DataFrame({"image": [b"a"], "n": wide}).write_parquet(tmp_path / "a.parquet")
+    table(tmp_path / "b.parquet", image=[b"b"], n=[1])
+    assert found(tmp_path) == {"a.parquet": "shard_corrupt", "b.parquet#0": "b"}
+    with pytest.raises(UsageError, match=r"a\.parquet cannot be read .*64 bits"):
+        parquet_schema(str(tmp_path / "a.parquet"))
+
+
+def test_lists_whose_columns_are_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"1")
+    for name, content in {"l.csv": "ID,PATH\n7,1.jpg\n", "l.jsonl": '{"Path": "1.jpg"}\n'}.items():
+        (tmp_path / name).write_text(content)
+        assert found(tmp_path / name) == {f"{tmp_path}/1.jpg": "1"}
+    table(tmp_path / "l.parquet", FILE_NAME=["1.jpg"])
+    assert found(tmp_path / "l.parquet") == {f"{tmp_path}/1.jpg": "1"}

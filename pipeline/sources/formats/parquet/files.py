@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -25,11 +26,19 @@ _BINARY = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view
 
 def find_image_column(schema: pa.Schema, wanted: str | None) -> str | None:
     """The column that holds encoded images, as binary or as Hugging Face datasets' struct of bytes
-    and path; None if there is none."""
-    for name in (wanted,) if wanted else IMAGE_COLUMNS:
-        if name in schema.names and _is_image(schema.types[schema.names.index(name)]):
+    and path; None if there is none. Usual names are also known in capitals, as SQL writes them."""
+    for name in named_so(schema.names, wanted, IMAGE_COLUMNS):
+        if _is_image(schema.types[schema.names.index(name)]):
             return name
     return None
+
+
+def named_so(names: Collection[str], wanted: str | None, usual: Iterable[str]) -> list[str]:
+    """Those of the names that are ``wanted`` or, if that is None, ``usual``, the best first."""
+    if wanted is not None:
+        return [name for name in names if name == wanted]
+    exact = [name for name in usual if name in names]
+    return exact + [name for one in usual for name in names if name.lower() == one != name]
 
 
 def _is_image(stored: pa.DataType) -> bool:
@@ -87,6 +96,8 @@ def open_parquet(file: Any, **options: Any) -> pq.ParquetFile:
     options = {"buffer_size": 2**20, "pre_buffer": False} | options
     try:
         return pq.ParquetFile(file, **options)
+    except pa.ArrowException as error:  # also of types that Arrow does not have
+        raise ValueError(error) from error
     except OSError as error:
         if error.errno is None:  # Arrow's own, about a damaged footer
             raise ValueError(error) from error

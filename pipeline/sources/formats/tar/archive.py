@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import BinaryIO
+from io import BufferedReader
 
 from pipeline.contract.errors import ShardError
 from pipeline.sources.formats.tar.headers import (
@@ -88,7 +88,7 @@ class Archive:
         ShardError: where the tar breaks off or is damaged.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedReader) -> None:
         self._file = file
         self._left = 0
         """Bytes in front of the next header."""
@@ -133,9 +133,18 @@ class Archive:
             if len(block) < BLOCK:
                 return None
             is_ended = True
+            self._pass_zeros()
         if len(block) < BLOCK:
             raise ShardError("shard_truncated", "the tar ends inside a header")
         return Header(block)
+
+    def _pass_zeros(self) -> None:
+        """Go on by whole blocks of zeros, many at a time: a file may end in gigabytes of them."""
+        while ahead := self._file.peek():
+            blocks = (len(ahead) - len(ahead.lstrip(b"\0"))) // BLOCK
+            if not blocks:
+                return
+            self._file.read(blocks * BLOCK)
 
     def _extension(self, header: Header) -> bytes:
         """The content of a header that describes the next one."""

@@ -72,6 +72,17 @@ def test_rows_come_by_their_number(tmp_path: Path, name: str, kind: pa.DataType)
     assert rows(tmp_path)[0]["kind"] == rows(uri)[0]["kind"] == "parquet"
 
 
+@pytest.mark.parametrize("name", ["IMAGE", "Image", "Jpg"])
+def test_usual_names_in_capitals(tmp_path: Path, name: str) -> None:
+    """As SQL writes them; but first comes what is spelled as usual."""
+    uri = write(tmp_path / "a.parquet", pa.array(IMAGES), name)
+    assert content(read(uri), uri) == dict(enumerate(IMAGES))
+    assert rows(uri)[0]["kind"] == rows(tmp_path)[0]["kind"] == "parquet"
+    both = pa.table({name: [b"capital"], "content": [b"usual"]})
+    pq.write_table(both, tmp_path / "b.parquet")
+    assert content(read(f"{tmp_path}/b.parquet"), f"{tmp_path}/b.parquet") == {0: b"usual"}
+
+
 def test_null_is_an_empty_image(tmp_path: Path) -> None:
     uri = write(tmp_path / "a.parquet", pa.array([{"bytes": None}, None, {"bytes": b"x"}]))
     assert content(read(uri), uri) == {0: b"", 1: b"", 2: b"x"}
