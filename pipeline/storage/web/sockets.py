@@ -13,11 +13,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from typing import Any
 
 import urllib3
-from urllib3.connection import HTTPConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.ssl_ import create_urllib3_context
+
+_INTERIM = (102, 103)
+_LINE_BYTES = 2**16
 
 
 class _Time(threading.local):
@@ -69,12 +73,35 @@ class _TlsSocket(ssl.SSLSocket):
         super().do_handshake(block)
 
 
+class _Response(HTTPResponse):
+    """Passes over interim answers, such as early hints; http.client knows only "100 Continue"."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        usual: Any = super()
+        answer: tuple[str, int, str] = usual._read_status()
+        while answer[1] in _INTERIM:
+            while self.fp.readline(_LINE_BYTES).strip():
+                pass  # its headers
+            answer = usual._read_status()
+        return answer
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         plain = super()._new_conn()
         bounded = _Socket(fileno=plain.detach())
         bounded.settimeout(plain.gettimeout())
         return bounded
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):
@@ -91,6 +118,4 @@ def https_pool(host: str, address: str, port: int) -> urllib3.HTTPSConnectionPoo
     context = create_urllib3_context()
     context.load_default_certs()
     context.sslsocket_class = _TlsSocket
-    return urllib3.HTTPSConnectionPool(
-        address, port, maxsize=32, server_hostname=host, ssl_context=context
-    )
+    return _HttpsPool(address, port, maxsize=32, server_hostname=host, ssl_context=context)

@@ -146,6 +146,21 @@ def test_a_consumer_that_is_gone_is_no_failure() -> None:
             read_url(web.url("/x.jpg"), MIB, allow_private=True, hold=hold)
 
 
+def test_interim_answers_come_before_the_answer() -> None:
+    """Some content networks send early hints to everybody."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n" + hints + b"HTTP/1.1 102 Processing\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxyz"
+    for said in (hints + answer, hints * 3 + answer, interim + answer):
+        with replying(saying_at_once(said)) as (url, asked):
+            assert outcome(url) == b"xyz"
+            assert len(asked) == 1
+
+
+def saying_at_once(text: bytes) -> Reply:
+    return lambda connection: connection.sendall(text)
+
+
 def test_redirects_to_names_that_are_not_escaped() -> None:
     with serve() as web:
         web.answers["/%C3%BC%20b.jpg"] = [Answer(body=b"x")]
@@ -178,6 +193,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
         (b"HTTP/1.1 100 Continue\r\n", b"X: y\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        (b"HTTP/1.1 103 Early Hints\r\n", b"X: y\r\n"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", b"x"),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
         (CHUNKED, b"1\r\nx\r\n"),
@@ -187,9 +204,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         (b"HTTP/1.1 302 Found\r\n", b"X: y\r\n"),
         (b"HTTP/1.1 500 Sorry\r\nContent-Length: 5000\r\n", b"x"),
     ],
-    ids=["status", "a header", "headers", "interim answers", "an interim answer", "body",
-         "endless body", "chunks", "size of a chunk", "extension of a chunk", "trailers",
-         "redirect", "error"],
+    ids=["status", "a header", "headers", "interim answers", "an interim answer", "hints",
+         "a hint", "body", "endless body", "chunks", "size of a chunk", "extension of a chunk",
+         "trailers", "redirect", "error"],
 )  # fmt: skip
 def test_a_try_ends_in_time_whatever_drips(text: bytes, then: bytes) -> None:
     """Each byte comes soon enough; and who talks for so long is not asked again."""
