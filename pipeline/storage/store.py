@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from fsspec.spec import AbstractFileSystem
 
 from pipeline.contract.records import Record, parsed
 from pipeline.storage.filesystems import filesystem
+from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.uris import join_uri, split_uri
 
 R = TypeVar("R", bound=Record)
@@ -194,14 +195,17 @@ class Store:
         return False
 
     def move(self, source: str, target: str) -> None:
-        """Move a file or a directory. A local directory moves in one step; objects one by one,
-        so that after an interruption the same call finishes the move."""
+        """Move a file or a directory. A local directory moves in one step; objects each for itself,
+        some at a time, so that after an interruption the same call finishes the move."""
         if self.is_local:
             self._rename(Path(self.path(source)), Path(self.path(target)))
             return
-        for name in self.list(source):
+
+        def move(name: str) -> None:
             self.fs.cp_file(self.path(name), self.path(target + name[len(source) :]))
             self.fs.rm_file(self.path(name))
+
+        self._for_each(move, source)
 
     @staticmethod
     def _rename(source: Path, target: Path) -> None:
@@ -219,14 +223,18 @@ class Store:
     def remove(self, prefix: str) -> None:
         """Remove a file or everything below a directory, if there is any."""
         if not self.is_local:
-            for name in self.list(prefix):
-                self.fs.rm_file(self.path(name))
+            self._for_each(lambda name: self.fs.rm_file(self.path(name)), prefix)
             return
         path = Path(self.path(prefix))
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+    def _for_each(self, work: Callable[[str], None], prefix: str) -> None:
+        """Do it with every object, some at a time."""
+        for _ in map_ahead(work, self.list(prefix)):
+            pass
 
     def children(self, prefix: str) -> Iterator[str]:
         """The last components of what lies directly below ``prefix``, in order of name."""

@@ -41,17 +41,20 @@ def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch, store: Store) -> I
             for name in ("replace", "unlink", "rename", "rmdir"):
                 patch.setattr(os, name, guard(os, name))
         else:
-            for name in ("copy", "rm_file", "pipe_file"):
+            for name in ("cp_file", "rm_file", "pipe_file"):
                 patch.setattr(store.fs, name, guard(store.fs, name))
         yield done
 
 
 def finished_tree(store: Store, run_id: str) -> dict[str, bytes]:
-    """The files of the output, the run's name taken out."""
-    return {
-        name.replace(run_id, "ID"): store.read_bytes(name).replace(run_id.encode(), b"ID")
-        for name in store.list("")
-    }
+    """The files of the output, the run's name and the place taken out."""
+
+    def common(data: bytes) -> bytes:
+        place = store.locate("").rstrip("/").encode()
+        return data.replace(run_id.encode(), b"ID").replace(place, b"OUT")
+
+    found = {name: store.read_bytes(name) for name in store.list("")}
+    return {name.replace(run_id, "ID"): common(data) for name, data in found.items()}
 
 
 def finish(run: OpenRun, manifest: Manifest) -> None:
@@ -85,7 +88,7 @@ def test_publication_may_break_off_after_any_step(
     expected = finished_tree(whole, run.run_id)
     assert sorted(expected) == [
         *(f"data/run=ID/part-0000{n}.parquet" for n in range(3 if store.is_local else 2)),
-        "latest.json", "runs/ID/manifest.json", "runs/ID/report.html",
+        "images.sql", "latest.json", "runs/ID/manifest.json", "runs/ID/report.html",
     ]  # fmt: skip
     written = [step for step in steps if "latest.json" in step]
     assert steps.index(written[0]) > max(
