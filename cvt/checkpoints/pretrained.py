@@ -91,12 +91,12 @@ class Pretrained(AsInTransformers):
             if config is None and file is None:
                 config = read_config(fetch)
             state, layout = _read_state(fetch, file, name)
-            chosen = _choose_config(config, Anatomy.of(state), layout, name)
-            activation = activation or changes.pop("hidden_act", None) or chosen.activation
+            activation = activation or changes.pop("hidden_act", None)
+            chosen = _choose_config(config, activation, Anatomy.of(state), layout, name)
             are_named = not changes.keys().isdisjoint(_NAMES)
             if num_labels is not None and (are_named or num_labels != chosen.num_labels):
                 changes["num_labels"] = num_labels
-            chosen = chosen.changed(activation=activation, **changes)
+            chosen = chosen.changed(**changes)
             if num_labels is not None or are_named:
                 state = _without_other_head(state, chosen.num_labels)
             if not new_head and "head" not in map(module_of, state):
@@ -201,7 +201,11 @@ def _read_state(fetch: Fetch, file: str | None, source: str) -> tuple[State, Lay
 
 
 def _choose_config(
-    config: CvtConfig | str | None, anatomy: Anatomy, layout: Layout, source: str
+    config: CvtConfig | str | None,
+    activation: str | None,
+    anatomy: Anatomy,
+    layout: Layout,
+    source: str,
 ) -> CvtConfig:
     """The given configuration, or the preset that fits the weights; with the activation decided."""
     if isinstance(config, str) and config not in PRESETS:
@@ -213,8 +217,11 @@ def _choose_config(
         preset = CvtConfig.from_preset(config) if config else recognise(anatomy, source)
         count = preset.num_labels if anatomy.num_labels is None else anatomy.num_labels
         config = dataclasses.replace(preset, labels=class_names({"num_labels": count}))
+    activation = activation or config.activation
+    if activation is None and layout == "ours":
+        logger.warning("%s: nothing says which activation, taking gelu: pass config=", source)
     native = "quick_gelu" if layout == "microsoft" else "gelu"
-    return dataclasses.replace(config, activation=config.activation or native)
+    return dataclasses.replace(config, activation=activation or native)
 
 
 def recognise(anatomy: Anatomy, source: str) -> CvtConfig:

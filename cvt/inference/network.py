@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvt.config import CvtConfig
-from cvt.heads import check_pooling
+from cvt.heads import check_pooling, widened
 from cvt.inference.linear import FusedLinear
 from cvt.interface.outputs import CvtOutput
 from cvt.layers import (
@@ -93,7 +93,7 @@ class InferenceCvt(nn.Module):
         vectors = self.norm(tokens).mean(dim=1)  # (B, C), the head's input
         if embedding is None:
             embedding = tokens[:, 0] if self.pooling == "cls" else vectors
-        return CvtOutput(logits=self.head(vectors).float(), embedding=embedding.float())
+        return CvtOutput(logits=widened(self.head(vectors)), embedding=widened(embedding))
 
 
 class _Stage(nn.Module):

@@ -44,7 +44,8 @@ class AsConfig:
             fields.setdefault("activation", fields.pop("hidden_act"))
         fields.pop("layer_norm_eps", None)  # in transformers' signature, though it is never read
         if (unknown := min(fields.keys() - self._defaults().keys(), default=None)) is not None:
-            raise TypeError(f"{type(self).__name__} has no field {unknown!r}{self._hint(unknown)}")
+            hint = self._hint(unknown) or "; from_dict takes a whole config.json"
+            raise TypeError(f"{type(self).__name__} has no field {unknown!r}{hint}")
         labels = _spelled(num_labels, id2label, label2id)
         if labels is not None and fields.setdefault("labels", labels) not in (labels, [*labels]):
             raise ConfigError("labels must not contradict num_labels, id2label or label2id")

@@ -44,6 +44,11 @@ class AsInTransformers(nn.Module):
         """Of the weights."""
         return next(self.parameters()).dtype
 
+    @property
+    def num_labels(self) -> int:
+        """How many classes the configuration names."""
+        return int(self.config.num_labels)
+
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """How many numbers the weights are; of those in training only, if asked.
 

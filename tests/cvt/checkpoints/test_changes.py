@@ -113,6 +113,19 @@ def test_a_head_that_the_configuration_does_not_know_is_not_saved(
     assert load(tmp_path).num_classes == 5
 
 
+def test_weights_without_a_configuration_say_what_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a Trainer saves them."""
+    config = CvtConfig(num_labels=3, activation="quick_gelu")
+    torch.save(CvtForImageClassification(config).state_dict(), tmp_path / "pytorch_model.bin")
+    assert load(tmp_path, config=config).config == config
+    assert load(tmp_path, activation="quick_gelu").config == config.changed(num_labels=3)
+    assert not caplog.text
+    assert load(tmp_path).config.activation == "gelu"
+    assert "nothing says which activation, taking gelu: pass config=" in caplog.text
+
+
 def test_a_backbone_takes_them_too(small: Oracle, small_dir: Path) -> None:
     backbone = CvtModel.from_pretrained(small_dir, num_labels=3, drop_rate=[0.1] * 3)
     assert isinstance(backbone.config, CvtConfig)

@@ -107,6 +107,7 @@ def test_what_notebooks_ask_of_a_model() -> None:
     model.backbone.freeze()
     assert model.num_parameters(only_trainable=True) == 2 * 48 + 3 * 48 + 3
     assert model.base_model is model.backbone is model.backbone.base_model
+    assert model.num_labels == model.backbone.num_labels == 3
     assert not model.can_generate()
 
 
