@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from PIL import Image
 
-from cvt.preprocessing.containers.frames import open_gif, open_webp
+from cvt.preprocessing.containers.frames.first import open_avif, open_gif, open_webp
 from cvt.preprocessing.containers.icons import open_icns, open_ico
 from cvt.preprocessing.containers.jpeg import open_jpeg
 from cvt.preprocessing.containers.jpeg2000.reader import open_jpeg2000
@@ -21,6 +21,7 @@ from cvt.preprocessing.containers.rasters.xpm import open_xbm, open_xpm
 from cvt.preprocessing.containers.tiff.reader import open_tiff
 
 READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
+    "AVIF": open_avif,
     "BLP": open_blp,
     "BMP": open_bmp,
     "CUR": open_ico,

@@ -78,6 +78,14 @@ def webp_canvas() -> bytes:
     return bytes(data)
 
 
+def avif() -> bytes:
+    """Of 64 x 64, says the file; its frame is larger."""
+    data = bytearray(encode(Image.new("RGB", (3000, 3000), "red"), "AVIF", speed=10))
+    at = data.index(b"ispe") + 8
+    data[at : at + 8] = struct.pack(">II", 64, 64)
+    return bytes(data)
+
+
 def jpeg_segments() -> bytes:
     data = baseline(noise())
     return data[:2] + b"\xff\xe3\0\2" * (4 * MIB) + data[2:]
@@ -155,6 +163,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "gif, comments": (gif_comments, "ok"),
     "gif, canvas": (gif_canvas, REFUSED),
     "webp, canvas": (webp_canvas, REFUSED),
+    "avif": (avif, REFUSED),
     "jpeg, segments": (jpeg_segments, UNKNOWN),
     "jpeg, size": (jpeg_size, REFUSED),
     "jpeg 2000, size": (lambda: jpeg2000(8), UNKNOWN),

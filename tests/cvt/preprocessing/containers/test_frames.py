@@ -1,11 +1,16 @@
-"""Animations: what a small first frame leaves free is transparent."""
+"""Animations: a first frame smaller than its canvas, or larger than its file says."""
 
+import random
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cvt.preprocessing.containers.frames.av1 import frame_sizes
 from cvt.preprocessing.processor import CvtImageProcessor, DecodeMode
+from tests.support.inputs.images import encode
 from tests.support.pictures.animations import Box, gif, webp
 from tests.support.pictures.outcome import MODES, code_of, pixels
 
@@ -59,3 +64,24 @@ def test_the_limit_is_asked_before_a_canvas_is_made() -> None:
     data[24:30] = struct.pack("<I", 16_000)[:3] * 2
     assert code_of(bytes(data)) == "too_many_pixels"
     assert code_of(gif((60_000, 60_000), BOX)) == "too_many_pixels"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": "4:4:4"}, {"speed": 10}], ids=str)
+def test_frames_of_avif_say_how_large_they_are(mode: str, options: dict[str, Any]) -> None:
+    """One header for the colours, one for the opacity if that varies; one more for each track."""
+    image = Image.linear_gradient("L").resize((41, 33)).convert(mode)
+    assert {*frame_sizes(encode(image, "AVIF", **options))} == {(41, 33)}
+    animated = encode(image, "AVIF", save_all=True, append_images=[image], **options)
+    assert {*frame_sizes(animated)} == {(41, 33)}
+    assert code_of(animated, max_pixels=41 * 33) == "ok"
+
+
+def test_damaged_avif_has_the_sizes_that_can_be_read() -> None:
+    good = encode(Image.new("RGBA", (41, 33), (9, 8, 7, 6)), "AVIF")
+    draw = random.Random(0)
+    for _ in range(3000):
+        data = bytearray(good[: draw.randrange(len(good))] if draw.random() < 0.3 else good)
+        for _ in range(draw.choice([1, 5]) if data else 0):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        assert len([*frame_sizes(bytes(data))]) < 1000

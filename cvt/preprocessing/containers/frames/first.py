@@ -1,14 +1,17 @@
-"""Animations: a first frame that does not fill its canvas, as a viewer shows it.
+"""Formats of animations: a first frame is not always as large as the picture around it.
 
-What the frame leaves free is transparent, whatever background colour the file names.
+What a smaller one leaves free is transparent, as viewers show it, whatever background colour the
+file names. A larger one, which a decoder would scale down, is held against the limit.
 """
 
 import io
 
 from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from cvt.preprocessing.containers.frames.av1 import frame_sizes
 from cvt.preprocessing.containers.image import Repaired, check_size
 
 _Box = tuple[int, int, int, int]
@@ -62,3 +65,10 @@ def open_webp(data: bytes, max_pixels: int) -> Image.Image:
 
 def _number(three: bytes) -> int:
     return int.from_bytes(three, "little")
+
+
+def open_avif(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header of an AVIF file. Raises TooManyPixelsError for too large a frame in it."""
+    for size in frame_sizes(data):
+        check_size("AVIF", size, max_pixels)
+    return AvifImageFile(io.BytesIO(data), "")

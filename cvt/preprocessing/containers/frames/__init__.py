@@ -1,0 +1,1 @@
+"""Formats of animations, of which the first frame is read."""
