@@ -30,6 +30,7 @@ class AsConfig:
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["embedding"]
     """Outputs that are no predictions to transformers' Trainer."""
     labels: tuple[str, ...]
+    activation: str | None
 
     def __init__(
         self,
@@ -135,6 +136,15 @@ class AsConfig:
     def label2id(self, numbers: Label2Id) -> None:
         if numbers != self.label2id:
             self.labels = self.changed(label2id=numbers).labels
+
+    @property
+    def hidden_act(self) -> str | None:
+        """``activation``, under its name in config.json."""
+        return self.activation
+
+    @hidden_act.setter
+    def hidden_act(self, name: str | None) -> None:
+        self.activation = name
 
     @classmethod
     def _defaults(cls) -> dict[str, Any]:

@@ -181,6 +181,10 @@ def test_fields_that_are_set_are_checked() -> None:
     with pytest.raises(ConfigError, match="problem_type must be one of"):
         config.problem_type = "ranking"
     assert config == CvtConfig(drop_path_rate=(0.0, 0.1, 0.2))
+    config.hidden_act = "quick_gelu"
+    assert config.activation == config.hidden_act == "quick_gelu"
+    with pytest.raises(ConfigError, match="activation must be one of"):
+        config.hidden_act = "relu"
 
 
 def test_labels_can_be_set_in_every_spelling() -> None:
