@@ -11,20 +11,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.contract.errors import UsageError
+from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
-from pipeline.contract.spec import InputSpec
+from pipeline.contract.spec import LISTED_PROTOCOLS, InputSpec
 from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
 from pipeline.sources.inputs import find_files, usage_errors
 from pipeline.sources.kept_values import fitted_values
-from pipeline.storage.filesystems import refusal_of_credentials
+from pipeline.storage.filesystems import STORAGE_ERRORS, refusal_of_credentials
 from pipeline.storage.uris import printable, with_ancestors
 
 CHUNK_ROWS = 10_000
 CHUNK_BYTES = 16 * 2**20
 """Of names and kept values, about."""
 
+_STORES = LISTED_PROTOCOLS - {"http", "https"}
 _WILDCARDS = set("*?[")
 _GLOB_HINT = " (in a glob, * stops at a slash and ** does not)"
 
@@ -163,17 +164,29 @@ def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[s
         if format.listed is None:
             yield {"kind": format.kind, **row}
             continue
-        checked: set[str] = set()
-        for listed in format.listed(row["uri"], inputs, keep):
-            protocol, separator, _ = listed["uri"].partition("://")
-            if separator and protocol not in checked:
-                _check_credentials(listed["uri"])
-                checked.add(protocol)
+        for listed in _with_credentials(format.listed(row["uri"], inputs, keep)):
             yield {"kind": format_of_listed(listed["uri"]).kind, **listed}
 
 
-def _check_credentials(uri: str) -> None:
-    """Fail now: a list itself may lie elsewhere than in the store that would then refuse each of
-    its images."""
-    if refusal := refusal_of_credentials(uri):
-        raise PermissionError(refusal)
+def _with_credentials(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same rows; those in a store for which there are no credentials say so. If the list begins
+    with one, it fails now: the list itself may lie elsewhere, and each image would be refused."""
+    refusals: dict[str, str | None] = {}
+    for row in rows:
+        protocol = row["uri"].partition("://")[0]
+        if protocol in _STORES and protocol not in refusals:
+            refusals[protocol] = _refusal(row["uri"])
+            if refusals[protocol] and len(refusals) == 1:
+                raise PermissionError(refusals[protocol])
+        refusal = refusals.get(protocol)
+        yield row | {"refusal": f"no credentials: {refusal}"} if refusal else row
+
+
+def _refusal(uri: str) -> str | None:
+    """Why credentials for the store of this URI cannot be used, as far as that is known."""
+    try:
+        return refusal_of_credentials(uri)
+    except UsageError as error:
+        return one_line(error)
+    except STORAGE_ERRORS:  # nobody answers, which says nothing about credentials
+        return None

@@ -140,3 +140,29 @@ def test_rows_of_parquet_that_python_has_no_value_for(tmp_path: Path, odd: pa.Ar
     table = pa.table({"uri": ["s3://b/a.jpg", "s3://b/b.jpg"], "odd": odd})
     pq.write_table(table, tmp_path / "l.parquet")
     assert uris(tmp_path / "l.parquet") == ["s3://b/a.jpg", f"{tmp_path}/l.parquet#2"]
+
+
+def test_stores_without_credentials_cost_the_lines_that_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the list begins with one: then it is probably the store that is meant."""
+
+    def refuse(uri: str) -> str | None:
+        if uri.startswith("abfs"):
+            raise UsageError("cannot reach Azure")
+        return "nobody here knows Google" if uri.startswith("gs") else None
+
+    monkeypatch.setattr("pipeline.sources.inventory.refusal_of_credentials", refuse)
+    names = ["https://h.example/x.jpg", "s3://b/a.jpg", "gs://b/a.jpg", "abfs://c@d/a.jpg", "b.jpg"]
+    (tmp_path / "l.txt").write_text("\n".join(names))
+    found = {row["uri"]: row.get("refusal") for row in rows(tmp_path / "l.txt")}
+    assert found == {
+        "https://h.example/x.jpg": None,
+        "s3://b/a.jpg": None,
+        "gs://b/a.jpg": "no credentials: nobody here knows Google",
+        "abfs://c@d/a.jpg": "no credentials: cannot reach Azure",
+        f"{tmp_path}/b.jpg": None,
+    }
+    (tmp_path / "l.txt").write_text("\n".join(["https://h.example/x.jpg", "foo://x", *names[2:]]))
+    with pytest.raises(UsageError, match="nobody here knows Google"):
+        rows(tmp_path / "l.txt")
