@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.bench.campaigns.commands import COMPARE, GROWTH, NODES
+from jobs.bench.campaigns.commands import COMPARE, GROWTH, NODES, START
 from jobs.bench.ceilings.command import RUN
 from jobs.bench.components.commands import DECODE, FEED, LISTING, NETWORK, PLAN, READING
 from jobs.bench.gpu.command import GPU
@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     one.name: one
     for one in (
         RUN,
+        START,
         GPU,
         COMPARE,
         GROWTH,

@@ -84,6 +84,26 @@ def _compare(a: argparse.Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image of it is classified")
+    add_model(parser, default_preset="small")
+
+
+def _start(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.campaigns.start import bench_start
+
+    with scratch_directory() as scratch:
+        spec = run_spec(a, scratch)
+        print(bench_start(spec.inputs.uris, spec.model.source, scratch))
+    return ExitCode.OK
+
+
+START = Subcommand(
+    name="start",
+    help="what the start of a run costs: CPU time of every process until the first row",
+    add_arguments=_add_start,
+    measure=_start,
+)
 GROWTH = Subcommand(
     name="growth",
     help="speed and memory of runs of growing size",

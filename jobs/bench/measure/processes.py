@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -26,6 +27,8 @@ class Process:
     own_bytes: int
     """Resident memory that is not shared: neither files nor Ray's object store."""
     is_ray_worker: bool
+    name: str
+    """The title of a worker of Ray, else the script, the module or the program."""
 
 
 @dataclass(frozen=True)
@@ -113,4 +116,14 @@ def _read(entry: Path) -> Process | None:
         cpu_seconds=(int(stat[11]) + int(stat[12])) / _TICKS,
         own_bytes=(resident - shared) * _PAGE,
         is_ray_worker=command.startswith(b"ray::"),
+        name=_name(command.decode(errors="replace").split("\0")),
     )
+
+
+def _name(words: Sequence[str]) -> str:
+    if words[0].startswith("ray::"):
+        return words[0].strip()
+    if "-m" in words[:-1]:
+        return words[words.index("-m") + 1]
+    script = next((word for word in words if word.endswith(".py")), words[0])
+    return "/".join(Path(script).parts[-2:]) if script.endswith(".py") else Path(script).name

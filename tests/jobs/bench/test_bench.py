@@ -12,14 +12,23 @@ import torch
 
 from jobs.bench.__main__ import main
 from jobs.bench.campaigns import growth
+from jobs.bench.campaigns.start import watch
 from jobs.bench.contest import rounds as contest
 from jobs.bench.contest.peers.entry import Device, Entry
 from jobs.bench.measure.fresh_process import Measured
 from jobs.bench.measure.processes import Memory, Sampler, family
 from jobs.bench.synthetic.images import HEIGHT, WIDTH, write_images
 from jobs.bench.synthetic.models import write_model
+from pipeline.contract.errors import RunError
 
 IMAGES = 20
+CHILD = "import time; end = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
+PARENT = """
+import pathlib, subprocess, sys
+subprocess.run([sys.executable, "child.py"], check=True)
+pathlib.Path("row").touch()
+subprocess.run([sys.executable, "child.py"], check=True)
+"""
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -188,3 +197,25 @@ def test_wrong_inputs_end_before_anything_is_measured(
 ) -> None:
     assert run_bench(monkeypatch, tmp_path / "nothing", "--preset", "small") == 2
     assert "nothing" in capsys.readouterr().err
+
+
+def test_the_processes_of_a_start_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "child.py").write_text(CHILD.format(seconds=0.5))
+    (tmp_path / "parent.py").write_text(PARENT)
+    start = watch([sys.executable, "parent.py"], (tmp_path / "row").exists, tmp_path / "log")
+    assert start.first_row > 0
+    children = [name for name in start.whole if name.startswith("child.py (")]
+    assert len(children) == 2
+    assert sum(name.startswith("parent.py (") for name in start.whole) == 1, start
+    [first] = [name for name in start.before if start.before[name] > 0.3]
+    assert first in children
+    assert "first row after " in str(start)
+
+
+def test_a_start_that_fails_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('error: no such model')"]
+    with pytest.raises(RunError, match="exit code 1: error: no such model"):
+        watch(command, lambda: False, tmp_path / "log")

@@ -133,6 +133,7 @@ def test_every_flag_of_the_model_and_the_cluster_reaches_the_run(tmp_path: Path)
         *("--model", "M", "--dtype", "bfloat16", "--runtime", "openvino", "--decode", "exact"),
         *("--input-format", "list", "--output", "OUT", "--num-gpus", "0.5", "--num-actors", "3"),
         *("--num-cpus-per-actor", "2", "--batch-size", "7", "--block-size", "9", "--compile"),
+        *("--wait-for-nodes", "7"),
     )
     assert spec.model == ModelSpec(source="M", dtype="bfloat16", runtime="openvino", decode="exact")
     assert (spec.inputs.format, spec.output.uri) == ("list", "OUT")
