@@ -35,6 +35,10 @@ from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.outputs.closed_runs import close_run, rows_of
 
+WHERE_LANCE_IS_TRIED = pytest.mark.parametrize(
+    "store", ["local", pytest.param("s3", marks=pytest.mark.server)], indirect=True
+)
+"""The server that stands for Google has no interface that Lance speaks."""
 CLASSES = ["cat", "dog", "ü"]
 WIDTH = 8
 # What docs/output.md tells the readers of data/ to ask for.
@@ -84,6 +88,7 @@ def rows(store: Store) -> list[dict[str, Any]]:
     return found
 
 
+@WHERE_LANCE_IS_TRIED
 def test_it_holds_the_newest_row_of_every_image(store: Store) -> None:
     night(store, 1, 30)
     update("lance", store)
@@ -169,6 +174,7 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
         yield done
 
 
+@WHERE_LANCE_IS_TRIED
 def test_an_update_may_break_off_anywhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     night(store, 1, 12)
     night(store, 2, 6)
@@ -184,6 +190,7 @@ def test_an_update_may_break_off_anywhere(store: Store, monkeypatch: pytest.Monk
         assert rows(store) == expected == newest(store), step
 
 
+@WHERE_LANCE_IS_TRIED
 def test_wrong_credentials_are_one_line_without_them(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +205,7 @@ def test_wrong_credentials_are_one_line_without_them(
     assert "no-such-secret" not in str(caught.value)
 
 
+@WHERE_LANCE_IS_TRIED
 def test_keys_of_a_profile_reach_lance(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
