@@ -26,6 +26,9 @@ CHUNK_BYTES = 16 * 2**20
 """Of names and kept values, about."""
 
 _STORES = LISTED_PROTOCOLS - {"http", "https"}
+MOST_STORES = 100
+"""Accounts that a list may name; each is asked once."""
+_TOO_MANY = f"the list names more than {MOST_STORES} accounts"
 _WILDCARDS = set("*?[")
 _GLOB_HINT = " (in a glob, * stops at a slash and ** does not)"
 
@@ -173,13 +176,20 @@ def _with_credentials(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]
     with one, it fails now: the list itself may lie elsewhere, and each image would be refused."""
     refusals: dict[str, str | None] = {}
     for row in rows:
-        protocol = row["uri"].partition("://")[0]
-        if protocol in _STORES and protocol not in refusals:
-            refusals[protocol] = _refusal(row["uri"])
-            if refusals[protocol] and len(refusals) == 1:
-                raise PermissionError(refusals[protocol])
-        refusal = refusals.get(protocol)
+        store = _store(row["uri"])
+        if store is not None and store not in refusals:
+            refusals[store] = _refusal(row["uri"]) if len(refusals) < MOST_STORES else _TOO_MANY
+            if refusals[store] and len(refusals) == 1:
+                raise PermissionError(refusals[store])
+        refusal = refusals.get(store) if store else None
         yield row | {"refusal": f"no credentials: {refusal}"} if refusal else row
+
+
+def _store(uri: str) -> str | None:
+    """What credentials are for: a protocol, and the account if the URI names one (Azure's)."""
+    protocol, _, path = uri.partition("://")
+    _, at, account = path.partition("/")[0].rpartition("@")
+    return f"{protocol}{at}{account if at else ''}" if protocol in _STORES else None
 
 
 def _refusal(uri: str) -> str | None:

@@ -12,6 +12,7 @@ import pytest
 from pipeline.contract.errors import UsageError
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats import lists
+from pipeline.sources.inventory import MOST_STORES
 from tests.support.inputs.fetching import MIB, code, work
 from tests.support.inputs.listing import rows, touch, uris
 from tests.support.inputs.raised import RAISED, name
@@ -148,12 +149,14 @@ def test_stores_without_credentials_cost_the_lines_that_name_them(
     """Unless the list begins with one: then it is probably the store that is meant."""
 
     def refuse(uri: str) -> str | None:
-        if uri.startswith("abfs"):
+        if uri.startswith("abfs://c@d/"):
             raise UsageError("cannot reach Azure")
-        return "nobody here knows Google" if uri.startswith("gs") else None
+        foreign = "gs://" in uri or "@foreign" in uri
+        return "nobody here knows Google" if foreign else None
 
     monkeypatch.setattr("pipeline.sources.inventory.refusal_of_credentials", refuse)
-    names = ["https://h.example/x.jpg", "s3://b/a.jpg", "gs://b/a.jpg", "abfs://c@d/a.jpg", "b.jpg"]
+    names = ["https://h.example/x.jpg", "s3://b/a.jpg", "gs://b/a.jpg", "abfs://c@d/a.jpg", "b.jpg",
+             "az://c@own/a.jpg", "az://c@foreign/a.jpg", "az://c/a.jpg"]  # fmt: skip
     (tmp_path / "l.txt").write_text("\n".join(names))
     found = {row["uri"]: row.get("refusal") for row in rows(tmp_path / "l.txt")}
     assert found == {
@@ -162,7 +165,20 @@ def test_stores_without_credentials_cost_the_lines_that_name_them(
         "gs://b/a.jpg": "no credentials: nobody here knows Google",
         "abfs://c@d/a.jpg": "no credentials: cannot reach Azure",
         f"{tmp_path}/b.jpg": None,
+        "az://c@own/a.jpg": None,
+        "az://c@foreign/a.jpg": "no credentials: nobody here knows Google",
+        "az://c/a.jpg": None,
     }
     (tmp_path / "l.txt").write_text("\n".join(["https://h.example/x.jpg", "foo://x", *names[2:]]))
     with pytest.raises(UsageError, match="nobody here knows Google"):
         rows(tmp_path / "l.txt")
+
+
+def test_not_every_account_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("pipeline.sources.inventory.refusal_of_credentials", asked.append)
+    names = [f"az://c@account{number}/x.jpg" for number in range(MOST_STORES + 20)]
+    (tmp_path / "l.txt").write_text("\n".join(names * 2))
+    refused = [row for row in rows(tmp_path / "l.txt") if "refusal" in row]
+    assert len(asked) == MOST_STORES
+    assert len(refused) == 20
