@@ -48,6 +48,7 @@ def test_the_row_of_a_long_line_says_so(tmp_path: Path) -> None:
     assert rows[1]["refusal"] == "line 2 is longer than 4194304 characters"
 
 
+@pytest.mark.slow
 def test_a_cell_that_never_ends(tmp_path: Path) -> None:
     path = packed(tmp_path / "l.csv.gz", [b'uri\n/a.jpg\n"', *[b"/b.jpg\n" * 10**6] * 20])
     found = None
@@ -61,6 +62,7 @@ def test_a_cell_that_never_ends(tmp_path: Path) -> None:
     assert "field larger than field limit" in found
 
 
+@pytest.mark.slow
 def test_names_and_values_of_a_megabyte(tmp_path: Path) -> None:
     """A table of ten thousand would have gigabytes."""
     lines = (json.dumps({"uri": f"/{n}", "a": "x" * 10**6}).encode() + b"\n" for n in range(500))
@@ -68,6 +70,7 @@ def test_names_and_values_of_a_megabyte(tmp_path: Path) -> None:
     assert read_limited(path, "listing", keep=("a",), more_mib=400) == {"rows": 500}
 
 
+@pytest.mark.slow
 def test_columns_without_number(tmp_path: Path) -> None:
     rows = [{f"k{n}-{m}": 1 for m in range(900)} | {"uri": f"/{n}"} for n in range(300)]
     path = packed(tmp_path / "l.jsonl.gz", (json.dumps(row).encode() + b"\n" for row in rows))
@@ -100,6 +103,7 @@ def shared(value: str, times: int) -> pa.Array:
 
 
 @pytest.mark.parametrize("size", [10**6, 20_000_000])
+@pytest.mark.slow
 def test_a_parquet_list_of_values_that_are_shared(tmp_path: Path, size: int) -> None:
     table = pa.table({"path": [f"/{n}" for n in range(2000)], "n": shared("x" * size, 2000)})
     path = tmp_path / "l.parquet"

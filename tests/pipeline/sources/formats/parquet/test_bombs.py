@@ -32,6 +32,7 @@ def test_a_dictionary_of_one_large_value(tmp_path: Path, name: str) -> None:
     assert read_limited(path, "parquet") == {"shard_corrupt": 1}
 
 
+@pytest.mark.slow
 def test_a_dictionary_below_the_limit_of_pages(tmp_path: Path) -> None:
     """Each of its rows is as large as what all share."""
     path = write(tmp_path / "a.parquet", {"image": repeated(BIG[:100_000_000], 20)})
@@ -39,12 +40,14 @@ def test_a_dictionary_below_the_limit_of_pages(tmp_path: Path) -> None:
     assert found == {"too_large": 10, "shard_corrupt": 1}, "a GiB out of some kilobytes is enough"
 
 
+@pytest.mark.slow
 def test_a_page_of_one_large_value(tmp_path: Path) -> None:
     columns = {"image": [b"small", BIG, b"small"]}
     path = write(tmp_path / "a.parquet", columns, use_dictionary=False)
     assert read_limited(path, "parquet") == {"shard_corrupt": 1}
 
 
+@pytest.mark.slow
 def test_many_columns_together(tmp_path: Path) -> None:
     columns: dict[str, Any] = {"image": [b"i"]}
     columns |= {f"c{n}": [BIG[:60_000_000]] for n in range(12)}
@@ -63,12 +66,14 @@ def test_lists_that_repeat_a_value(tmp_path: Path) -> None:
     assert read_limited(path, "parquet", keep=("texts", "n")) == {"ok": 20}
 
 
+@pytest.mark.slow
 def test_kept_values_of_images_that_are_read_ahead(tmp_path: Path) -> None:
     columns = {"image": [b""] * 2000, "text": repeated("x" * 1_000_000, 2000)}
     path = write(tmp_path / "a.parquet", columns)
     assert read_limited(path, "parquet", keep=("text",)) == {"ok": 2000}
 
 
+@pytest.mark.slow
 def test_rows_without_number(tmp_path: Path) -> None:
     """50 million rows of nothing in a few kilobytes."""
     path = write(tmp_path / "a.parquet", {"image": pa.nulls(50_000_000, pa.binary())},

@@ -14,8 +14,14 @@ from tests.support.processes.limited import read_limited
 
 GIB = 2**30
 ZEROS = bytes(2**24)
-HEADER_TYPES = [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
-                tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE]  # fmt: skip
+COMMON = [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE]
+HEADER_TYPES = [
+    *COMMON,
+    *(
+        pytest.param(type, marks=pytest.mark.slow)
+        for type in (tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+    ),
+]
 
 
 def header(name: str, size: int, type: bytes = tarfile.REGTYPE, **fields: object) -> bytes:
@@ -55,6 +61,7 @@ def test_a_name_of_megabytes(tmp_path: Path) -> None:
     assert read_limited(path, "webdataset") == {"shard_corrupt": 1}
 
 
+@pytest.mark.slow
 def test_headers_of_headers(tmp_path: Path) -> None:
     """Twenty thousand of them in front of one member."""
     pieces = [header("x", 1, tarfile.GNUTYPE_LONGNAME), b"n".ljust(512, b"\0")] * 20_000
@@ -62,6 +69,7 @@ def test_headers_of_headers(tmp_path: Path) -> None:
     assert read_limited(path, "webdataset") == {"shard_empty": 1}
 
 
+@pytest.mark.slow
 def test_members_larger_than_allowed(tmp_path: Path) -> None:
     """Also those that say so without being it."""
     pieces = [header("a.jpg", GIB), *zeros(GIB), header("b.jpg", 2**62), bytes(1024)]
@@ -80,6 +88,7 @@ def test_sparse_files_of_terabytes(tmp_path: Path) -> None:
     assert read_limited(path, "webdataset") == {"too_large": 1, "ok": 1}
 
 
+@pytest.mark.slow
 def test_a_sparse_file_of_pieces_without_end(tmp_path: Path) -> None:
     listed = ",".join(f"{n * 4},1" for n in range(500_000))
     info = tarfile.TarInfo("x.jpg")
@@ -89,6 +98,7 @@ def test_a_sparse_file_of_pieces_without_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [bz2.compress, lzma.compress], ids=["bz2", "xz"])
+@pytest.mark.slow
 def test_what_unpacks_out_of_all_proportion(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     """30 GB of zeros in some kilobytes; the first GiB is enough."""
     times = 30 * GIB // len(ZEROS)
@@ -97,6 +107,7 @@ def test_what_unpacks_out_of_all_proportion(tmp_path: Path, pack: Callable[[byte
     assert read_limited(path, "webdataset") == {"ok": 1, "shard_corrupt": 1}
 
 
+@pytest.mark.slow
 def test_a_dictionary_of_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "a.tar.xz"
     # The size of the dictionary is a byte of the header of the block; 37 is 1.5 GiB.
@@ -110,11 +121,13 @@ def test_a_dictionary_of_gigabytes(tmp_path: Path) -> None:
     assert read_limited(path, "webdataset") == {"shard_corrupt": 1}
 
 
+@pytest.mark.slow
 def test_members_without_number(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.tar.gz", [header("a.txt", 0) * 10_000] * 20)
     assert read_limited(path, "webdataset") == {"shard_truncated": 1}
 
 
+@pytest.mark.slow
 def test_keeping_columns_takes_linear_time(tmp_path: Path) -> None:
     """Of samples that never end, and of texts that never find their image."""
     images = (header(f"a.{n}.jpg", 0) for n in range(20_000))
