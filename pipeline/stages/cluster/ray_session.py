@@ -36,6 +36,9 @@ from pipeline.stages.cluster.imports import OurImports, check_imports
 from pipeline.storage.uris import printable
 
 IDLE_WORKER_MS = 600_000
+OUT_OF_MEMORY_TRIES = 10
+"""Of a task that Ray ends because its node runs out of memory, about a minute in all; Ray itself
+would try for ever, without a word."""
 SHARED_MEMORY = "/dev/shm"
 START_TRIES = 3
 _START_TIMEOUT = "timed out during startup"
@@ -124,6 +127,7 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
     address = cluster_address()
     level = logging.INFO if debug else logging.ERROR
     _quiet(level)
+    os.environ.setdefault("RAY_task_oom_retries", str(OUT_OF_MEMORY_TRIES))
     options: dict[str, Any] = {
         "logging_level": level,
         "log_to_driver": debug,

@@ -102,3 +102,18 @@ def test_a_ray_that_cannot_be_had_is_wrong_usage(
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(UsageError, match=said):
         cluster.join(ComputeSpec())
+
+
+def test_a_task_is_not_tried_for_ever_on_a_node_without_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "RAY_task_oom_retries"
+    found: list[str | None] = []
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: found.append(os.environ.get(name)))
+    monkeypatch.setattr(cluster, "wait_for_room", lambda compute: None)
+    with cluster.ray_as_found():
+        cluster.join(ComputeSpec())
+    assert found == ["10"]
+    assert name not in os.environ
