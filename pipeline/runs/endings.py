@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from traceback import clear_frames
 
 from ray.exceptions import RayError
 
@@ -46,9 +48,23 @@ def run_errors() -> Iterator[None]:
     try:
         yield
     except (RayError, *STORAGE_ERRORS) as error:
+        _let_go(error)
         raise RunError(
             f"the run stopped: {_cause(error)}; start the same command again to continue it"
         ) from error
+
+
+def _let_go(error: BaseException) -> None:
+    """Free what the error came through: Ray Data's actors live, and hold their CPUs, as long as its
+    executor does, which hangs on the frames of the traceback and on circles of its own. In a Ray
+    that goes on, no other run could start."""
+    seen: set[int] = set()
+    known: BaseException | None = error
+    while known is not None and id(known) not in seen:
+        seen.add(id(known))
+        clear_frames(known.__traceback__)
+        known = known.__cause__ or known.__context__
+    gc.collect()
 
 
 def _cause(error: Exception) -> str:

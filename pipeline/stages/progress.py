@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -132,6 +132,8 @@ class Progress:
         self._stop.set()
         self._thread.join()
         self._pass_on()
+        with suppress(ray.exceptions.RayError):
+            ray.kill(self.board)  # or it would live until Python collects what refers to it
 
     def totals(self) -> dict[str, float]:
         """What was reported and agreed on so far; empty if the board is gone."""

@@ -1,0 +1,39 @@
+"""A run that is stopped leaves a Ray that was there before it as it found it."""
+
+import time
+from pathlib import Path
+
+import pytest
+import ray
+
+from pipeline.contract.errors import RunError
+from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.runs.run import run
+from tests.support.inputs.images import write_images
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
+from tests.support.servers.seaweedfs import Bucket
+
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_actors_end_with_a_run_that_stopped(
+    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket, fault_proxy: FaultProxy
+) -> None:
+    s3_bucket.put_tree(write_images(tmp_path / "in", 30)[0].parent)
+    fault_proxy.faults = Faults(credentials_code="ExpiredToken", good_gets=10)
+    spec = RunSpec(
+        inputs=InputSpec(uris=(s3_bucket.uri,)),
+        model=ModelSpec(source=str(checkpoint)),
+        output=OutputSpec(uri=str(tmp_path / "out"), embeddings=True),
+    )
+    before = ray.available_resources()["CPU"]
+    with pytest.raises(RunError, match="ExpiredToken") as stopped:
+        run(spec)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while ray.available_resources().get("CPU") != before and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert ray.available_resources().get("CPU") == before
+    assert not ray.util.list_named_actors()
+    assert stopped.value.__cause__ is not None  # whoever keeps the error keeps no actor
