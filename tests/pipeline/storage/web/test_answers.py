@@ -38,10 +38,11 @@ def replying(reply: Reply) -> Iterator[tuple[str, list[int]]]:
 
     def answer(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            while b"\r\n\r\n" not in connection.recv(MIB):
-                pass
-            asked.append(1)
-            reply(connection)
+            while received := connection.recv(MIB):
+                if b"\r\n\r\n" in received:
+                    asked.append(1)
+                    reply(connection)
+                    return
 
     def listen() -> None:
         with suppress(OSError):
