@@ -73,7 +73,9 @@ class FaultProxy:
         path, _, query = target.partition("?")
         path = unquote(path)
         faults = self.faults
-        chosen = method == "GET" and re.search(faults.pattern, f"{path}?{query}") is not None
+        chosen = (
+            method in faults.methods and re.search(faults.pattern, f"{path}?{query}") is not None
+        )
         with self._lock:
             fault = None
             if faults.credentials_code and self._gets >= faults.good_gets:

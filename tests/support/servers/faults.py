@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """What goes wrong: each fraction, 0 to 1, is of the GET requests that ``pattern`` finds.
+    """What goes wrong: each fraction, 0 to 1, is of the GETs that ``pattern`` finds.
 
     The choice depends on the seed, the key and how often that key was asked for before, never on
     the bucket or the order in which threads arrive: a retry has a draw of its own, a rerun the same
@@ -43,6 +43,8 @@ class Faults:
     """So many GETs that ``pattern`` finds pass before they are."""
     pattern: str = r"^/[^/?]+/[^?]"
     """Searched in the percent-decoded path and query; by default it finds objects, not listings."""
+    methods: tuple[str, ...] = ("GET",)
+    """Such requests fail, and no others; wherever this page says GETs."""
     seed: int = 0
 
     def draw(self, key: str, attempt: int) -> str | None:
