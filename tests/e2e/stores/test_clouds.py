@@ -12,16 +12,16 @@ import pytest
 from tests.support.commands import CallJob
 from tests.support.inputs.images import write_images
 from tests.support.inputs.tars import tar_bytes
+from tests.support.outputs.expiring import check_expiry
 from tests.support.outputs.found import (
     BucketOutput,
     check_closed,
     find,
     manifests,
     published,
-    published_rows,
 )
 from tests.support.servers.azurite import ACCOUNT, Azurite
-from tests.support.servers.clouds import Cloud, Container
+from tests.support.servers.clouds import Cloud, Container, proxy_before
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
 
@@ -105,8 +105,7 @@ def test_the_account_stays_in_the_uri(
 def proxy(
     cloud: Cloud, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultProxy]:
-    with FaultProxy(cloud.endpoint) as proxy:
-        cloud.enter_environment(monkeypatch, proxy.endpoint)
+    with proxy_before(cloud, monkeypatch) as proxy:
         yield proxy
 
 
@@ -146,18 +145,7 @@ def test_credentials_that_expire_stop_the_run_and_cost_no_image(
     call_job: CallJob,
 ) -> None:
     container.put_tree(write_images(tmp_path / "in", 30)[0].parent)
-    proxy.faults = Faults(
-        credentials_code="AuthenticationFailed", credentials_status=403, good_gets=10
-    )
+    faults = Faults(credentials_code="AuthenticationFailed", credentials_status=403, good_gets=10)
     arguments = (container.uri, "--output", tmp_path / "out", "--model", checkpoint)
-    stopped = call_job("embed", *arguments)
-    assert stopped.returncode == 1, stopped.stderr
-    last = stopped.stderr.splitlines()[-1]
-    assert "Azure answers 403 AuthenticationFailed" in last
-    assert "start the same command again to continue" in last
-    assert "Traceback" not in stopped.stderr
-    proxy.faults = Faults()
-    finished = call_job("embed", *arguments)
-    assert finished.returncode == 0, finished.stderr
-    assert "30 images listed = 30 ok + 0 failed" in finished.stdout
-    assert {row["error_code"] for row in published_rows(tmp_path / "out")} == {None}
+    said = "Azure answers 403 AuthenticationFailed"
+    check_expiry(call_job, arguments, tmp_path / "out", proxy, faults, said)

@@ -17,6 +17,7 @@ import pytest
 from tests.support.commands import CallJob, call_main, run_job
 from tests.support.inputs.images import write_images
 from tests.support.inputs.tars import tar_bytes
+from tests.support.outputs.expiring import check_expiry
 from tests.support.outputs.found import published_rows
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
@@ -231,15 +232,5 @@ def test_credentials_that_expire_stop_the_run_and_cost_no_image(
     for path in write_images(tmp_path / "in", 30):
         s3_bucket.put(path.name, path.read_bytes())
     arguments = (s3_bucket.uri, "--output", tmp_path / "out", "--model", checkpoint)
-    fault_proxy.faults = Faults(credentials_code="ExpiredToken", good_gets=10)
-    stopped = call_job("embed", *arguments)
-    assert stopped.returncode == 1, stopped.stderr
-    last = stopped.stderr.splitlines()[-1]
-    assert "ExpiredToken" in last
-    assert "start the same command again to continue" in last
-    assert "Traceback" not in stopped.stderr
-    fault_proxy.faults = Faults()
-    finished = call_job("embed", *arguments)
-    assert finished.returncode == 0, finished.stderr
-    assert "30 images listed = 30 ok + 0 failed" in finished.stdout
-    assert {row["error_code"] for row in published_rows(tmp_path / "out")} == {None}
+    faults = Faults(credentials_code="ExpiredToken", good_gets=10)
+    check_expiry(call_job, arguments, tmp_path / "out", fault_proxy, faults, "ExpiredToken")

@@ -5,8 +5,7 @@ import pytest
 
 from jobs.bench.components.reading import bench_reading
 from pipeline.contract.errors import UsageError
-from tests.support.servers.clouds import Cloud, Container
-from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.clouds import Cloud, Container, proxy_before
 
 
 def test_every_way_reads_every_object(
@@ -14,8 +13,7 @@ def test_every_way_reads_every_object(
 ) -> None:
     for n in range(5):
         container.put(f"{n}.jpg", b"x" * 1000)
-    with FaultProxy(cloud.endpoint) as proxy:
-        cloud.enter_environment(monkeypatch, proxy.endpoint)
+    with proxy_before(cloud, monkeypatch) as proxy:
         # The libraries keep filesystems, and with them the servers of earlier tests.
         fsspec.get_filesystem_class(container.uri.partition("://")[0]).clear_instance_cache()
         found = bench_reading(container.uri, rounds=2)

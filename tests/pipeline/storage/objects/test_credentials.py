@@ -12,7 +12,7 @@ from pipeline.storage.filesystems import filesystem, refusal_of_credentials
 from pipeline.storage.objects.azure.blobs import AzureBlobs
 from tests.support.inputs.fetching import code, fetch
 from tests.support.servers.azurite import KEY
-from tests.support.servers.clouds import Cloud, Container
+from tests.support.servers.clouds import Cloud, Container, proxy_before
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
 
@@ -26,8 +26,7 @@ def proxy(
 ) -> Iterator[FaultProxy]:
     """Before a server that knows who asks."""
     monkeypatch.setattr("pipeline.storage.retry.BACKOFF_SECONDS", 0.01)
-    with FaultProxy(cloud.endpoint) as proxy:
-        cloud.enter_environment(monkeypatch, proxy.endpoint)
+    with proxy_before(cloud, monkeypatch) as proxy:
         token = Credentials("a-secret-token")
         monkeypatch.setitem(fsspec.config.conf, "gs", {"token": token})
         yield proxy

@@ -9,7 +9,7 @@ from pipeline.storage.filesystems import filesystem
 from pipeline.storage.objects import connection
 from pipeline.storage.objects.filesystem import ObjectFileSystem
 from pipeline.storage.uris import split_uri
-from tests.support.servers.clouds import Cloud, Container
+from tests.support.servers.clouds import Cloud, Container, proxy_before
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
 
@@ -119,8 +119,7 @@ def test_what_is_missing_is_told_apart(container: Container) -> None:
 def proxy(
     cloud: Cloud, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultProxy]:
-    with FaultProxy(cloud.endpoint) as proxy:
-        cloud.enter_environment(monkeypatch, proxy.endpoint)
+    with proxy_before(cloud, monkeypatch) as proxy:
         yield proxy
 
 
