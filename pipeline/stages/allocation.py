@@ -33,10 +33,10 @@ from pipeline.contract.spec import ComputeSpec
 
 ACTOR_SHARE = 0.9
 WRITERS = 4
-"""Of a node: a part of up to 16,384 rows takes a second on a slow store, and more than that to
-compute."""
+"""Of a node: a part of up to 16,384 rows takes a second on a slow store, and more to compute."""
 WRITE_CPUS = 0.005
 _WRITERS_SHARE = WRITERS * WRITE_CPUS
+_LEAST_DECODE_CPUS = 0.03
 CPU_BATCH = 8
 GPU_BATCH = 256
 """Images that a GPU is given together; its actor finds the batch size that is fastest for them."""
@@ -50,7 +50,7 @@ a block were at most 2,600 images/s, of which one H100 computes 18,000."""
 GPU_BLOCK_BYTES = 64 * 2**20
 """The most decoded pixels of a block on its way to a GPU, however large the images are."""
 SMALLEST_STORE_BYTES = 2**30
-_STORE_OF_BLOCK = 48 / 7
+STORE_OF_BLOCK = 48 / 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Allocation:
     @property
     def most_block_bytes(self) -> float:
         """Of a block of decoded images with which Ray Data runs all decode tasks at a time."""
-        return self.store_bytes / _STORE_OF_BLOCK / (self.decode_tasks + 2)
+        return self.store_bytes / STORE_OF_BLOCK / (self.decode_tasks + 2)
 
     def describe(self) -> str:
         """One line for the log."""
@@ -93,17 +93,6 @@ class Allocation:
             f"{actors} with {self.actor_threads} CPU thread"
             f"{'s' if self.actor_threads > 1 else ''} each, batches of {self.batch_size}"
         )
-
-
-def object_store_bytes(cpus: int, memory: int, shared_memory: int) -> int:
-    """The object store of a machine with GPUs: so large that all of its cores can decode, of a
-    machine with 16 some 8 GiB; but no more than 3 tenths of its memory, nor than /dev/shm holds.
-
-    Memory is taken only as blocks come to lie there, which in a run that the decoding bounds are a
-    few at a time.
-    """
-    wanted = int(GPU_BLOCK_BYTES * _STORE_OF_BLOCK * (cpus + 2))
-    return max(SMALLEST_STORE_BYTES, min(wanted, memory * 3 // 10, shared_memory * 9 // 10))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +183,7 @@ def _actors_on(gpus: float, compute: ComputeSpec) -> int:
 
 
 def _gpu_share(gpus: float, actors: int) -> float:
-    """What Ray can place: whole GPUs, or a fraction in Ray's four decimals such that the fractions
-    of a GPU's actors add up to no more than 1."""
+    """What Ray can place: whole GPUs, or a fraction, cut to Ray's four decimals."""
     if actors <= gpus:
         return float(gpus // actors)
     actors_of_one = math.ceil(actors / gpus)
@@ -234,18 +222,20 @@ def _fitting_gpus(share: float, node: Node) -> int:
 
 
 def _cpus_beside_gpus(share: float, actors: int, nodes: Sequence[Node]) -> list[float]:
-    """What an actor may take of the CPUs of each node with GPUs: at most half of them together,
-    for a node with many GPUs may have few CPUs while others have more."""
+    """What an actor may take of the CPUs of each node with GPUs: at most half of them together."""
     held = ((node.cpus, min(_fitting_gpus(share, node), actors)) for node in nodes)
     return [cpus / (2 * number) for cpus, number in held if number]
 
 
 def _on_cpus(compute: ComputeSpec, nodes: Sequence[Node], store_bytes: float) -> Allocation:
     threads = compute.num_cpus_per_actor
-    actor_cpus = ACTOR_SHARE * threads
+    actor_cpus = _actor_share(threads, nodes)
     actors = _actors_of_cpus(compute, nodes)
     free = sum(node.cpus for node in nodes) - actors * actor_cpus
     decode_cpus, decode_tasks = _decoders(free, _with_cpus(nodes))
+    crowd, left = _crowded(actor_cpus, nodes)
+    if len(nodes) > 1 and crowd <= actors:
+        decode_cpus = min(decode_cpus, math.floor(1000 * (left - _WRITERS_SHARE)) / 1000)
     return Allocation(
         num_actors=actors,
         actor_cpus=actor_cpus,
@@ -276,6 +266,21 @@ def _actors_of_cpus(compute: ComputeSpec, nodes: Sequence[Node]) -> int:
             "them; lower <compute.num_actors> or <compute.num_cpus_per_actor>"
         )
     return actors
+
+
+def _crowded(actor_cpus: float, nodes: Sequence[Node]) -> tuple[int, float]:
+    """How many actors the largest node holds, and the CPUs left beside them: those of a lost node
+    start anew there, where what it had decoded must be decoded again."""
+    cpus = max(node.cpus for node in nodes)
+    return (actors := int(cpus / actor_cpus + 1e-6)), cpus - actors * actor_cpus
+
+
+def _actor_share(threads: int, nodes: Sequence[Node]) -> float:
+    """CPUs of an actor; a little more where a crowd of them would leave nothing."""
+    share = ACTOR_SHARE * threads
+    crowd, left = _crowded(share, nodes)
+    is_full = len(nodes) > 1 and left < _WRITERS_SHARE + _LEAST_DECODE_CPUS
+    return share + _LEAST_DECODE_CPUS / crowd if is_full else share
 
 
 def _with_cpus(nodes: Sequence[Node]) -> int:

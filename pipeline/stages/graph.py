@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.model.bundle import ModelBundle
@@ -96,6 +96,8 @@ def decode_stage(work: Dataset, decode: Decode, allocation: Allocation) -> Datas
             batch_format="pyarrow",
             batch_size=None,
             num_cpus=allocation.decode_cpus,
+            # On CPUs a task's share may be less than its part of what is left: see ``allocation``.
+            compute=None if allocation.on_gpu else TaskPoolStrategy(allocation.decode_tasks),
             **TASK_LIMITS,
         )
 

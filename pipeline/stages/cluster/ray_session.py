@@ -23,16 +23,12 @@ from ray.exceptions import RayError
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import ComputeSpec
 from pipeline.contract.urls import public
-from pipeline.stages.allocation import (
-    SMALLEST_STORE_BYTES,
-    Allocation,
-    allocate,
-    object_store_bytes,
-)
+from pipeline.stages.allocation import SMALLEST_STORE_BYTES, Allocation, allocate
 from pipeline.stages.cluster.address import check_cluster, cluster_address
 from pipeline.stages.cluster.environment import environment_as_found, use_own_token
 from pipeline.stages.cluster.growth import nodes, release, wait_for_room
 from pipeline.stages.cluster.imports import OurImports, check_imports
+from pipeline.stages.cluster.object_store import object_store_bytes
 from pipeline.storage.uris import printable
 
 IDLE_WORKER_MS = 600_000

@@ -13,8 +13,8 @@ from pipeline.stages.allocation import (
     Node,
     allocate,
     bundles,
-    object_store_bytes,
 )
+from pipeline.stages.cluster.object_store import object_store_bytes
 
 
 def fits(allocation: Allocation, cpus: float) -> bool:
@@ -188,3 +188,13 @@ class TestNodes:
 def test_what_a_run_needs(compute: ComputeSpec, expected: list[dict[str, float]]) -> None:
     assert bundles(compute) == expected
     assert allocate(compute, [Node(cpus=item["CPU"], gpus=item.get("GPU", 0)) for item in expected])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_what_a_lost_node_had_decoded_finds_room_beside_its_actors(threads: int) -> None:
+    for cpus in range(threads, 129):
+        nodes = [Node(cpus=cpus)] * 2
+        found = allocate(ComputeSpec(num_gpus=0, num_cpus_per_actor=threads), nodes)
+        crowd = min(int(cpus / found.actor_cpus + 1e-6), found.num_actors)
+        left = cpus - crowd * found.actor_cpus - found.write_tasks / 2 * WRITE_CPUS
+        assert 0 < found.decode_cpus <= left + 1e-9, cpus

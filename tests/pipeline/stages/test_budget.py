@@ -16,8 +16,8 @@ from pipeline.stages.allocation import (
     Allocation,
     Node,
     allocate,
-    object_store_bytes,
 )
+from pipeline.stages.cluster.object_store import object_store_bytes
 from tests.support.inputs.waves import images
 
 GIB = 2**30

@@ -11,8 +11,9 @@ import torch
 
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.spec import ComputeSpec
-from pipeline.stages.allocation import SMALLEST_STORE_BYTES, object_store_bytes
+from pipeline.stages.allocation import SMALLEST_STORE_BYTES
 from pipeline.stages.cluster import ray_session as cluster
+from pipeline.stages.cluster.object_store import object_store_bytes
 
 
 class TestStart:
