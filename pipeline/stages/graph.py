@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data.dataset import MaterializedDataset
 from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.model.bundle import ModelBundle
@@ -74,22 +75,25 @@ def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Commi
     results = infer_stage(decoded, Predictor, (stages.bundle, stages.infer), stages.allocation)
     writers = stages.allocation.write_tasks
     with warnings.catch_warnings():
-        # A short run does not reach the limit, which Ray Data thinks a mistake.
+        # A short run may not reach this limit either; how many blocks come, nobody knows yet.
         warnings.filterwarnings("ignore", "The maximum number of concurrent tasks for 'Write'")
         results.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS}, concurrency=writers)
     return sink.committed
 
 
-def source(blocks: Sequence[pa.Table], decode: DecodeSettings) -> Dataset:
+def source(blocks: Sequence[pa.Table], decode: DecodeSettings) -> MaterializedDataset[Any]:
     """WORK as a dataset, which carries the options of a run to every later stage."""
     _configure(decode)
-    work: Dataset = ray.data.from_blocks(list(blocks))  # from_arrow runs a task for each of them
+    # from_arrow runs a task for each of them.
+    work: MaterializedDataset[Any] = ray.data.from_blocks(list(blocks))
     return work
 
 
-def decode_stage(work: Dataset, decode: Decode, allocation: Allocation) -> Dataset:
+def decode_stage(work: MaterializedDataset[Any], decode: Decode, allocation: Allocation) -> Dataset:
     """WORK to DECODED, a task for every block; ``decode`` is ``decode_block`` with its settings,
     or its substitute when a stage is measured alone."""
+    # A limit that is not reached, Ray Data thinks a mistake and says so.
+    tasks = max(min(allocation.decode_tasks, work.num_blocks()), 1)
     with _limits_are_deprecated():
         return work.map_batches(
             decode,
@@ -97,7 +101,7 @@ def decode_stage(work: Dataset, decode: Decode, allocation: Allocation) -> Datas
             batch_size=None,
             num_cpus=allocation.decode_cpus,
             # On CPUs a task's share may be less than its part of what is left: see ``allocation``.
-            compute=None if allocation.on_gpu else TaskPoolStrategy(allocation.decode_tasks),
+            compute=None if allocation.on_gpu else TaskPoolStrategy(tasks),
             **TASK_LIMITS,
         )
 

@@ -52,6 +52,9 @@ class Recorder:
         self.context = vars(DataContext.get_current()).copy()
         return self
 
+    def num_blocks(self) -> int:
+        return len(self.blocks)
+
     def map_batches(self, function: Any, **options: Any) -> "Recorder":
         self.calls.append((function, options))
         return self
@@ -71,7 +74,7 @@ class Recorder:
         found = [dict(options) for _, options in self.calls]
         for options in found:
             options.pop("fn_constructor_args", None)
-            if "compute" in options:
+            if options["compute"] is not None:
                 options["compute"] = vars(options["compute"])
         return found
 
