@@ -77,8 +77,16 @@ class WorkerEnvironment:
 
     def apply(self) -> None:
         """Make this process see the storage as the driver does."""
-        os.environ.update(self.variables)
+        change_environment(self.variables)
         fsspec.config.conf.update(deepcopy(dict(self.fsspec_config)))
+
+
+def change_environment(variables: Mapping[str, str]) -> None:
+    """Set the variables that differ: what stands in the environment already is not written again,
+    because native code may read it at the same time in another thread."""
+    for name, value in variables.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def filesystem(protocol: str) -> AbstractFileSystem:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from pipeline.storage.filesystems import change_environment
+
 _raylet: Any = import_module("ray._raylet")  # its types are incomplete
 PREFIX = "RAY_"
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -23,9 +25,9 @@ def environment_as_found() -> Iterator[None]:
         yield
     finally:
         if _settings() != before:
-            for name in _settings():
+            for name in _settings().keys() - before.keys():
                 del os.environ[name]
-            os.environ.update(before)
+            change_environment(before)
             read_again()
 
 

@@ -77,12 +77,30 @@ def ray_as_found() -> Iterator[None]:
         yield
         return
     with environment_as_found():
+        _tell_ray()
         try:
             yield
         finally:
             if ray.is_initialized():
                 release()
                 ray.shutdown()
+
+
+def _tell_ray() -> None:
+    """Set what Ray will be told through the environment, and the variable that Ray sets itself.
+
+    Done before there are threads: a new variable may move the whole environment, and native code
+    (the network's, the resolver's) that reads it meanwhile in a thread crashes the process.
+    """
+    os.environ.setdefault("RAY_task_oom_retries", str(OUT_OF_MEMORY_TRIES))
+    os.environ.setdefault("PYTHONBREAKPOINT", "ray.util.rpdb._driver_set_trace")
+    if not log.isEnabledFor(logging.DEBUG):
+        # Otherwise Ray's C++ side warns about every actor that may be restarted.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if cluster_address() is None:  # a Ray of our own, not one that happens to run on this machine
+        use_own_token()
+        # Ray ends workers that are idle for a second, and then has to start others.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
 
 
 def on_cluster() -> bool:
@@ -123,16 +141,12 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
     address = cluster_address()
     level = logging.INFO if debug else logging.ERROR
     _quiet(level)
-    os.environ.setdefault("RAY_task_oom_retries", str(OUT_OF_MEMORY_TRIES))
     options: dict[str, Any] = {
         "logging_level": level,
         "log_to_driver": debug,
         "job_config": OurImports(elsewhere=address is not None),
     }
-    if address is None:  # a Ray of our own, not one that happens to run on this machine
-        use_own_token()
-        # Ray ends workers that are idle for a second, and then has to start others.
-        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
+    if address is None:
         store = _object_store_bytes() if on_gpus else SMALLEST_STORE_BYTES
         options |= {"include_dashboard": False, "object_store_memory": store}
     try:
@@ -179,9 +193,6 @@ def _quiet(level: int) -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, PlainRayHandler):
             handler.setLevel(level if level < logging.ERROR else logging.CRITICAL)
-    if level >= logging.ERROR:
-        # Otherwise Ray's C++ side warns about every actor that may be restarted.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 @contextmanager

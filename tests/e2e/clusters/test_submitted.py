@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.stages.cluster.environment import read_again
 from tests.support.commands import REPOSITORY, command
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
@@ -53,11 +52,7 @@ class TestTokens:
         return kept | {"HOME": str(tmp_path)}
 
     def test_recipes_work_before_and_after_a_local_run(
-        self,
-        tmp_path: Path,
-        checkpoint: Path,
-        env: dict[str, str],
-        monkeypatch: pytest.MonkeyPatch,
+        self, tmp_path: Path, checkpoint: Path, env: dict[str, str]
     ) -> None:
         write_images(tmp_path / "in", 3)
         token = tmp_path / ".ray" / "auth_token"
@@ -72,11 +67,7 @@ class TestTokens:
         generate = [str(SCRIPTS / "ray"), "get-auth-token", "--generate"]
         subprocess.run(generate, env=env, check=True, capture_output=True)
         made = token.read_text()
-        with monkeypatch.context() as patch:
-            patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))  # of the tests' own client
-            read_again()
-            self.submit(*arguments, tmp_path / "with", env=env)
-        read_again()
+        self.submit(*arguments, tmp_path / "with", env=env)
 
         self.classify(*arguments, tmp_path / "after", env=env)
         assert token.read_text() == made

@@ -207,7 +207,8 @@ def test_later_runs_do_what_is_new_and_changed(spec: RunSpec, tmp_path: Path) ->
     assert third.manifest.plan["vanished"] == 1
     newest = {str(row["uri"]): row for row in _rows_of_run(third, tmp_path / "out")}
     names = {uri.removeprefix(f"{folder}/") for uri in newest}
-    assert names == {"b.png", "d.png", *(f"s.tar#{name}" for name in more)}
+    assert names == {"b.png", "c.png", "d.png", *(f"s.tar#{name}" for name in more)}
+    assert newest[str(folder / "c.png")]["status"] == "vanished"
     uri = str(folder / "b.png")
     assert newest[uri]["source_version"] != rows[uri]["source_version"]
     assert newest[uri]["embedding"] != rows[uri]["embedding"]

@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import Self
 
 from ray.job_submission import JobSubmissionClient
-from ray.util.state import list_nodes
+from ray.util.state.api import StateApiClient
+from ray.util.state.common import ListApiOptions, StateResource
 
 from tests.support import needs
 from tests.support.processes import process, victims
@@ -155,7 +156,9 @@ class RayCluster:
 
     def _alive(self) -> int:
         """How many nodes the cluster has."""
-        return sum(node.state == "ALIVE" for node in list_nodes(address=self.address))
+        client = StateApiClient(self.address, headers=self._headers)
+        nodes = client.list(StateResource.NODES, ListApiOptions(), raise_on_missing_output=True)
+        return sum(node.state == "ALIVE" for node in nodes)
 
     def submit(
         self,
@@ -181,8 +184,20 @@ class RayCluster:
             timeout=timeout,
             check=False,
         )
-        info = JobSubmissionClient(self.address).get_job_info(job_id)
+        client = JobSubmissionClient(self.address, headers=self._headers)
+        info = client.get_job_info(job_id)
         return Job(done.returncode, info.driver_exit_code, done.stdout)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        """What a client here sends: the token that a command finds in ``env``. The token of this
+        process stays as it is, because a Ray of its own may be alive."""
+        said = self.env.get("RAY_AUTH_TOKEN_PATH")
+        token = Path(said) if said else Path(self.env["HOME"]) / ".ray" / "auth_token"
+        headers = {"Content-Type": "application/json"}
+        if self.env.get("RAY_AUTH_MODE") == "token" and token.exists():
+            headers["Authorization"] = f"Bearer {token.read_text().strip()}"
+        return headers
 
     def _command(self) -> list[str | Path]:
         gcs, dashboard, client, agent, metrics = self._ports
@@ -233,7 +248,7 @@ class RayCluster:
         give_up = time.monotonic() + START_SECONDS
         while True:
             try:
-                JobSubmissionClient(self.address)
+                JobSubmissionClient(self.address, headers=self._headers)
                 return
             except ConnectionError as error:
                 if time.monotonic() > give_up or self._process.poll() is not None:

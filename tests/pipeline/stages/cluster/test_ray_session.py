@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.allocation import SMALLEST_STORE_BYTES
 from pipeline.stages.cluster import ray_session as cluster
 from pipeline.stages.cluster.object_store import object_store_bytes
+from tests.support.commands import REPOSITORY
 
 
 class TestStart:
@@ -118,3 +121,29 @@ def test_a_task_is_not_tried_for_ever_on_a_node_without_memory(
         cluster.join(ComputeSpec())
     assert found == ["10"]
     assert name not in os.environ
+
+
+GROWTH = """
+import os
+from pipeline.contract.spec import ComputeSpec
+from pipeline.stages.cluster import ray_session
+
+def set_item(environ, name, value):
+    if name not in environ:
+        print("added", name)
+    was_set(environ, name, value)
+
+with ray_session.ray_as_found():
+    was_set, type(os.environ).__setitem__ = type(os.environ).__setitem__, set_item
+    with ray_session.ray_session(ComputeSpec(num_actors=1)) as allocation:
+        print(allocation.num_actors)
+"""
+
+
+@pytest.mark.ray
+def test_the_environment_does_not_grow_once_there_may_be_threads() -> None:
+    """The process crashes if another thread reads the environment in C while it does."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONBREAKPOINT"}
+    command = [sys.executable, "-c", GROWTH]
+    printed = subprocess.run(command, env=env, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE)
+    assert printed.stdout.split() == [b"1"]
