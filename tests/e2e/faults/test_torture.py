@@ -76,8 +76,12 @@ READ_BEYOND_PILLOW = {
     "unknown_compression_method.png",
 }  # fmt: skip
 """Their pixels are whole; what stops Pillow is beside them, or a variant that it does not have."""
-OTHERWISE = {"oom-8ed3316a4109213ca96fb8a256a0bfefdece1461.icns": "corrupt"}
-"""An icon's size is checked against its content first."""
+OTHERWISE = {
+    "blp1_jpeg2.blp": "corrupt",
+    "oom-8ed3316a4109213ca96fb8a256a0bfefdece1461.icns": "corrupt",
+}
+"""Sizes are checked against each other first: of an icon and its content, of a texture and the JPEG
+file in it, whose rows of 64,512 pixels Pillow shows as rows of 425."""
 
 
 def differs_knowingly(name: str, code: str | None) -> bool:
