@@ -157,8 +157,8 @@ class RayCluster:
     def _alive(self) -> int:
         """How many nodes the cluster has."""
         client = StateApiClient(self.address, headers=self._headers)
-        nodes = client.list(StateResource.NODES, ListApiOptions(), raise_on_missing_output=True)
-        return sum(node.state == "ALIVE" for node in nodes)
+        alive = ListApiOptions(filters=[("state", "=", "ALIVE")])
+        return len(client.list(StateResource.NODES, alive, raise_on_missing_output=True))
 
     def submit(
         self,
