@@ -3,8 +3,8 @@
 from cvt.checkpoints.pretrained import weights_hash
 from cvt.config import CvtConfig
 from cvt.errors import CheckpointError, ConfigError, ImageDecodeError
-from cvt.heads import default_scores, labels_above, to_scores
 from cvt.interface.outputs import CvtModelOutput, CvtOutput
+from cvt.layers.heads import default_scores, labels_above, to_scores
 from cvt.model import CvtForImageClassification, CvtModel
 from cvt.preprocessing.processor import CvtImageProcessor
 

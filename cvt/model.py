@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from cvt.checkpoints.pretrained import Pretrained
 from cvt.config import CvtConfig
-from cvt.heads import check_pooling, classification_loss, widened
 from cvt.inference.optimize import optimize
 from cvt.interface.as_in_timm import AsInTimm
 from cvt.interface.outputs import CvtModelOutput, CvtOutput
-from cvt.layers import (
+from cvt.layers.blocks import (
     LAYER_NORM_EPS,
     Stage,
     check_images,
     init_weights,
     to_tokens,
 )
+from cvt.layers.heads import check_pooling, classification_loss, widened
 
 
 class CvtModel(Pretrained):

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvt.config import CvtConfig
-from cvt.heads import check_pooling, widened
 from cvt.inference.linear import FusedLinear
 from cvt.interface.outputs import CvtOutput
-from cvt.layers import (
+from cvt.layers.blocks import (
     Attention,
     Block,
     Grid,
@@ -30,6 +29,7 @@ from cvt.layers import (
     to_map,
     to_tokens,
 )
+from cvt.layers.heads import check_pooling, widened
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cvt import CvtForImageClassification
-from cvt.layers import Attention, DropPath
+from cvt.layers.blocks import Attention, DropPath
 from tests.support.models.oracle import SMALL, TOLERANCE, Oracle, difference, images, oracle
 
 

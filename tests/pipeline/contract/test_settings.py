@@ -10,8 +10,8 @@ from typing import Literal, get_args
 import pytest
 
 from cvt.config import ACTIVATIONS
-from cvt.heads import POOLINGS, SCORES
 from cvt.inference.optimize import RUNTIMES
+from cvt.layers.heads import POOLINGS, SCORES
 from cvt.preprocessing import processor
 from pipeline.contract.errors import JobError, UsageError
 from pipeline.contract.spec import (

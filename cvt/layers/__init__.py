@@ -1,0 +1,1 @@
+"""What the network is made of: its blocks, and what comes after them."""

@@ -1,0 +1,126 @@
+"""How good predictions are: accuracy by class, calibration, and one model against another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cvt.training.probe import Integers, Matrix
+
+Floats = npt.NDArray[np.float64]
+Truths = npt.NDArray[np.bool_]
+
+BINS: Final = 15
+"""Of the scores, for the calibration; as in Guo et al. (arXiv 1706.04599)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions held against labels, one entry per class (N,)."""
+
+    confusion: Integers
+    """(N, N): rows by label and prediction."""
+    calibration_error: float
+    """The expected difference between score and accuracy, over ``BINS`` bins of scores."""
+
+    @classmethod
+    def of(cls, probabilities: Matrix, targets: Integers) -> Evaluation:
+        """Evaluate probabilities (R, N) of rows with labels (R,)."""
+        best, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+        cells = np.bincount(targets * classes + best, minlength=classes * classes)
+        scores = probabilities.max(axis=1, initial=0.0)
+        error = expected_calibration_error(scores, best == targets)
+        return cls(cells.reshape(classes, classes), error)
+
+    @property
+    def support(self) -> Integers:
+        """Rows with the label."""
+        total: Integers = self.confusion.sum(axis=1)
+        return total
+
+    @property
+    def predicted(self) -> Integers:
+        """Rows with the prediction."""
+        total: Integers = self.confusion.sum(axis=0)
+        return total
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the rows whose prediction is their label."""
+        return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the rows with the prediction that have the label; 0 if there are none."""
+        return _share(np.diag(self.confusion), self.predicted)
+
+    @property
+    def recall(self) -> Floats:
+        """Share of the rows with the label that have the prediction; 0 if there are none."""
+        return _share(np.diag(self.confusion), self.support)
+
+    @property
+    def f1(self) -> Floats:
+        """Harmonic mean of precision and recall."""
+        return _share(2 * np.diag(self.confusion), self.support + self.predicted)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of ``f1`` over the classes that are a label or a prediction of any row."""
+        occurs = (self.support + self.predicted) > 0
+        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
+
+
+def _share(part: Integers, whole: Integers) -> Floats:
+    return part / np.maximum(whole, 1)
+
+
+def expected_calibration_error(scores: Floats, is_right: Truths) -> float:
+    """Mean over the rows of how far the accuracy of each row's bin is from its mean score.
+
+    Args:
+        scores: of the predictions, (R,), from 0 to 1.
+        is_right: (R,): whether each is the label.
+    """
+    bins = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    gaps = np.bincount(bins, weights=scores - is_right, minlength=BINS)
+    return float(np.abs(gaps).sum() / max(len(scores), 1))
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two models on the same rows: McNemar's exact test on those where only one is right."""
+
+    only_first: int
+    """Rows that only the first one has right."""
+    only_second: int
+    both: int
+    """Rows that both have right."""
+    rows: int
+
+    @classmethod
+    def of(cls, first: Truths, second: Truths) -> Duel:
+        """Of whether each model has each row right, (R,) both."""
+        return cls(
+            only_first=int((first & ~second).sum()),
+            only_second=int((second & ~first).sum()),
+            both=int((first & second).sum()),
+            rows=len(first),
+        )
+
+    @property
+    def p_value(self) -> float:
+        """The probability of a difference at least as large, if the models are equally good: twice
+        the tail of a binomial distribution, at most 1."""
+        trials, few = self.only_first + self.only_second, min(self.only_first, self.only_second)
+        log_half = trials * math.log(0.5)
+        terms = (math.exp(_log_choose(trials, k) + log_half) for k in range(few + 1))
+        return min(1.0, 2 * math.fsum(terms))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

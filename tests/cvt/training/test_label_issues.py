@@ -1,0 +1,58 @@
+"""Confident learning, worked out by hand, and against its definition row by row."""
+
+import numpy as np
+
+from cvt.training.label_issues import label_issues
+
+
+def test_a_case_by_hand() -> None:
+    """Mean probability of class 0 in the rows labelled 0: (0.9 + 0.8 + 0.1) / 3 = 0.6; of class 1
+    in those labelled 1: (0.7 + 0.9 + 0.35) / 3 = 0.65."""
+    probabilities = np.array(
+        [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.1, 0.9], [0.65, 0.35]]
+    )
+    targets = np.array([0, 0, 0, 1, 1, 1])
+    found = label_issues(probabilities, targets)
+    # Row 2 is confidently 1 (0.9 >= 0.65) and labelled 0; row 5 confidently 0 (0.65 >= 0.6).
+    assert found.rows.tolist() == [2, 5]
+    assert found.suggested.tolist() == [1, 0]
+
+
+def test_doubt_alone_is_no_issue() -> None:
+    """Row 2 is more probably 1, but less than rows labelled 1 usually are (0.9)."""
+    probabilities = np.array([[0.95, 0.05], [0.85, 0.15], [0.4, 0.6], [0.1, 0.9], [0.1, 0.9]])
+    assert not len(label_issues(probabilities, np.array([0, 0, 0, 1, 1])).rows)
+
+
+def reference(
+    probabilities: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    targets: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> set[int]:
+    """The definition, in loops."""
+    classes = range(probabilities.shape[1])
+    means = [probabilities[targets == c, c].mean() for c in classes]
+    found = set()
+    for row, (p, label) in enumerate(zip(probabilities, targets, strict=True)):
+        confident = [c for c in classes if p[c] >= means[c] - 1e-6]
+        if not confident or p.argmax() == label:
+            continue
+        guess = confident[0] if len(confident) == 1 else p.argmax()
+        if guess != label:
+            found.add(row)
+    return found
+
+
+def test_flipped_labels_are_found() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 5, 400)
+    logits = rng.normal(size=(400, 5)) + 4 * np.eye(5)[truth]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    flipped = rng.permutation(400)[:20]
+    targets = truth.copy()
+    targets[flipped] = (targets[flipped] + 1) % 5
+    found = label_issues(probabilities, targets)
+    assert set(found.rows.tolist()) == reference(probabilities, targets)
+    assert len({*flipped.tolist()} & {*found.rows.tolist()}) >= 15
+    given = probabilities[found.rows, targets[found.rows]]
+    assert (np.diff(given) >= 0).all()
+    assert (found.suggested != targets[found.rows]).all()
