@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from pipeline.contract.errors import ExitCode
+from pipeline.contract.manifest import describe_not_taken
 from pipeline.plan.forecast import Forecast
 from pipeline.runs.result import RunResult
 
@@ -34,6 +35,7 @@ def _as_json(result: RunResult) -> dict[str, Any]:
         "counts": result.counts.to_dict(),
         "failures": dict(result.manifest.failures),
         "deferred": result.manifest.deferred.to_dict(),
+        "not_taken": dict(result.manifest.not_taken),
         "table": result.data_uri,
         "report": result.report_uri,
         "images_per_second": result.manifest.timings.images_per_second,
@@ -62,6 +64,8 @@ def _print(result: RunResult) -> None:
         print(f"time is up: {left.images} images, {left.shards} shards are left for the next run")
     if excluded := manifest.plan.get("excluded"):
         print(f"excluded: {excluded}")
+    if manifest.not_taken:
+        print(describe_not_taken(manifest.not_taken))
     for code, number in manifest.failures.items():
         print(f"failed: {number} {code}")
     for alarm in result.alarms:

@@ -16,6 +16,9 @@ from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.records import Record, omitted, read_value
 
 _REPORTED = "stage_"
+NO_EXTENSION = "without extension"
+OTHER_EXTENSIONS = "with other extensions"
+"""What stands in ``Manifest.not_taken`` for files that have no extension, and for rare ones."""
 
 
 @dataclass(frozen=True)
@@ -224,9 +227,22 @@ class Manifest(Record):
         return _Spec.from_dict(self.spec).inputs.uris
 
     @property
+    def not_taken(self) -> Mapping[str, int]:
+        """Files that the listing met and that are no input, by extension, most frequent first."""
+        numbers: Mapping[str, int] = self.plan.get("not_taken") or {}
+        return numbers
+
+    @property
     def file_names(self) -> list[str]:
         """The files with the run's rows."""
         return [file.name for file in self.files]
+
+
+def describe_not_taken(numbers: Mapping[str, int]) -> str:
+    """``Manifest.not_taken`` in words: "4 files of other kinds not taken: 2 mp4, 1 psd, 1 txt"."""
+    total = sum(numbers.values())
+    files = "1 file of another kind" if total == 1 else f"{total} files of other kinds"
+    return f"{files} not taken: {', '.join(f'{n} {name}' for name, n in numbers.items())}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract import layout
-from pipeline.contract.manifest import Drift, Manifest
+from pipeline.contract.manifest import Drift, Manifest, describe_not_taken
 
 THUMBNAILS = 48
 
@@ -64,6 +64,7 @@ def render(
     """
     sections = [
         _tiles(manifest),
+        _not_taken(manifest.not_taken),
         _changes(manifest.drift, tables.get(layout.CHANGES)),
         _bars("Labels", manifest.labels),
         _bars("Failures by code", manifest.failures, "bad"),
@@ -95,6 +96,10 @@ def _tiles(manifest: Manifest) -> str:
         for name, value in values
     )
     return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _not_taken(files: Mapping[str, int]) -> str:
+    return f'<p class="soft">{escape(describe_not_taken(files))}</p>' if files else ""
 
 
 def _bars(title: str, numbers: Mapping[str, int], kind: str = "") -> str:

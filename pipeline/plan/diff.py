@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
+from pipeline.contract.manifest import describe_not_taken
 from pipeline.contract.schema import WORK
 from pipeline.output.ledger import HashIndex, Ledger, Mask, Matches
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.sightings import Sightings
-from pipeline.sources.exclusion import Exclusion
+from pipeline.sources.exclusion import Exclusion, told
 from pipeline.sources.formats.registry import is_shard
 
 IMAGES_OF_A_SHARD = 1000
@@ -42,6 +43,9 @@ class Counts:
     """Shards to read (in whole or from where an attempt left off)."""
     excluded: int = 0
     """Images and shards that ``InputSpec.exclude`` leaves out."""
+    not_taken: dict[str, int] = field(default_factory=dict)
+    """Files of other kinds, by extension, most frequent first; excluded and hidden ones are not
+    among them."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "failed_before": dict(self.failed_before)}
@@ -153,6 +157,7 @@ class Plan:
         self.is_complete = True
         self.counts.vanished = len(self.vanished().keys)
         self.counts.excluded = self._exclusion.count
+        self.counts.not_taken = told(self._exclusion.others.numbers)
         return self._late
 
     def vanished(self, *, is_done: bool = False) -> HashIndex:
@@ -217,7 +222,8 @@ class Plan:
         }
         shards = f" ({counts.shards} of them shards)" if counts.shards else ""
         found = ", ".join(f"{number} {name}" for name, number in known.items() if number)
-        return f"{found or 'nothing listed'}{shards}"
+        others = f"; {describe_not_taken(counts.not_taken)}" if counts.not_taken else ""
+        return f"{found or 'nothing listed'}{shards}{others}"
 
     def _images(self, table: pa.Table) -> Work:
         staged = self._staged.meet_images(table)

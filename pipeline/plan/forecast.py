@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.contract.manifest import describe_not_taken
 from pipeline.output.history import History
 from pipeline.plan.diff import Plan
 
@@ -50,6 +51,9 @@ class Forecast:
         lines = [f"{number:>12,}  {name}" for name, number in numbers.items() if number]
         for code, number in sorted(counts.failed_before.items()):
             lines.append(f"{number:>12,}  failed before: {code}")
+        if counts.not_taken:
+            total = sum(counts.not_taken.values())
+            lines.append(f"{total:>12,}  {describe_not_taken(counts.not_taken).split(' ', 1)[1]}")
         names = [f"{'':>12}  {name}" for name in self.plan.first_names]
         if names:
             names.insert(0, "first of what there is to do:")

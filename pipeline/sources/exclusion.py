@@ -1,11 +1,15 @@
-"""What people want left out of an INPUT: patterns, understood as .gitignore understands them."""
+"""What is left out of an INPUT: what patterns say, understood as .gitignore understands them, and
+files of other kinds than those that are taken."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fnmatch import translate
+from functools import cache
 
+from pipeline.contract.manifest import NO_EXTENSION, OTHER_EXTENSIONS
 from pipeline.sources.listing import uri_of_named
 from pipeline.storage.uris import is_web, printable
 
@@ -13,6 +17,18 @@ _ANY_DEPTH = "**"
 _WILDCARD = re.compile(r"[*?\[]")
 Component = Callable[[str], object]
 """Whether one component of a path matches."""
+
+_EXTENSION = re.compile(r"[\w+~-]{1,16}")
+EXTENSIONS_TOLD = 10
+_EXTENSIONS_KEPT = 1000
+_SYSTEM = frozenset(
+    {
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "lost+found", "@eadir", "__macosx"),
+        *("$recycle.bin", "system volume information"),
+        *("_temporary", "_delta_log", "_spark_metadata"),
+    }
+)
+"""Names, in lower case, of files and directories that programs keep for themselves."""
 
 
 class Exclusion:
@@ -29,6 +45,8 @@ class Exclusion:
     def __init__(self, patterns: Sequence[str] = ()) -> None:
         self.count = 0
         """How many have been left out."""
+        self.others = OtherFiles()
+        """What else lay beside the images."""
         self._patterns = [_Pattern(pattern) for pattern in patterns]
 
     def keeps(self, root: str) -> Callable[[str], bool]:
@@ -42,12 +60,73 @@ class Exclusion:
         base = _above_wildcards(uri_of_named(root))
 
         def is_kept(uri: str) -> bool:
-            relative, whole = _below(uri, base).split("/"), uri.split("/")
-            is_found = any(pattern.matches(relative, whole) for pattern in self._patterns)
+            is_found = self._matches(uri, _below(uri, base))
             self.count += is_found
             return not is_found
 
         return is_kept
+
+    def counts(self, root: str, is_counted: Callable[[str], bool]) -> Callable[[str], None]:
+        """Counts a file that is not taken, by its URI, unless it matches or is hidden.
+
+        Args:
+            root: the INPUT below which it was found.
+            is_counted: whether another INPUT has counted it, or it is not to be counted.
+        """
+        base = cache(lambda: _above_wildcards(uri_of_named(root)))
+
+        def count(uri: str) -> None:
+            relative = _below(uri, base())
+            if not (_is_hidden(relative) or is_counted(uri) or self._matches(uri, relative)):
+                self.others.add(relative)
+
+        return count
+
+    def _matches(self, uri: str, relative: str) -> bool:
+        names, whole = relative.split("/"), uri.split("/")
+        return any(pattern.matches(names, whole) for pattern in self._patterns)
+
+
+class OtherFiles:
+    """Files that are not taken, by their extensions, however many and whatever these are."""
+
+    def __init__(self) -> None:
+        self.numbers: Counter[str] = Counter()
+        """By extension, in lower case; rare ones may be among ``OTHER_EXTENSIONS``."""
+
+    def add(self, path: str) -> None:
+        """Count a file."""
+        self.numbers[_extension(path)] += 1
+        if len(self.numbers) > _EXTENSIONS_KEPT:
+            self.numbers = _with_the_rest(self.numbers, _EXTENSIONS_KEPT // 2)
+
+
+def told(numbers: Counter[str]) -> dict[str, int]:
+    """The commonest extensions, most frequent first, then what is left."""
+    return dict(_with_the_rest(numbers, EXTENSIONS_TOLD))
+
+
+def _with_the_rest(numbers: Counter[str], most: int) -> Counter[str]:
+    """The commonest, then the number of all others in one."""
+    named = sorted(
+        ((name, number) for name, number in numbers.items() if name != OTHER_EXTENSIONS),
+        key=lambda item: (-item[1], item[0]),
+    )
+    rest = numbers[OTHER_EXTENSIONS] + sum(number for _, number in named[most:])
+    return Counter(dict(named[:most]) | ({OTHER_EXTENSIONS: rest} if rest else {}))
+
+
+def _extension(path: str) -> str:
+    _, dot, extension = path.lower().rpartition("/")[2].rpartition(".")
+    return extension if dot and _EXTENSION.fullmatch(extension) else NO_EXTENSION
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a program keeps the file for itself: its name, or that of a directory above, begins
+    with a dot or is one of theirs; or it is a mark such as _SUCCESS."""
+    names = path.lower().split("/")
+    is_mark = names[-1].startswith("_") and "." not in names[-1]
+    return is_mark or any(name.startswith(".") or name in _SYSTEM for name in names)
 
 
 def _above_wildcards(root: str) -> str:

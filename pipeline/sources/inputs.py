@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,11 +28,13 @@ LOOKED_INTO_AT_ONCE = 1000
 
 Found = tuple[Format, dict[str, Any]]
 """The format of a file, and its uri, source_version and size_bytes in a LISTING."""
+Leave = Callable[[str], object]
+"""Is told the URI of every file that is not taken, while others beside it are looked for."""
 
 log = logging.getLogger(__name__)
 
 
-def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
+def find_files(uri: str, inputs: InputSpec, leave: Leave = lambda uri: None) -> Iterator[Found]:
     """The images, shards and lists of one INPUT.
 
     Raises:
@@ -47,11 +49,12 @@ def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
     protocol, path = split_uri(uri)
     entry = named_entry(protocol, path)
     if entry is None:
-        yield from _settle_parquet(_searched(protocol, path, inputs), inputs)
+        yield from _settle_parquet(_searched(protocol, path, inputs, leave), inputs, leave)
         return
     format = format_of_named(path, inputs.format)
     if format.reported is not None:
-        yield from _settle_parquet(_taken("s3", format.reported(uri), Search(inputs)), inputs)
+        reported = _taken("s3", format.reported(uri), Search(inputs), leave)
+        yield from _settle_parquet(reported, inputs, leave)
         return
     row = _row(protocol, entry)
     if format is PARQUET:
@@ -59,29 +62,33 @@ def find_files(uri: str, inputs: InputSpec) -> Iterator[Found]:
     yield format, row
 
 
-def _searched(protocol: str, path: str, inputs: InputSpec) -> Iterator[Found]:
+def _searched(protocol: str, path: str, inputs: InputSpec, leave: Leave) -> Iterator[Found]:
     """What lies below a directory or prefix, or matches a glob; lists only if the glob names them
     by their ending."""
     root, pattern = split_glob(protocol, path)
     is_kept = Exclusion(inputs.exclude).keeps(join_uri(protocol, path))
     entries = walk(protocol, root.rstrip("/") or root, lambda uri: not is_kept(f"{uri}/x"))
     if pattern is None:
-        yield from _taken(protocol, entries, Search(inputs))
+        yield from _taken(protocol, entries, Search(inputs), leave)
         return
     matching = (entry for entry in entries if pattern.match(entry.path))
     if format_of_named(path, inputs.format) is LIST:
         inputs = replace(inputs, format=LIST.word)
-    yield from _taken(protocol, matching, Search(inputs))
+    yield from _taken(protocol, matching, Search(inputs), leave)
 
 
-def _taken(protocol: str, entries: Iterable[Entry], search: Search) -> Iterator[Found]:
+def _taken(
+    protocol: str, entries: Iterable[Entry], search: Search, leave: Leave
+) -> Iterator[Found]:
     for entry in entries:
         format = search.format_of(entry.path)
-        if format is not None:
+        if format is None:
+            leave(uri_of(protocol, entry.path))
+        else:
             yield format, _row(protocol, entry)
 
 
-def _settle_parquet(found: Iterable[Found], inputs: InputSpec) -> Iterator[Found]:
+def _settle_parquet(found: Iterable[Found], inputs: InputSpec, leave: Leave) -> Iterator[Found]:
     """Tell Parquet files with images from lists and other tables, each by its own columns.
 
     Lists beside images or shards are left out: there they describe their neighbours.
@@ -105,6 +112,8 @@ def _settle_parquet(found: Iterable[Found], inputs: InputSpec) -> Iterator[Found
         others += [row["uri"] for _, row in lists]
     if others:
         log.warning("%d Parquet files without images left out, such as %s", len(others), others[0])
+    for uri in others:
+        leave(uri)
 
 
 def _looked_into(

@@ -6,20 +6,24 @@ Listing reads names, sizes and versions, and the lists that name images; never a
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.manifest import describe_not_taken
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import LISTED_PROTOCOLS, InputSpec
-from pipeline.sources.exclusion import Exclusion
+from pipeline.sources.exclusion import Exclusion, told
 from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
-from pipeline.sources.inputs import find_files, usage_errors
+from pipeline.sources.inputs import Leave, find_files, usage_errors
 from pipeline.sources.kept_values import fitted_values
+from pipeline.sources.listing import split_glob, uri_of_named
 from pipeline.storage.filesystems import STORAGE_ERRORS, refusal_of_credentials
-from pipeline.storage.uris import printable, with_ancestors
+from pipeline.storage.uris import printable, split_uri, with_ancestors
 
 CHUNK_ROWS = 10_000
 CHUNK_BYTES = 16 * 2**20
@@ -56,7 +60,8 @@ def inventory(
     """
     once = _Once(always=len(inputs.uris) > 1)
     exclusion = exclusion or Exclusion(inputs.exclude)
-    rows = (row for uri in inputs.uris for row in _wanted(uri, inputs, kept, exclusion))
+    earlier = _Earlier(exclude)
+    rows = (row for uri in inputs.uris for row in _wanted(uri, inputs, kept, exclusion, earlier))
     outside = printable(exclude).rstrip("/") + "/"
     wanted = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
     found = False
@@ -140,30 +145,62 @@ def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
+class _Earlier:
+    """What INPUTs before this one have searched; files of other kinds there are counted already.
+    Those below the output never are."""
+
+    def __init__(self, outside: str) -> None:
+        self._roots = {printable(outside).rstrip("/")} if outside else set()
+        self._patterns: list[re.Pattern[str]] = []
+
+    def add(self, uri: str) -> None:
+        """Note an INPUT that has been searched."""
+        protocol, path = split_uri(uri)
+        pattern = split_glob(protocol, path)[1]
+        if pattern is None:
+            self._roots.add(uri_of_named(uri).rstrip("/"))
+        else:
+            self._patterns.append(pattern)
+
+    def holds(self, uri: str) -> bool:
+        """Whether a file lies below one, or matches one."""
+        end = uri.rfind("/")
+        while end >= 0:
+            if uri[:end] in self._roots:
+                return True
+            end = uri.rfind("/", 0, end)
+        return any(pattern.match(split_uri(uri)[1]) for pattern in self._patterns)
+
+
 def _wanted(
-    uri: str, inputs: InputSpec, kept: pa.Schema, exclusion: Exclusion
+    uri: str, inputs: InputSpec, kept: pa.Schema, exclusion: Exclusion, earlier: _Earlier
 ) -> Iterator[dict[str, Any]]:
     is_kept = exclusion.keeps(uri)
-    return (row for row in _checked(uri, inputs, tuple(kept.names)) if is_kept(row["uri"]))
-
-
-def _checked(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The rows of one INPUT, its storage errors turned into usage errors."""
+    before = Counter(exclusion.others.numbers)
     found = False
+    leave = exclusion.counts(uri, earlier.holds)
     with usage_errors(uri):
-        for row in _rows(uri, inputs, keep):
+        for row in _rows(uri, inputs, tuple(kept.names), leave):
             found = True
-            yield row
+            if is_kept(row["uri"]):
+                yield row
+        earlier.add(uri)
     if not found:
-        raise UsageError(
-            f"no images under {uri}; looked for {', '.join(Search(inputs).suffixes)}"
-            f"{_GLOB_HINT if _WILDCARDS & set(uri) else ''}"
-        )
+        raise UsageError(_nothing_under(uri, inputs, exclusion.others.numbers - before))
 
 
-def _rows(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _nothing_under(uri: str, inputs: InputSpec, others: Counter[str]) -> str:
+    looked_for = ", ".join(Search(inputs).suffixes)
+    hint = _GLOB_HINT if _WILDCARDS & set(uri) else ""
+    met = f"; {describe_not_taken(told(others))}" if others else ""
+    return f"no images under {uri}; looked for {looked_for}{hint}{met}"
+
+
+def _rows(
+    uri: str, inputs: InputSpec, keep: tuple[str, ...], leave: Leave
+) -> Iterator[dict[str, Any]]:
     """Rows of a LISTING; only those that come from a list have ``KEPT``."""
-    for format, row in find_files(uri, inputs):
+    for format, row in find_files(uri, inputs, leave):
         if format.listed is None:
             yield {"kind": format.kind, **row}
             continue

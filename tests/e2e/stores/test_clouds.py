@@ -46,6 +46,7 @@ def test_every_kind_of_input_and_the_nights_after(
 ) -> None:
     images = [path.read_bytes() for path in write_images(tmp_path / "in", 26)]
     loose = [container.put(f"in/{name}", images[n]) for n, name in enumerate(ODD_NAMES)]
+    container.put("in/deep/x.mp4", b"film")
     container.put("in/deep/x.tar", tar_bytes({f"{n}.jpg": images[10 + n] for n in range(5)}))
     table = io.BytesIO()
     pq.write_table(pa.table({"image": images[15:20]}), table)
@@ -62,6 +63,7 @@ def test_every_kind_of_input_and_the_nights_after(
     first = call_job("classify", *arguments)
     assert first.returncode == 0, first.stderr
     assert "24 images listed = 24 ok + 0 failed + 0 skipped" in first.stdout
+    assert "1 file of another kind not taken: 1 mp4" in first.stdout
     assert {*loose, *listed} <= rows(container).keys()
     check_closed(BucketOutput(container), 24)
 

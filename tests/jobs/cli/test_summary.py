@@ -1,6 +1,7 @@
 """What is printed when a run has closed, or is planned, for people and for scripts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
 from pipeline.plan.forecast import Forecast
 from pipeline.runs.result import RunResult
+from pipeline.sources.exclusion import Exclusion
 from pipeline.storage.store import Store
 from tests.support.inputs.world import World, listing_of
 from tests.support.outputs.closed_runs import close_run, rows_of
@@ -32,6 +34,30 @@ def test_a_script_reads_json(result: RunResult, capsys: pytest.CaptureFixture[st
     assert told["run_id"] == result.run_id
     assert Path(told["table"]).is_dir()
     assert told["exit_code"] == 0
+
+
+def test_files_of_other_kinds(
+    result: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = {"mp4": 2, "without extension": 1}
+    told = "3 files of other kinds not taken: 2 mp4, 1 without extension"
+    met = replace(result, manifest=replace(result.manifest, plan={"not_taken": others}))
+    summarize(met)
+    summarize(met, as_json=True)
+    text, _, in_json = capsys.readouterr().out.partition("\n{")
+    assert told in text.splitlines()
+    assert json.loads("{" + in_json)["not_taken"] == others
+
+    exclusion = Exclusion()
+    plan = Plan(World().ledger(), OpenRun(Store(str(tmp_path))), exclusion=exclusion)
+    exclusion.others.numbers.update(others)
+    plan.survey([])
+    show_plan(Forecast(plan, None), as_json=False)
+    show_plan(Forecast(plan, None), as_json=True)
+    text, _, in_json = capsys.readouterr().out.partition("\n{")
+    assert told in (" ".join(line.split()) for line in text.splitlines())
+    assert json.loads("{" + in_json)["not_taken"] == others
+    assert str(plan).endswith(told)
 
 
 def test_quiet(result: RunResult, capsys: pytest.CaptureFixture[str]) -> None:

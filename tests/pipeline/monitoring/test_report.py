@@ -75,6 +75,12 @@ def test_long_tail_of_labels_is_summed_up() -> None:
     assert re.search(r"7 others\s*14", text)
 
 
+def test_files_that_were_not_taken() -> None:
+    plan = {"not_taken": {"mp4": 2, "without extension": 1}}
+    text = Page(render(manifest(plan=plan), [], [], {})).text
+    assert "3 files of other kinds not taken: 2 mp4, 1 without extension" in text
+
+
 def test_empty_run_has_a_page() -> None:
     nothing = dict.fromkeys(("listed", "ok", "failed", "skipped"), 0)
     empty = manifest(counts=nothing, labels={}, failures={}, timings={})

@@ -7,7 +7,9 @@ import pytest
 import s3fs
 
 from pipeline.contract.errors import UsageError
-from pipeline.sources.inventory import CHUNK_ROWS
+from pipeline.contract.spec import InputSpec
+from pipeline.sources.exclusion import Exclusion
+from pipeline.sources.inventory import CHUNK_ROWS, inventory
 from tests.support.inputs.listing import KEYS, rows, uris
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
@@ -50,6 +52,9 @@ def test_globs(s3_bucket: Bucket) -> None:
     assert keys(f"{s3_bucket.uri}/d*/b.*") == ["d/b.jpg", "d2/b.jpg"]
     assert keys(f"{s3_bucket.uri}/d/**") == ["d/b.jpg", "d/e/c.jpg"]
     assert keys(f"{s3_bucket.uri}/**/c.jpg") == ["d/e/c.jpg"]
+    exclusion = Exclusion()
+    assert list(inventory(InputSpec(uris=(f"{s3_bucket.uri}/d*/b.*",)), exclusion=exclusion))
+    assert exclusion.others.numbers == {"txt": 1}
 
 
 def test_listing_of_many_pages_is_whole_and_streams(

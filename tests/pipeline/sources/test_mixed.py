@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,11 +11,13 @@ import pytest
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec
+from pipeline.sources.exclusion import EXTENSIONS_TOLD, Exclusion, OtherFiles, told
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import ReadOptions
 from pipeline.sources.formats.parquet.files import parquet_schema
 from pipeline.sources.inventory import inventory
 from tests.support.inputs.fetching import MIB
+from tests.support.inputs.listing import touch
 from tests.support.inputs.tars import tar_bytes
 
 
@@ -130,3 +133,84 @@ def test_lists_whose_columns_are_in_capitals(tmp_path: Path) -> None:
         assert found(tmp_path / name) == {f"{tmp_path}/1.jpg": "1"}
     table(tmp_path / "l.parquet", FILE_NAME=["1.jpg"])
     assert found(tmp_path / "l.parquet") == {f"{tmp_path}/1.jpg": "1"}
+
+
+def others(*uris: str | Path, outside: str = "", **options: Any) -> dict[str, int]:
+    """Files of other kinds, as a person is told of them."""
+    spec = InputSpec(uris=tuple(map(str, uris)), **options)
+    exclusion = Exclusion(spec.exclude)
+    assert list(inventory(spec, exclude=outside, exclusion=exclusion))
+    return told(exclusion.others.numbers)
+
+
+OTHERS = {"txt": 3, "mp4": 2, "raw": 2, "without extension": 2, "psd": 1}
+BESIDE = (
+    *("a.jpg", "notes.txt", "d/x.MP4", "d/y.mp4", "d/z.raw", "d.e/README", "l.txt", "m.txt"),
+    *("a. b c", "x.tar.raw", "p.psd"),
+)
+HIDDEN = (
+    *(".DS_Store", "d/Thumbs.db", "d/DESKTOP.INI", "_SUCCESS", "d/_committed_7", ".git/HEAD"),
+    *("d/.ipynb_checkpoints/x.txt", "@eaDir/a.mp4", "._notes.txt"),
+)
+
+
+class TestOtherFiles:
+    def test_they_are_counted_by_extension(self, tmp_path: Path) -> None:
+        touch(tmp_path, *BESIDE, *HIDDEN)
+        assert list(others(tmp_path).items()) == list(OTHERS.items())
+        assert others(f"{tmp_path}/d/**", extensions=("raw",)) == {"mp4": 2}
+
+    def test_an_input_inside_a_hidden_directory(self, tmp_path: Path) -> None:
+        touch(tmp_path / ".cache" / "lost+found", "a.jpg", "b.txt")
+        assert others(tmp_path / ".cache" / "lost+found") == {"txt": 1}
+
+    def test_other_stores(self) -> None:
+        memory = fsspec.filesystem("memory")
+        for name in (*BESIDE, *HIDDEN):
+            memory.pipe_file(f"/other-files/{name}", b"x")
+        assert others("memory://other-files") == OTHERS
+
+    def test_what_is_asked_for_makes_the_rest_other(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.jpg", "b.jpg", "c.png", "d.tar")
+        assert others(tmp_path, format="webdataset") == {"jpg": 2, "png": 1}
+        assert others(tmp_path, extensions=("jpg",)) == {"png": 1}
+
+    def test_excluded_ones_and_those_of_the_output_are_not(self, tmp_path: Path) -> None:
+        touch(tmp_path, *BESIDE, "out/runs/r/report.html", "out/latest.json")
+        out = str(tmp_path / "out")
+        assert others(tmp_path, outside=out) == OTHERS
+        left = others(tmp_path, outside=out, exclude=("*.txt", "d"))
+        assert left == {"raw": 1, "without extension": 2, "psd": 1}
+
+    def test_inputs_that_overlap(self, tmp_path: Path) -> None:
+        touch(tmp_path, *BESIDE, "d/b.jpg")
+        root, inside = str(tmp_path), str(tmp_path / "d")
+        for uris in (
+            *([root, inside], [inside, root], [root, root]),
+            *([f"{root}/**", root], [root, f"{inside}/*"], [f"{inside}/*", f"{root}/**"]),
+        ):
+            assert others(*uris) == OTHERS, uris
+
+    def test_tables_and_lists_beside_images(self, everything: Path) -> None:
+        (everything / "list.csv").write_text("path")
+        assert others(everything) == {"parquet": 3, "csv": 1}
+
+    def test_an_input_of_nothing_else_says_what_there_is(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a/a.jpg", "a/a.txt", "b/b.mp4", "b/c.mp4", "c/x.md")
+        with pytest.raises(UsageError, match=r"/b; .*; 2 files of other kinds not taken: 2 mp4$"):
+            others(tmp_path / "a", tmp_path / "b")
+        with pytest.raises(UsageError, match=r"1 file of another kind not taken: 1 md$"):
+            others(tmp_path / "c")
+
+    def test_however_many_extensions(self) -> None:
+        files = OtherFiles()
+        for number in range(20_000):
+            files.add(f"d/{number}.x{number}")
+            files.add(f"d/{number}.heics")
+            files.add(f"d/{number}.{'y' * 17}")
+        assert len(files.numbers) <= 1001
+        numbers = told(files.numbers)
+        assert len(numbers) == EXTENSIONS_TOLD + 1
+        assert list(numbers)[:2] == ["heics", "without extension"]
+        assert (numbers["heics"], sum(numbers.values())) == (20_000, 60_000)
+        assert list(numbers)[-1] == "with other extensions"

@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import InputSpec
+from pipeline.sources.exclusion import Exclusion
+from pipeline.sources.inventory import inventory
 from tests.support.inputs.listing import rows
 from tests.support.servers.seaweedfs import Bucket
 
@@ -98,6 +101,9 @@ def test_local_copy(tmp_path: Path, directory: str) -> None:
     path.write_bytes(manifest("far", "CSV", ["some/prefix/data/0.csv.gz"]))
     assert rows(path) == EXPECTED
     assert [row["kind"] for row in rows(path, extensions=("txt",))] == ["webdataset", "image"]
+    exclusion = Exclusion()
+    assert list(inventory(InputSpec(uris=(str(path),)), exclusion=exclusion))
+    assert exclusion.others.numbers == {"txt": 1}
 
 
 def test_streams_file_by_file(tmp_path: Path) -> None:
