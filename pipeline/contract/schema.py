@@ -35,6 +35,7 @@ LISTING = pa.schema(
         pa.field("kind", pa.string(), nullable=False),  # a Format's name
         pa.field("source_version", pa.string()),
         pa.field("size_bytes", pa.int64()),
+        pa.field("images", pa.int64()),  # how many a shard holds, if that is known already
         pa.field("refusal", pa.string()),  # why a line of a list names nothing that is read
         pa.field("address", pa.string()),  # what is read, if a URL holds more than its row may show
     ]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
-from pipeline.contract.manifest import describe_not_taken
 from pipeline.contract.schema import WORK
 from pipeline.output.ledger import HashIndex, Ledger, Mask, Matches
 from pipeline.output.open_run import Deferred, OpenRun
+from pipeline.plan.counts import Counts
+from pipeline.plan.shards import Estimate, ShardImages
 from pipeline.plan.sightings import Sightings
 from pipeline.sources.exclusion import Exclusion, told
 from pipeline.sources.formats.registry import is_shard
@@ -23,32 +23,6 @@ from pipeline.sources.formats.registry import is_shard
 IMAGES_OF_A_SHARD = 1000
 NAMES = 10
 """How many a survey notes, for a person to see whether they are the right ones."""
-
-
-@dataclass
-class Counts:
-    """Images by what the plan found out about them; a shard counts as one until it is read."""
-
-    new: int = 0
-    changed: int = 0
-    retried: int = 0
-    unchanged: int = 0
-    """Rows of earlier closed runs that remain valid: ``skipped`` in the manifest's counts."""
-    finished: int = 0
-    """Rows that an earlier attempt of this run has committed."""
-    vanished: int = 0
-    failed_before: Counter[str] = field(default_factory=Counter)
-    """Rows that remain valid but are failures, by error code."""
-    shards: int = 0
-    """Shards to read (in whole or from where an attempt left off)."""
-    excluded: int = 0
-    """Images and shards that ``InputSpec.exclude`` leaves out."""
-    not_taken: dict[str, int] = field(default_factory=dict)
-    """Files of other kinds, by extension, most frequent first; excluded and hidden ones are not
-    among them."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "failed_before": dict(self.failed_before)}
 
 
 @dataclass(frozen=True)
@@ -125,6 +99,8 @@ class Plan:
         self.counts = Counts()
         self.num_images = 0
         """Images to do, not counting the members of shards."""
+        self.shard_images = ShardImages()
+        """The members of shards to do, with those that are done of begun ones."""
         self.first_names: list[str] = []
         """Of a survey: some of the images and shards to do."""
         self.is_complete = False
@@ -191,6 +167,18 @@ class Plan:
         """Whether nothing to do has been found so far."""
         return not self.num_images and not self.counts.shards
 
+    def images_to_do(self, read: Mapping[str, float] = MappingProxyType({})) -> Estimate | None:
+        """How many images there are to do in all, as far as that can be told.
+
+        Args:
+            read: what was read of shards, as for ``ShardImages.estimate``.
+        """
+        shards = self.shard_images.estimate(read)
+        if shards is None:
+            return None
+        done = sum(self._members_done.values())
+        return replace(shards, images=self.num_images + max(shards.images - done, 0))
+
     def expected_rows(self, closed_shards: dict[str, int], deferred: Deferred) -> int:
         """How many rows the run must have in the end, without those that it left to the next.
 
@@ -210,20 +198,12 @@ class Plan:
 
     def __str__(self) -> str:
         """The counts in one line."""
-        counts = self.counts
-        known = {
-            "new": counts.new,
-            "changed": counts.changed,
-            "tried again": counts.retried,
-            "unchanged": counts.unchanged,
-            "finished before the interruption": counts.finished,
-            "vanished": counts.vanished,
-            "excluded": counts.excluded,
-        }
-        shards = f" ({counts.shards} of them shards)" if counts.shards else ""
-        found = ", ".join(f"{number} {name}" for name, number in known.items() if number)
-        others = f"; {describe_not_taken(counts.not_taken)}" if counts.not_taken else ""
-        return f"{found or 'nothing listed'}{shards}{others}"
+        return self.counts.line(self._of_shards)
+
+    @property
+    def _of_shards(self) -> str:
+        found = self.shard_images.estimate({})
+        return f" with {found} images" if found else ""
 
     def _images(self, table: pa.Table) -> Work:
         staged = self._staged.meet_images(table)
@@ -242,6 +222,9 @@ class Plan:
         done = staged.same & (staged.rows == whole)
         todo = self._take_stock(past, staged, done)
         self.counts.shards += int(todo.sum())
+        self.shard_images.add(table.filter(pa.array(todo)))
+        is_kept = past.same & ~todo
+        self.shard_images.learn(table.filter(pa.array(is_kept)), past.rows[is_kept])
         begun = table["uri"].filter(pa.array(staged.same & todo)).to_pylist()
         members = self._open_run.members_done(set(begun))
         for uri in table["uri"].filter(pa.array(todo)).to_pylist():

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.contract.manifest import describe_not_taken
 from pipeline.output.history import History
 from pipeline.plan.diff import Plan
+from pipeline.plan.shards import Estimate
 
 IMAGES_FOR_A_SPEED = 100
 """A shorter run says more about Ray's start than about speed."""
@@ -30,10 +31,15 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """For the single images; how many a shard holds is unknown until it is read."""
+        """For the images of shards too, if it is known about how many they are."""
         if self.images_per_second is None:
             return None
-        return self.plan.num_images / self.images_per_second
+        images = self._images.images if self._images else self.plan.num_images
+        return images / self.images_per_second
+
+    @property
+    def _images(self) -> Estimate | None:
+        return self.plan.images_to_do()
 
     def lines(self) -> list[str]:
         """For a person to read."""
@@ -45,7 +51,7 @@ class Forecast:
             "unchanged": counts.unchanged,
             "vanished": counts.vanished,
             "finished by an interrupted run": counts.finished,
-            "of these, shards to read": counts.shards,
+            f"of these, shards to read{self._in_shards}": counts.shards,
             "excluded": counts.excluded,
         }
         lines = [f"{number:>12,}  {name}" for name, number in numbers.items() if number]
@@ -63,12 +69,22 @@ class Forecast:
         """For a script to read; ``seconds`` is None where there is no estimate."""
         counts = self.plan.counts.to_dict()
         names = list(self.plan.first_names)
-        return counts | {"images_per_second": self.images_per_second, "seconds": self.seconds,
-                         "first": names}  # fmt: skip
+        shards = self.plan.shard_images.estimate({})
+        return counts | {
+            "shard_images": None if shards is None else shards.images,
+            "images_per_second": self.images_per_second,
+            "seconds": self.seconds,
+            "first": names,
+        }
+
+    @property
+    def _in_shards(self) -> str:
+        found = self.plan.shard_images.estimate({})
+        return f", with {found} images" if found else ""
 
     def _duration(self) -> str:
         if self.seconds is None or self.images_per_second is None:
             return "no estimate: no earlier run computed enough images to know the speed"
-        more = ", and the shards" if self.plan.counts.shards else ""
+        more = "" if self._images else ", and the shards"
         minutes = self.seconds / 60
         return f"about {minutes:.1f} minutes at {self.images_per_second:.1f} images/s{more}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +20,7 @@ from pipeline.monitoring.report import THUMBNAILS
 from pipeline.output.history import History
 from pipeline.output.open_run import Committed, OpenRun
 from pipeline.plan.diff import Plan, Work
+from pipeline.plan.shards import Estimate
 from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.reuse import Contents
 from pipeline.runs.sizes import Cut, rows_per_part
@@ -83,17 +84,15 @@ class PlannedRun:
                 self.model, self.spec.compute, allocation, reporter=reporter
             )
             stages = Stages(decode, bundle, infer, allocation)
+            progress.expect = self._expected
             for number, work in enumerate(waves):
-                progress.expected = self._num_images
                 if not work.is_empty:
                     self.committed += self._stream(number, work, stages)
             self.totals = progress.totals()
 
-    @property
-    def _num_images(self) -> int | None:
-        """How many images there are to do, None if that is not known."""
-        is_known = self.plan.is_complete and not self.plan.counts.shards
-        return self.plan.num_images if is_known else None
+    def _expected(self, totals: Mapping[str, float]) -> Estimate | None:
+        """How many images there are to do, None while the listing goes on."""
+        return self.plan.images_to_do(totals) if self.plan.is_complete else None
 
     def _decode_settings(self, stop_at: float | None, reporter: Reporter) -> DecodeSettings:
         return DecodeSettings.of(

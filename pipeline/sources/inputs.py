@@ -16,7 +16,11 @@ from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import IMAGE_COLUMNS, URI_COLUMNS, InputSpec
 from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.lists import find_uri_column
-from pipeline.sources.formats.parquet.files import find_image_column, parquet_schema
+from pipeline.sources.formats.parquet.files import (
+    find_image_column,
+    parquet_footer,
+    parquet_schema,
+)
 from pipeline.sources.formats.registry import LIST, PARQUET, Format, Search, format_of_named
 from pipeline.sources.listing import Entry, named_entry, split_glob, uri_of, walk
 from pipeline.storage.filesystems import STORAGE_ERRORS
@@ -27,7 +31,7 @@ LOOKED_INTO_AT_ONCE = 1000
 """Listed files among which Parquet files are opened side by side; a page of S3's listings."""
 
 Found = tuple[Format, dict[str, Any]]
-"""The format of a file, and its uri, source_version and size_bytes in a LISTING."""
+"""The format of a file, and its row in a LISTING, as far as it is known."""
 Leave = Callable[[str], object]
 """Is told the URI of every file that is not taken, while others beside it are looked for."""
 
@@ -57,9 +61,7 @@ def find_files(uri: str, inputs: InputSpec, leave: Leave = lambda uri: None) -> 
         yield from _settle_parquet(reported, inputs, leave)
         return
     row = _row(protocol, entry)
-    if format is PARQUET:
-        format = _format_of_named_parquet(row["uri"], inputs)
-    yield format, row
+    yield _named_parquet(row, inputs) if format is PARQUET else (format, row)
 
 
 def _searched(protocol: str, path: str, inputs: InputSpec, leave: Leave) -> Iterator[Found]:
@@ -123,29 +125,40 @@ def _looked_into(
     rest = iter(found)
     while chunk := list(islice(rest, LOOKED_INTO_AT_ONCE)):
         uris = [row["uri"] for format, row in chunk if format is PARQUET]
-        formats = map_ahead(partial(_format_of_parquet, inputs=inputs), uris) if uris else iter(())
+        looked_into = map_ahead(partial(_parquet, inputs=inputs), uris) if uris else iter(())
         for format, row in chunk:
-            yield (next(formats) if format is PARQUET else format), row
+            if format is PARQUET:
+                settled, images = next(looked_into)
+                yield settled, _with_images(row, images)
+            else:
+                yield format, row
 
 
-def _format_of_parquet(uri: str, inputs: InputSpec) -> Format | None:
-    """Whether a Parquet file holds images, or names them, or neither."""
+def _parquet(uri: str, inputs: InputSpec) -> tuple[Format | None, int | None]:
+    """Whether a Parquet file holds images, and how many, or names them, or neither."""
     try:
-        schema = parquet_schema(uri)
+        schema, rows = parquet_footer(uri)
     except (UsageError, *STORAGE_ERRORS):  # reading it will end in a row that says so
-        return PARQUET
+        return PARQUET, None
     if find_image_column(schema, inputs.image_column):
-        return PARQUET
+        return PARQUET, rows
     is_list = inputs.image_column is None and find_uri_column(schema, inputs.uri_column)
-    return LIST if is_list else None
+    return (LIST if is_list else None), None
 
 
-def _format_of_named_parquet(uri: str, inputs: InputSpec) -> Format:
+def _with_images(row: dict[str, Any], images: int | None) -> dict[str, Any]:
+    """The row of a file with so many images, unless it is too small for them: anybody can forge
+    a footer."""
+    is_likely = images is not None and images <= row["size_bytes"]
+    return row | {"images": images} if is_likely else row
+
+
+def _named_parquet(row: dict[str, Any], inputs: InputSpec) -> Found:
     """The same for one that an INPUT names."""
-    format = _format_of_parquet(uri, inputs)
+    format, images = _parquet(row["uri"], inputs)
     if format is None:
-        raise UsageError(_without_images(uri, parquet_schema(uri), inputs))
-    return format
+        raise UsageError(_without_images(row["uri"], parquet_schema(row["uri"]), inputs))
+    return format, _with_images(row, images)
 
 
 def _without_images(uri: str, schema: pa.Schema, inputs: InputSpec) -> str:

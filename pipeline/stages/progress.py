@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,6 +20,7 @@ from typing import Any, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.plan.shards import Estimate
 from pipeline.stages.reading import Pace, Reading
 
 INTERVAL_SECONDS = 5.0
@@ -27,6 +28,8 @@ INTERVAL_SECONDS = 5.0
 DISPLAY_SECONDS = 0.5
 BOARD = "cvt-batch-progress-"
 """The prefix of the names of boards."""
+Expect = Callable[[Mapping[str, float]], Estimate | None]
+"""How many images there are to do, by what the workers reported; None if that is not known."""
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +107,11 @@ class Progress:
     """Context of an execution: owns the board, and logs a line every few seconds.
 
     Args:
-        expected: images to do; None while shards, or a listing in progress, leave the number open.
-            It may be set later.
         done: images that earlier attempts committed.
     """
 
-    def __init__(self, expected: int | None = None, done: int = 0) -> None:
-        self.expected = expected
+    def __init__(self, done: int = 0) -> None:
+        self.expect: Expect = lambda totals: None
         self.done = done
         # On the driver's node; otherwise a lost node could take the whole run's numbers with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -159,12 +160,13 @@ class Progress:
                 self._pass_on()
                 if (totals := self.totals()) or watched:
                     rate = pace.rate(int(totals.get("inferred", 0)), time.monotonic())
-                    show(Reading(totals, rate, self.expected, self.done))
+                    show(self._reading(totals, rate))
 
-    def line(self, totals: dict[str, float], seconds: float) -> str:
-        """One line: how many, how fast, how many failed, how much time is left."""
-        rate = int(totals.get("inferred", 0)) / seconds
-        return str(Reading(totals, rate, self.expected, self.done))
+    def _reading(self, totals: dict[str, float], rate: float) -> Reading:
+        found = self.expect(totals)
+        if found is None:
+            return Reading(totals, rate, None, self.done)
+        return Reading(totals, rate, found.images, self.done, found.is_certain)
 
 
 def _display() -> AbstractContextManager[Callable[[Reading], None]]:

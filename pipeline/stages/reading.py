@@ -22,6 +22,8 @@ class Reading:
     """Images to do; None while shards, or a listing in progress, leave the number open."""
     done: int
     """Images that earlier attempts committed."""
+    is_certain: bool = True
+    """Whether there are exactly as many as expected; else that is an estimate, and told as one."""
 
     @property
     def all_images(self) -> int:
@@ -29,7 +31,7 @@ class Reading:
         return int(self.totals.get("inferred", 0)) + self.done
 
     def __str__(self) -> str:
-        of = f" of {self.expected + self.done}" if self.expected else ""
+        of = f" of {self._about}{self.expected + self.done}" if self.expected else ""
         failed = int(self.totals.get("failed", 0))
         return f"{self.all_images}{of} images, {_speed(self.rate)}, {failed} failed{self._left}"
 
@@ -38,7 +40,11 @@ class Reading:
         if not self.expected or not self.rate:
             return ""
         remaining = max(self.expected - int(self.totals.get("inferred", 0)), 0)
-        return f", {_duration(remaining / self.rate)} left"
+        return f", {self._about}{_duration(remaining / self.rate)} left"
+
+    @property
+    def _about(self) -> str:
+        return "" if self.is_certain else "about "
 
     @property
     def stages(self) -> str:

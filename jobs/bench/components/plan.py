@@ -105,10 +105,11 @@ def _write_ledger(store: Store, rows: int) -> None:
 def _listing(rows: int) -> Iterator[pa.Table]:
     for start in range(0, rows, CHUNK_ROWS):
         stop = min(start + CHUNK_ROWS, rows)
-        columns = [
-            _uris(start, stop),
-            pa.array([IMAGE.kind] * (stop - start)),
-            _versions(start, stop, changed=True),
-            pa.array(np.full(stop - start, 100_000)),
-        ]
-        yield pa.table(columns, schema=LISTING)
+        columns = {
+            "uri": _uris(start, stop),
+            "kind": pa.array([IMAGE.kind] * (stop - start)),
+            "source_version": _versions(start, stop, changed=True),
+            "size_bytes": pa.array(np.full(stop - start, 100_000)),
+        }
+        nulls = {field.name: pa.nulls(stop - start, field.type) for field in LISTING}
+        yield pa.table(nulls | columns, schema=LISTING)

@@ -26,6 +26,7 @@ from pipeline.stages.allocation import GPU_BLOCK_BYTES
 from pipeline.stages.decode.block import Block
 from pipeline.stages.decode.guard import Decoder, decoder
 from pipeline.stages.decode.image import failure
+from pipeline.stages.decode.members import Members
 from pipeline.stages.decode.settings import DecodeSettings
 
 
@@ -41,6 +42,7 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
         return
     known = ray.get(settings.known_contents) if settings.known_contents else None
     items = fetch_items(work, settings.max_bytes, settings.read)
+    members = Members(work)
     with decoder(settings) as images:
         while True:
             started = time.perf_counter()
@@ -53,7 +55,9 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
             if not block.rows:
                 return
             settings.reporter.report(
-                decoded=len(block.rows), decode_seconds=time.perf_counter() - started
+                decoded=len(block.rows),
+                decode_seconds=time.perf_counter() - started,
+                **members.count(block.rows),
             )
             yield block.table(schema)
 

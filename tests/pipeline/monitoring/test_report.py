@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.contract.manifest import Manifest
 from pipeline.monitoring.report import LABELS_SHOWN, render
-from pipeline.stages.progress import Progress
+from pipeline.stages.reading import Reading
 
 EVIL = "<script>alert('x')</script> & \"ü\""
 
@@ -103,6 +103,5 @@ def test_empty_run_has_a_page() -> None:
 def test_progress_in_a_line(
     expected: int | None, done: int, totals: dict[str, float], seconds: float, line: str
 ) -> None:
-    progress = object.__new__(Progress)  # without its actor on a cluster
-    progress.expected, progress.done = expected, done
-    assert progress.line(totals, seconds) == line
+    rate = totals.get("inferred", 0) / seconds
+    assert str(Reading(totals, rate, expected, done)) == line

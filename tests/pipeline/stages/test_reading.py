@@ -44,6 +44,10 @@ class TestReading:
         line = str(Reading({"inferred": 3}, 0.04, expected=4, done=0))
         assert line == "3 of 4 images, 25.0 s/image, 0 failed, 25 s left"
 
+    def test_an_estimate_is_told_as_one(self) -> None:
+        line = str(Reading({"inferred": 30}, 2.0, expected=90, done=10, is_certain=False))
+        assert line == "40 of about 100 images, 2.0/s, 0 failed, about 30 s left"
+
     def test_stages(self) -> None:
         told = Reading(TOTALS, 20.0, expected=None, done=0).stages
         assert told == "decode 5 ms/image, model 50 ms/image, 20 wait for the model"

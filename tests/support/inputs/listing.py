@@ -24,13 +24,13 @@ KEYS = [
 
 def rows(*uris: str | Path, **options: Any) -> list[dict[str, Any]]:
     """All listed rows; ``options`` are those of InputSpec and ``exclude``. Only lines of lists that
-    name nothing have a refusal, and only URLs with secrets an address."""
+    name nothing have a refusal, only URLs with secrets an address, and only Parquet a number."""
     exclude = options.pop("exclude", "")
     spec = InputSpec(uris=tuple(map(str, uris)), **options)
     tables = list(inventory(spec, exclude=exclude))
     assert all(table.schema == LISTING and 0 < len(table) <= CHUNK_ROWS for table in tables)
     found = [row for table in tables for row in table.to_pylist()]
-    rare = ("refusal", "address")
+    rare = ("refusal", "address", "images")
     return [{name: row[name] for name in row if name not in rare or row[name]} for row in found]
 
 

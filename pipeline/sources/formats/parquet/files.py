@@ -62,7 +62,12 @@ def parquet_columns(uri: str, inputs: InputSpec) -> pa.Schema:
 
 
 def parquet_schema(uri: str) -> pa.Schema:
-    """The columns of a file.
+    """The columns of a file; raises as ``parquet_footer`` does."""
+    return parquet_footer(uri)[0]
+
+
+def parquet_footer(uri: str) -> tuple[pa.Schema, int]:
+    """The columns of a file, and how many rows it has.
 
     Raises:
         UsageError: the file cannot be read as Parquet.
@@ -70,7 +75,8 @@ def parquet_schema(uri: str) -> pa.Schema:
     """
     try:
         with open_binary(uri) as file:
-            return plain_schema(open_parquet(file))
+            parquet = open_parquet(file)
+            return plain_schema(parquet), parquet.metadata.num_rows
     except ValueError as error:
         raise UsageError(f"{uri} cannot be read as Parquet: {one_line(error)}") from error
 
