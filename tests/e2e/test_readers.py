@@ -4,6 +4,7 @@ import csv
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ SQL = [
     for statement in block.split(";")
     if statement.strip()
 ]
+(README,) = re.findall(r"```sql\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+(POLARS,) = re.findall(r"```python\n(import polars .*?)```", PAGE, re.DOTALL)
 (LANCE,) = re.findall(r"```python\n(import lance\n.*?)```", PAGE, re.DOTALL)
 
 WITHOUT_RAY = """
@@ -96,10 +99,11 @@ def test_the_queries_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatc
     with duckdb.connect() as connection:
         results = [connection.sql(statement) for statement in SQL]
         queries = [found for found in results if found and found.columns != ["Count"]]
-        labels, latest, joined, near = [found.fetchall() for found in queries]
+        labels, joined, near = [found.fetchall() for found in queries]
+        latest = connection.sql("FROM images").fetchall()
     rows = newest(directory / "out")
     assert len(published_rows(directory / "out")) == len(rows) + 3 == 12
-    assert sum(count for _, count, _ in labels) == 10
+    assert sum(count for _, count, _ in labels) == 8
     assert {row[0] for row in latest} == set(rows)
     assert len(latest) == len(rows) == 9
     expected = [rows.get(uri, {}) for uri, *_ in joined]
@@ -118,8 +122,20 @@ def test_the_view_beside_the_rows(directory: Path, monkeypatch: pytest.MonkeyPat
     with duckdb.connect() as connection:
         connection.execute((directory / "out/images.sql").read_text())
         found = connection.sql("SELECT * EXCLUDE (run) FROM images ORDER BY uri").to_arrow_table()
+        labels = connection.sql(README).fetchall()
     rows = newest(directory / "out")
     assert found.to_pylist() == [rows[uri] for uri in sorted(rows)]
+    assert dict(labels) == Counter(row["label"] for row in rows.values() if row["label"])
+
+
+def test_the_same_in_polars(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory)
+    names: dict[str, Any] = {}
+    exec(POLARS, names)
+    rows = newest(directory / "out")
+    assert dict(names["images"].select("uri", "label").rows()) == {
+        uri: row["label"] for uri, row in rows.items()
+    }
 
 
 def test_the_search_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,5 +154,5 @@ def test_the_queries_of_the_page_in_a_bucket(directory: Path, s3_bucket: Bucket)
     s3_bucket.put_tree(directory / "out/data", "out/data/")
     with duckdb.connect() as connection:
         connection.register_filesystem(s3fs.S3FileSystem())
-        query = SQL[1].replace("'out/", f"'{s3_bucket.uri}/out/")
-        assert len(connection.sql(query).fetchall()) == 9
+        connection.execute(SQL[0].replace("'out/", f"'{s3_bucket.uri}/out/"))
+        assert len(connection.sql("FROM images").fetchall()) == 9
