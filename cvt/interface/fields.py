@@ -20,6 +20,8 @@ MAX_JSON_BYTES: Final = 16 * 2**20
 """Of a file; the names of a hundred thousand classes take less than half of it."""
 MAX_UNNAMED_LABELS: Final = 100_000
 """Classes without names, which cost a file nothing to ask for."""
+MAX_NAME_CHARACTERS: Final = 2000
+"""Of a class, whose name stands in the row of every image of it."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,14 @@ def label_list(names: Any, where: str) -> tuple[str, ...]:
     """
     if not isinstance(names, list | tuple):
         raise ConfigError(f"{where} must be a list of class names, not {reprlib.repr(names)}")
-    return tuple(_NAME.read(f"{where}: the name of class {i}", n) for i, n in enumerate(names))
+    return tuple(_class_name(f"{where}: the name of class {i}", n) for i, n in enumerate(names))
+
+
+def _class_name(where: str, value: Any) -> str:
+    name: str = _NAME.read(where, value)
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise ConfigError(f"{where} must have at most {MAX_NAME_CHARACTERS} characters")
+    return name
 
 
 def _is_name(value: Any) -> bool:

@@ -38,21 +38,16 @@ CHANGES = "changes.parquet"
 """How the run differs from earlier ones, if it differs at all."""
 REVIEW = "review.parquet"
 """Images that deserve a look."""
-
+BESIDE = (REPORT, CLASSES, CHANGES, REVIEW)
+"""What may stand beside a manifest."""
 
 _DATA_FILE = re.compile(rf"{DATA}/run=[\w.-]+/[\w-][\w.-]*\.parquet", re.ASCII)
 _RUN_ID = re.compile(r"\d+(T\d{6}Z-[0-9a-f]+)?")
-_STRAYS = frozenset({"lost+found", "thumbs.db", "desktop.ini", "@eadir", "#recycle"})
 
 
 def is_run_id(name: str) -> bool:
     """Whether an entry of ``RUNS`` or ``OPEN`` may be a run."""
     return _RUN_ID.fullmatch(name) is not None
-
-
-def is_stray(name: str) -> bool:
-    """Whether a file is one of those that desktops and file servers leave everywhere."""
-    return name.startswith(".") or name.lower() in _STRAYS
 
 
 def data_dir(run_id: str) -> str:

@@ -96,7 +96,7 @@ def parsed(data: bytes) -> Any:
         ValueError: it is not that; JSON's errors and UTF-8's are ValueErrors, too.
         RecursionError: it is too deep.
     """
-    return json.loads(data, parse_int=_whole, parse_float=_finite)
+    return json.loads(data, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
 
 
 @contextmanager
@@ -120,8 +120,8 @@ def _whole(text: str) -> int:
 
 def _finite(text: str) -> float:
     number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text[:20]} is too large a number")
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no number, or too large a one")
     return number
 
 

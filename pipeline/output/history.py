@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.contract import layout
-from pipeline.contract.errors import UsageError, one_line
-from pipeline.contract.manifest import Manifest
+from pipeline.contract.errors import DamagedFileError, UsageError, one_line
+from pipeline.contract.manifest import Latest, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.urls import public
 from pipeline.output.identity import check_identity, check_same
@@ -86,13 +87,21 @@ def _root(uri: str) -> str:
 
 
 def _live_runs(store: Store) -> Iterator[Manifest]:
-    run_ids = filter(layout.is_run_id, store.children(layout.RUNS))
-    for run_id in reversed(list(run_ids)):
+    listed = {*store.children(layout.RUNS), *_latest(store)}
+    for run_id in sorted(filter(layout.is_run_id, listed), reverse=True):
         manifest = store.read_record(Manifest, layout.manifest_file(run_id))
         if manifest is not None:
             yield manifest
             if manifest.is_full:
                 return
+
+
+def _latest(store: Store) -> list[str]:
+    """The ID of the last closed run, as far as that is known: a listing may lag behind."""
+    with suppress(DamagedFileError):
+        latest = store.read_record(Latest, layout.LATEST)
+        return [latest.run_id] if latest else []
+    return []
 
 
 def check_open_run(run: OpenRun, identity: Identity, inputs: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from pipeline.contract.errors import DamagedFileError, RunError, UsageError, one
 from pipeline.contract.layout import LEASE
 from pipeline.contract.records import Record
 from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.objects.s3.refusals import is_of_the_moment
 from pipeline.storage.store import Store
 
 RENEW_SECONDS = 10.0
@@ -62,7 +63,8 @@ class Lease:
 
     Raises:
         UsageError: on enter, the output cannot be read or written.
-        RunError: on enter, another run is at work; from ``check``, the lease was lost.
+        RunError: on enter, it is full or in trouble, or another run is at work; from ``check``, the
+            lease was lost.
     """
 
     store: Store
@@ -77,9 +79,10 @@ class Lease:
         try:
             self._take()
         except STORAGE_ERRORS as error:  # the lease is the first thing that a run writes
-            raise UsageError(
-                f"cannot use <output.uri> {self.store.uri}: {one_line(error)}"
-            ) from error
+            cannot = f"cannot use <output.uri> {self.store.uri}: {one_line(error)}"
+            if is_of_the_moment(error):
+                raise RunError(f"{cannot}; start the same command again later") from error
+            raise UsageError(cannot) from error
         self._heart = threading.Thread(target=self._keep, daemon=True)
         self._heart.start()
         return self
@@ -89,7 +92,7 @@ class Lease:
         self._heart.join()
         try:
             if self._is_ours(self._read()):
-                self.store.remove(LEASE)
+                self.store.remove_file(LEASE)
         except STORAGE_ERRORS as failure:  # must not hide the error that ends the run
             log.warning("cannot give back the lease, it will expire: %s", one_line(failure))
 

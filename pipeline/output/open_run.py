@@ -181,8 +181,9 @@ class OpenRun:
 
     @classmethod
     def find(cls, store: Store) -> OpenRun | None:
-        """The run that an earlier attempt left open, with the parts that it committed."""
-        for run_id in filter(layout.is_run_id, store.children(layout.OPEN)):
+        """The run that an earlier attempt left open, with the parts that it committed; the newest,
+        if a listing had not shown one of them to the other."""
+        for run_id in sorted(filter(layout.is_run_id, store.children(layout.OPEN)), reverse=True):
             record = store.read_record(OpenRecord, layout.open_record(run_id))
             if record is not None:
                 run = cls(store, run_id, record)
@@ -205,7 +206,7 @@ class OpenRun:
     def discard(self) -> None:
         """Remove the run, its record first: without a record there is no open run, whatever an
         interruption leaves behind."""
-        self.store.remove(self._record_name)
+        self.store.remove_file(self._record_name)
         self.store.remove(self.directory)
 
     @property
@@ -230,8 +231,8 @@ class OpenRun:
             with self.store.fs.open(self.store.path(name)) as file:
                 parquet = pq.ParquetFile(file)
                 return Part(name, parquet.metadata.num_rows, PartFooter.of(parquet.schema_arrow))
-        except (pa.ArrowInvalid, DamagedFileError) as error:
-            # A disk that lost power may have lied about fsync.
+        except (pa.ArrowInvalid, DamagedFileError, FileNotFoundError) as error:
+            # A disk that lost power may have lied about fsync, a listing lags behind.
             log.warning("computing the rows of %s again: %s", name, one_line(error))
             return None
 
@@ -267,7 +268,7 @@ class OpenRun:
             return part
         kept = table.filter(pa.array(~is_stale))
         if not kept.num_rows:
-            self.store.remove(part.name)
+            self.store.remove_file(part.name)
             return None
         footer = part.footer.keep(kept["uri"])
         write_table(self.store, part.name, footer.attach(kept))

@@ -6,12 +6,14 @@
     _open/<id>/publish/manifest.json   with it the run is closed; only moving is left
     data/run=<id>/, runs/<id>/, images.sql, latest.json, in this order
 
-Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the moving first.
+Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the moving first. No
+step asks a listing what there is: that of an object store may lag behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 
 import pyarrow as pa
@@ -69,11 +71,11 @@ def publish(run: OpenRun) -> Manifest:
     written = store.read_bytes(layout.publish_manifest(run_id))
     manifest = Manifest.from_json(written, store.locate(layout.publish_manifest(run_id)))
     if manifest.files:
-        store.move(layout.publish_data_dir(run_id), layout.data_dir(run_id))
-    for path in store.list(staged):
-        name = path.removeprefix(f"{staged}/")
-        if "/" not in name and name != layout.MANIFEST and not layout.is_stray(name):
-            store.write_bytes(f"{target}/{name}", store.read_bytes(path))
+        files = [name.rpartition("/")[2] for name in manifest.file_names]
+        store.move(layout.publish_data_dir(run_id), layout.data_dir(run_id), files)
+    for name in layout.BESIDE:
+        with suppress(FileNotFoundError):
+            store.write_bytes(f"{target}/{name}", store.read_bytes(f"{staged}/{name}"))
     store.write_bytes(layout.manifest_file(run_id), written)
     if manifest.files:
         store.write_bytes(layout.VIEW, view(store).encode("utf-8", "backslashreplace"))

@@ -97,7 +97,7 @@ def forecast(spec: RunSpec) -> Forecast:
     checkpoint = read_checkpoint(spec)
     check_decoder(spec)
     kept = kept_columns(spec.inputs)
-    found, history = OpenRun.find(store), History.load(store)
+    found, history = _found(store)
     model = _model(spec, checkpoint, found, history)
     open_run = found or OpenRun(store)
     _check(spec, history, identity_of(model, kept), open_run)
@@ -133,7 +133,7 @@ def _take_up(
     debug: bool,
 ) -> PlannedRun:
     """Find out what is done, in closed runs and in the open one."""
-    found, history = OpenRun.find(store), History.load(store)
+    found, history = _found(store)
     model = _model(spec, checkpoint, found, history, debug=debug)
     identity = identity_of(model, kept)
     open_run = _reopen(spec, found, identity)
@@ -141,6 +141,16 @@ def _take_up(
     open_run = open_run or _begin(spec, store, identity)
     plan = _plan(spec, history, open_run, exclusion, full=open_run.record.full)
     return PlannedRun(spec, model, kept, history, open_run, plan)
+
+
+def _found(store: Store) -> tuple[OpenRun | None, History]:
+    """The unfinished run, and the closed ones."""
+    found, history = OpenRun.find(store), History.load(store)
+    if found and history.runs and found.run_id < history.runs[0].run_id:
+        # The listing of an object store did not show it to the run that has closed since.
+        log.warning("leaving out the unfinished run %s: a later one has closed", found.run_id)
+        return None, history
+    return found, history
 
 
 def _model(

@@ -23,7 +23,7 @@ from pipeline.sources.formats.parquet.files import (
 )
 from pipeline.sources.formats.registry import LIST, PARQUET, Format, Search, format_of_named
 from pipeline.sources.listing import Entry, named_entry, split_glob, uri_of, walk
-from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.filesystems import STORAGE_ERRORS, refusal_of_credentials
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.uris import is_web, join_uri, split_uri
 
@@ -188,8 +188,9 @@ def usage_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
+        reason = refusal_of_credentials(uri) or one_line(error)  # an answer to HEAD gives none
         raise UsageError(
-            f"access to {uri} is denied ({one_line(error)}); check the credentials in the "
+            f"access to {uri} is denied ({reason}); check the credentials in the "
             "environment and the permission to list, or leave it out with <inputs.exclude>"
         ) from error
     except FileNotFoundError as error:

@@ -13,7 +13,7 @@ from typing import Any
 from fsspec.utils import glob_translate
 
 from pipeline.contract.errors import UsageError, one_line
-from pipeline.storage.filesystems import filesystem
+from pipeline.storage.filesystems import filesystem, is_made_up
 from pipeline.storage.objects.filesystem import ObjectFileSystem
 from pipeline.storage.objects.s3.pages import list_objects
 from pipeline.storage.uris import join_uri, printable, split_uri
@@ -139,9 +139,11 @@ def _children(
     directory: str, may_be_closed: MayBeClosed
 ) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
     """Device and number of a directory, and what it holds in order of name; nothing if it is gone
-    since its parent was read, or cannot be reached."""
+    since its parent was read, cannot be reached, or is made up by the system, as /proc is."""
     try:
         status = os.stat(directory)
+        if is_made_up(status):
+            return (0, 0), []
         with os.scandir(directory) as scan:
             found = sorted(scan, key=lambda child: child.name)
     except FileNotFoundError:

@@ -70,6 +70,14 @@ class Reporter:
         agreed: float = ray.get(self.board.agree.remote(name, mine))
         return agreed
 
+    def now(self) -> float:
+        """Seconds since the epoch by the driver's clock, which that of this host may be far from;
+        by this one's if there is no board."""
+        if self.board is None:
+            return time.time()
+        seconds: float = ray.get(self.board.now.remote())
+        return seconds
+
 
 class _Board:
     """Sums what the workers report. Lives in an actor of its own."""
@@ -93,6 +101,9 @@ class _Board:
 
     def agree(self, name: str, value: float) -> float:
         return self.agreed.setdefault(name, value)
+
+    def now(self) -> float:
+        return time.time()
 
     def take_messages(self) -> list[str]:
         """Those that have not been taken yet."""

@@ -169,8 +169,13 @@ def _check_ordinary(status: os.stat_result) -> None:
         raise IsADirectoryError("it is a directory")
     if not stat.S_ISREG(status.st_mode):
         raise SpecialFileError("a device, a pipe or a socket is no file to read")
-    if status.st_dev in _made_up_devices():
+    if is_made_up(status):
         raise SpecialFileError("a file of the operating system's own is no file to read")
+
+
+def is_made_up(status: os.stat_result) -> bool:
+    """Whether the system makes it up when it is asked, such as all below /proc."""
+    return status.st_dev in _made_up_devices()
 
 
 @cache

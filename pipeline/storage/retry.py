@@ -88,8 +88,10 @@ class BadCredentialsError(PassingError):
     it is sure: after asking for something that depends on nothing but the credentials.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, remedy: str = "renew them") -> None:
         super().__init__("access_denied", message)
+        self.remedy = remedy
+        """What a person has to do."""
 
 
 class Patience:
@@ -119,7 +121,7 @@ class Patience:
         self._denials += error.code == "access_denied"
         if not self._is_worth_another_try(error):
             if isinstance(error, BadCredentialsError):
-                raise CredentialsError(f"{error}; renew them") from error
+                raise CredentialsError(f"{error}; {error.remedy}") from error
             Patience._denied_in_a_row += error.code == "access_denied"
             raise error
         longest = min(BACKOFF_SECONDS * 2 ** (self.tries - 1), LONGEST_PAUSE_SECONDS)

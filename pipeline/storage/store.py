@@ -7,20 +7,24 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
+from pipeline.contract.errors import DamagedFileError, one_line
 from pipeline.contract.records import Record, parsed
-from pipeline.storage.filesystems import filesystem
+from pipeline.storage.filesystems import filesystem, refusal_of_credentials
+from pipeline.storage.objects.s3.refusals import is_full, told
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.uris import join_uri, split_uri
 
 R = TypeVar("R", bound=Record)
+MOST_RECORD_BYTES = 64 * 2**20
+"""A manifest, which names its files and some thousand vanished images, has a hundredth."""
 _UNSUPPORTED = frozenset(
     {
         *(errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV),
@@ -39,7 +43,12 @@ def _temporary(target: Path) -> Path:
 def _write_through(path: Path, data: bytes) -> None:
     """Return once it is on disk: a file that is renamed afterwards survives a power failure either
     whole or not at all."""
-    _write_to_end(path.open("wb"), data)
+    try:
+        _write_to_end(path.open("wb"), data)
+    except OSError:
+        with suppress(OSError):
+            path.unlink()  # a half would take the room that is missing
+        raise
 
 
 def _write_to_end(opened: IO[bytes], data: bytes) -> None:
@@ -112,8 +121,23 @@ class Store:
         return {name: sizes[name] for name in sorted(sizes) if not name.endswith((".tmp", "/"))}
 
     def read_bytes(self, name: str) -> bytes:
-        data: bytes = self.fs.cat_file(self.path(name))
+        with self._clear_errors():
+            data: bytes = self.fs.cat_file(self.path(name))
         return data
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        """Those that users can do something about say what."""
+        try:
+            yield
+        except OSError as error:
+            if is_full(error):
+                text = f"{self.uri} is full, make room there ({one_line(error)})"
+                raise OSError(errno.ENOSPC, text) from error
+            is_denied = isinstance(error, PermissionError) and not self.is_local
+            if is_denied and (reason := refusal_of_credentials(self.uri)):
+                raise PermissionError(reason) from error  # an answer to HEAD gives none
+            raise
 
     def read_json(self, name: str) -> Any:
         """The parsed file, or None when there is none."""
@@ -129,19 +153,30 @@ class Store:
             DamagedFileError: it does not hold such a record.
         """
         try:
+            self._check_record(name)
             return kind.from_json(self.read_bytes(name), self.locate(name))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def _check_record(self, name: str) -> None:
+        """Refuse a file that is far larger than any record, before it is read; objects are not
+        asked for their size, which would take a request each."""
+        if self.is_local and os.path.getsize(self.path(name)) > MOST_RECORD_BYTES:
+            raise DamagedFileError(
+                f"{self.locate(name)} is damaged: it has more than {MOST_RECORD_BYTES} bytes; "
+                "restore or remove it"
+            )
+
     def write_bytes(self, name: str, data: bytes) -> None:
-        if not self.is_local:
-            self.fs.pipe_file(self.path(name), data)
-            return
-        target = Path(self.path(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(target)
-        _write_through(temporary, data)
-        temporary.replace(target)
+        with self._clear_errors():
+            if not self.is_local:
+                self.fs.pipe_file(self.path(name), data)
+                return
+            target = Path(self.path(name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = _temporary(target)
+            _write_through(temporary, data)
+            temporary.replace(target)
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, self.json_bytes(value))
@@ -161,18 +196,17 @@ class Store:
             object stores overwrite it nevertheless, and some disks show a part of it: wait, and
             read back who won.
         """
-        if self.is_local:
-            return self._link(Path(self.path(name)), data)
-        try:
-            self.fs.pipe_file(self.path(name), data, mode="create")
-        except FileExistsError:
-            pass
-        except OSError as error:  # s3fs knows only some spellings of 412 Precondition Failed
-            response = getattr(error.__cause__, "response", {})
-            if response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (409, 412):
-                raise
-
-        return False
+        with self._clear_errors():
+            if self.is_local:
+                return self._link(Path(self.path(name)), data)
+            try:
+                self.fs.pipe_file(self.path(name), data, mode="create")
+            except FileExistsError:
+                pass
+            except OSError as error:  # s3fs knows only some spellings of 412 Precondition Failed
+                if told(error)[0] not in (409, 412):
+                    raise
+            return False
 
     @staticmethod
     def _link(target: Path, data: bytes) -> bool:
@@ -194,18 +228,33 @@ class Store:
             _write_to_end(target.open("xb"), data)
         return False
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, source: str, target: str, names: Iterable[str] | None = None) -> None:
         """Move a file or a directory. A local directory moves in one step; objects each for itself,
-        some at a time, so that after an interruption the same call finishes the move."""
+        some at a time, so that after an interruption the same call finishes the move.
+
+        Args:
+            source: what to move.
+            target: its name afterwards.
+            names: of the files in a directory, where they are known: object stores then move these,
+                whatever their listing, which may lag behind, leaves out or still names.
+        """
         if self.is_local:
-            self._rename(Path(self.path(source)), Path(self.path(target)))
+            with self._clear_errors():
+                self._rename(Path(self.path(source)), Path(self.path(target)))
             return
+        listed = self.list(source) if names is None else [f"{source}/{name}" for name in names]
+        for _ in map_ahead(lambda name: self._move_one(name, target + name[len(source) :]), listed):
+            pass
 
-        def move(name: str) -> None:
-            self.fs.cp_file(self.path(name), self.path(target + name[len(source) :]))
-            self.fs.rm_file(self.path(name))
-
-        self._for_each(move, source)
+    def _move_one(self, source: str, target: str) -> None:
+        try:
+            with self._clear_errors():
+                self.fs.cp_file(self.path(source), self.path(target))
+        except FileNotFoundError:
+            if not self.exists(target):
+                raise
+            return  # an earlier attempt has moved it
+        self.fs.rm_file(self.path(source))
 
     @staticmethod
     def _rename(source: Path, target: Path) -> None:
@@ -223,7 +272,8 @@ class Store:
     def remove(self, prefix: str) -> None:
         """Remove a file or everything below a directory, if there is any."""
         if not self.is_local:
-            self._for_each(lambda name: self.fs.rm_file(self.path(name)), prefix)
+            for _ in map_ahead(self.remove_file, self.list(prefix)):
+                pass
             return
         path = Path(self.path(prefix))
         if path.is_dir():
@@ -231,10 +281,10 @@ class Store:
         else:
             path.unlink(missing_ok=True)
 
-    def _for_each(self, work: Callable[[str], None], prefix: str) -> None:
-        """Do it with every object, some at a time."""
-        for _ in map_ahead(work, self.list(prefix)):
-            pass
+    def remove_file(self, name: str) -> None:
+        """Remove a file, if it is there; unlike ``remove``, without asking a listing for it."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self.path(name))
 
     def children(self, prefix: str) -> Iterator[str]:
         """The last components of what lies directly below ``prefix``, in order of name."""

@@ -36,7 +36,7 @@ class DecodeSettings:
     block_size: int = CPU_BLOCK
     """Rows of a table; every cut of work has its own."""
     stop_at: float | None = None
-    """Seconds since the epoch from which on no work is begun any more."""
+    """Seconds since the epoch, by the driver's clock, from which on no work is begun any more."""
     known_contents: ray.ObjectRef[HashIndex] | None = None
     """Hashes of the sha256 of images whose numbers are copied, if any are."""
     thumbnail_rate: float = 0.0

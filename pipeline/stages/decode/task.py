@@ -37,7 +37,7 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     """
     settings.environment.apply()
     schema = settings.schema
-    if _is_late(work, settings.stop_at):
+    if _is_late(work, settings):
         yield _deferred(work, schema)
         return
     known = ray.get(settings.known_contents) if settings.known_contents else None
@@ -67,10 +67,11 @@ def _took_too_long(item: Item, row: dict[str, Any]) -> bool:
     return item.error is None and row.get("error_code") == "timeout"
 
 
-def _is_late(work: pa.Table, stop_at: float | None) -> bool:
+def _is_late(work: pa.Table, settings: DecodeSettings) -> bool:
     """Whether to leave the work to the next run; a shard that was begun is always finished."""
     begun = work["_done"].null_count < len(work)
-    return stop_at is not None and time.time() >= stop_at and not begun
+    stop_at = settings.stop_at
+    return stop_at is not None and not begun and settings.reporter.now() >= stop_at
 
 
 def _deferred(work: pa.Table, schema: pa.Schema) -> pa.Table:

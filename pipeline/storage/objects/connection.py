@@ -6,6 +6,7 @@ image.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -152,6 +153,10 @@ def refusal(
         return DeniedError(PassingError("access_denied", text))
     if status in (408, 504):
         return StoreError(PassingError("timeout", text))
+    if status == 507:
+        full = StoreError(FetchError("storage_error", text))
+        full.errno = errno.ENOSPC
+        return full
     if status >= 500:
         return StoreError(PassingError("storage_error", text))
     return StoreError(FetchError("storage_error", text))

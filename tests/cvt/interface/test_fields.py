@@ -158,6 +158,7 @@ def test_names_of_classes(names: Any, labels: tuple[str, ...]) -> None:
         ({"0": None}, "id2label: the name of class 0 must be a text, not None"),
         (["cat", ["dog"]], r"id2label: the name of class 1 must be a text, not \['dog'\]"),
         (["\udcff"], "the name of class 0 must be a text"),
+        (["cat", "x" * 2001], "id2label: the name of class 1 must have at most 2000 characters"),
         ("cat", "id2label must be a list of class names, not 'cat'"),
         (7, "id2label must be a list of class names, not 7"),
     ],

@@ -1,6 +1,7 @@
 """Files below OUT that no run wrote, or not so: each ends in one line, and none leads elsewhere."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError, RunError
+from pipeline.contract.manifest import Manifest
 from pipeline.contract.records import Record
 from pipeline.output.history import History
 from pipeline.output.lease import Lease
@@ -24,7 +26,8 @@ DEEP = "[" * 100_000
 ODD_JSON = {
     "nothing": "", "no JSON": "{", "a list": "[1]", "a string": '"x"', "null": "null", "deep": DEEP,
     "deep in a field": '{"a": ' + DEEP, "UTF-16": "\\ufeff{}", "a large number": "9" * 5000,
-    "a larger float": '{"beat": 1e999}', "types": '{"owner": 1, "parts": {}, "run_id": []}',
+    "a larger float": '{"beat": 1e999}', "no number": '{"beat": NaN}',
+    "types": '{"owner": 1, "parts": {}, "run_id": []}',
 }  # fmt: skip
 
 
@@ -33,6 +36,24 @@ def test_an_odd_lease_is_nobodys(tmp_path: Path, text: str) -> None:
     (tmp_path / layout.LEASE).write_text(text)
     with Lease(Store(str(tmp_path)), stale_seconds=100) as lease:
         lease.check()
+
+
+def test_a_record_of_a_gigabyte_is_not_read(local_store: Store) -> None:
+    for name in (layout.LEASE, layout.manifest_file("1"), layout.open_record("1")):
+        local_store.write_bytes(name, b"")
+        os.truncate(local_store.path(name), 10**9)
+    with Lease(local_store, stale_seconds=100) as lease:
+        lease.check()
+    for read in (History.load, OpenRun.find):
+        with pytest.raises(DamagedFileError, match=r"\.json is damaged: it has more than .*remove"):
+            read(local_store)
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "-1e999"])
+def test_numbers_of_a_record_are_finite(constant: str) -> None:
+    text = f'{{"run_id": "1", "timings": {{"seconds": {{"a": {constant}}}}}}}'
+    with pytest.raises(DamagedFileError, match="is no number, or too large a one"):
+        Manifest.from_json(text.encode(), "x")
 
 
 @pytest.mark.parametrize(

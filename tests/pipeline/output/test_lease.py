@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,43 @@ def test_the_lease_of_a_killed_process_of_this_machine_is_stale_at_once(tmp_path
     done = subprocess.run([sys.executable, "-c", hold, str(tmp_path)], check=False)
     assert done.returncode == -9
     with Lease(Store(str(tmp_path)), stale_seconds=1000) as lease:
+        lease.check()
+
+
+SHIFTED = """
+import datetime, os, time
+seconds = float(os.environ["CLOCK_AHEAD"])
+ours, real = time.time, datetime.datetime
+class Shifted(real):
+    @classmethod
+    def now(cls, tz=None):
+        return real.now(tz) + datetime.timedelta(seconds=seconds)
+time.time = lambda: ours() + seconds
+datetime.datetime = Shifted
+"""
+
+
+@pytest.mark.parametrize("ahead", [-600, 600])
+def test_clocks_minutes_apart(tmp_path: Path, ahead: int) -> None:
+    """A process of another host, by its clock and by what it says of itself, holds the lease."""
+    (tmp_path / "sitecustomize.py").write_text(SHIFTED)
+    hold = (
+        "import sys, time, pipeline.output.lease as lease; "
+        "from pipeline.storage.store import Store; "
+        "lease._process_identity = lambda pid: f'elsewhere 1 {pid} 1'; "
+        "lease.Lease(Store(sys.argv[1]), renew_seconds=0.2).__enter__(); time.sleep(60)"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    env = os.environ | {"CLOCK_AHEAD": str(ahead), "PYTHONPATH": path}
+    store = Store(str(tmp_path / "out"))
+    with subprocess.Popen([sys.executable, "-c", hold, store.path()], env=env) as other:
+        wait_until(lambda: store.exists(LEASE), "the lease of the other")
+        renewed = datetime.fromisoformat(store.read_json(LEASE)["renewed"])
+        assert abs((renewed - datetime.now(UTC)).total_seconds() - ahead) < 60
+        with pytest.raises(RunError, match="another run is at work"):
+            Lease(store, stale_seconds=30).__enter__()
+        other.kill()
+    with Lease(store, stale_seconds=0.5) as lease:
         lease.check()
 
 

@@ -1,6 +1,7 @@
 """Fetching from a real S3 server, through a proxy that makes requests fail."""
 
 import random
+import socket
 from itertools import count
 
 import fsspec.config
@@ -123,8 +124,8 @@ class TestBadCredentials:
         assert "wrong" not in str(stopped.value)
 
     @pytest.mark.parametrize(
-        "said", ["ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed",
-                 "TokenRefreshRequired", "ExpiredTokenException"]
+        "said", ["ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "TokenRefreshRequired",
+                 "ExpiredTokenException"]
     )  # fmt: skip
     @pytest.mark.parametrize("kind", ["image", "webdataset", "parquet"])
     def test_stop_whatever_is_read(
@@ -135,6 +136,20 @@ class TestBadCredentials:
         fault_proxy.faults = Faults(credentials_code=said)
         with pytest.raises(CredentialsError, match=f"S3 answers 400 {said}.*renew"):
             fetch(uri, kind=kind)
+
+    @pytest.mark.parametrize("kind", ["image", "webdataset", "parquet"])
+    def test_are_not_to_blame_for_a_wrong_clock(
+        self, s3_bucket: Bucket, fault_proxy: FaultProxy, kind: str
+    ) -> None:
+        uri = s3_bucket.put("a", b"1")
+        fault_proxy.faults = Faults(credentials_code="RequestTimeTooSkewed", credentials_status=403)
+        with pytest.raises(CredentialsError, match="RequestTimeTooSkewed") as stopped:
+            fetch(uri, kind=kind)
+        assert f"the clock of {socket.gethostname()} is 0 minutes" in str(stopped.value)
+        assert str(stopped.value).endswith(
+            " the server's; set it; then start the same command again"
+        )
+        assert "renew" not in str(stopped.value)
 
     def test_that_recover_in_time_cost_nothing(
         self, s3_bucket: Bucket, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch

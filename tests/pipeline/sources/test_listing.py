@@ -194,6 +194,23 @@ def test_special_files_are_left_out(tmp_path: Path) -> None:
     assert uris(tmp_path) == wanted
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="has no /proc")
+def test_links_to_what_the_system_makes_up_are_not_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = touch(tmp_path, "a.jpg")
+    (tmp_path / "b").symlink_to("/proc")
+    scan, entered = os.scandir, []
+
+    def note(path: str) -> Any:
+        entered.append(path)
+        return scan(path)
+
+    monkeypatch.setattr("pipeline.sources.listing.os.scandir", note)
+    assert uris(tmp_path) == wanted
+    assert entered == [str(tmp_path)]
+
+
 def test_what_vanishes_while_the_listing_runs_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,14 @@ def test_a_disk_that_is_full_is_no_such_disk(tmp_path: Path, refuse: Refuse) -> 
     with pytest.raises(OSError, match="No space left"):
         Store(str(tmp_path)).create("y", b"1")
     assert not Store(str(tmp_path)).exists("y")
+    assert not list(tmp_path.iterdir()), "what was begun takes no room"
+
+
+def test_a_run_on_a_full_disk_can_be_started_again(tmp_path: Path, refuse: Refuse) -> None:
+    refuse("fsync", errno.ENOSPC)
+    with pytest.raises(RunError, match=rf"{tmp_path} is full, make room there .*No space left"):
+        Lease(Store(str(tmp_path))).__enter__()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.ENOSYS])

@@ -1,12 +1,19 @@
 """The output store, on local disks and on S3."""
 
+import socket
 from itertools import count
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import InputSpec
+from pipeline.output.lease import Lease
+from pipeline.sources.inventory import inventory
 from pipeline.storage.store import Store
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import Bucket
 
 
@@ -117,6 +124,17 @@ def test_store_behind_another_protocol() -> None:
     assert store.read_bytes("c/b") == b"1"
     store.remove("c")
     assert store.list("") == {}
+
+
+def test_a_clock_that_s3_refuses_is_named(s3_bucket: Bucket, fault_proxy: FaultProxy) -> None:
+    """Though the answer to the request for the file says nothing."""
+    store = Store(s3_bucket.uri)
+    store.write_bytes("x", b"1")
+    fault_proxy.faults = Faults(credentials_code="RequestTimeTooSkewed", credentials_status=403)
+    with pytest.raises(UsageError, match=rf"the clock of {socket.gethostname()} is 0 minutes"):
+        Lease(store).__enter__()
+    with pytest.raises(UsageError, match=rf"the clock of {socket.gethostname()} is 0 minutes"):
+        next(inventory(InputSpec(uris=(f"{s3_bucket.uri}/photos",))))
 
 
 def test_text_that_is_no_unicode_comes_back(local_store: Store) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, unquote_plus, urlsplit
 
 from tests.support.servers.faults import Faults, Request
 
@@ -173,7 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
             faults = self.server.proxy.faults
             self._refuse(faults.credentials_status, faults.credentials_code, "They are bad.")
         elif fault == "access_denied":
-            self._refuse(403, self.server.proxy.faults.denied_code, "Access Denied")
+            faults = self.server.proxy.faults
+            self._refuse(faults.denied_status, faults.denied_code, "Access Denied")
         elif fault in _REFUSALS:
             self._refuse(*_REFUSALS[fault])
         elif fault == "reset":
@@ -200,6 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
         return upstream.getresponse()
 
     def _answer(self, response: http.client.HTTPResponse, fault: str | None) -> None:
+        faults = self.server.proxy.faults
+        query = parse_qs(urlsplit(self.path).query)
+        if "list-type" in query and (faults.unlisted or faults.ghosts):
+            self._send_xml(200, _lagging(response.read(), query, faults))
+            return
         self.send_response_only(response.status, response.reason)
         for name, value in _end_to_end(response.getheaders()):
             self.send_header(name, value)
@@ -233,10 +239,15 @@ class _Handler(BaseHTTPRequestHandler):
             '<?xml version="1.0" encoding="UTF-8"?>\n'
             f"<Error><Code>{code}</Code><Message>{message}</Message>{element}</Error>"
         ).encode() * (self.command != "HEAD")
+        headers = {"x-amz-bucket-region": region} if region else {}
+        # Azure's, which others do not look at.
+        self._send_xml(status, body, headers | {"x-ms-error-code": code})
+
+    def _send_xml(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response_only(status)
-        if region:
-            self.send_header("x-amz-bucket-region", region)
-        self.send_header("x-ms-error-code", code)  # of Azure, which others do not look at
+        self.send_header("Date", self.date_time_string())
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -245,6 +256,26 @@ class _Handler(BaseHTTPRequestHandler):
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.close_connection = True
+
+
+def _lagging(xml: bytes, query: Mapping[str, list[str]], faults: Faults) -> bytes:
+    """A listing that has not heard of some objects, and not of the end of others."""
+
+    def entry(match: re.Match[str]) -> str:
+        is_known = not faults.unlisted or not re.search(faults.unlisted, unquote_plus(match[2]))
+        return match[0] if is_known else ""
+
+    tags = r"(?s)<(Contents|CommonPrefixes)>.*?<(?:Key|Prefix)>(.*?)</.*?</\1>"
+    text = re.sub(tags, entry, xml.decode())
+    (prefix,) = query.get("prefix", [""])
+    ghosts = [key for key in faults.ghosts if key.startswith(prefix) and "delimiter" not in query]
+    named = "".join(
+        f"<Contents><Key>{quote(key)}</Key><LastModified>2026-01-01T00:00:00Z</LastModified>"
+        '<ETag>"0"</ETag><Size>9</Size></Contents>'
+        for key in ghosts
+        if quote(key) not in text
+    )
+    return text.replace("</ListBucketResult>", f"{named}</ListBucketResult>").encode()
 
 
 def _end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

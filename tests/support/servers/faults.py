@@ -35,6 +35,12 @@ class Faults:
     """What it finds, if it is given, is denied each time."""
     denied_code: str = "AccessDenied"
     """What a denied request is told."""
+    denied_status: int = 403
+    """What it is told with."""
+    unlisted: str = ""
+    """Keys that it finds, if it is given, are in no listing."""
+    ghosts: tuple[str, ...] = ()
+    """Keys that every listing of what lies below their prefix names, be they there or not."""
     credentials_code: str = ""
     """If given, what every request is told, listings included: the credentials are bad."""
     credentials_status: int = 400

@@ -24,6 +24,7 @@ from botocore.utils import get_environ_proxies
 from pipeline.contract.errors import FetchError
 from pipeline.storage.objects.bodies import Body
 from pipeline.storage.objects.s3.access import CONNECT_SECONDS, LIST_SECONDS, Access, access
+from pipeline.storage.objects.s3.refusals import SKEWED, wrong_clock
 from pipeline.storage.read_ahead import THREADS
 from pipeline.storage.retry import BadCredentialsError, PassingError
 
@@ -31,7 +32,7 @@ _DEFAULT_REGION = "us-east-1"
 _BUSY = ("SlowDown", "Throttling", "RequestLimitExceeded", "TooManyRequests", "BandwidthLimit")
 _BAD_CREDENTIALS = (
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
-    "RequestTimeTooSkewed", "TokenRefreshRequired", "RequestExpired", "InvalidClientTokenId",
+    SKEWED, "TokenRefreshRequired", "RequestExpired", "InvalidClientTokenId",
     "UnrecognizedClient", "AuthFailure", "MissingAuthenticationToken", "MissingSecurityHeader",
     "InvalidSecurity", "NotSignedUp", "AccountProblem", "SignatureNotMatch",
 )  # fmt: skip
@@ -90,6 +91,8 @@ class S3Object:
         if response.status_code < 300:
             return response
         if _may_be_of_credentials(response) and (reason := refusal_of_credentials(self.bucket)):
+            if SKEWED in reason:  # which says already what to do
+                raise BadCredentialsError(reason, remedy="then start the same command again")
             raise BadCredentialsError(f"S3 refuses the credentials: {reason}")
         raise refusal(response)
 
@@ -204,6 +207,8 @@ def refusal(response: AWSResponse) -> FetchError:
     text = " ".join(filter(None, [f"S3 answers {status}", code, f"({message})" if message else ""]))
     if status == 404:
         return FetchError("not_found", text)
+    if code == SKEWED:
+        return FetchError("storage_error", f"{text}: {wrong_clock(response.headers.get('Date'))}")
     if status in (429, 503) or code.startswith(_BUSY):
         return PassingError("storage_error", text, is_busy=True)
     if code == "InvalidObjectState":

@@ -21,6 +21,7 @@ from pipeline.model.families.cvt import CvtPreprocessing
 from pipeline.stages.decode.image import THUMBNAIL_PIXELS
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.decode.task import decode_block
+from pipeline.stages.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
 from tests.support.inputs.fetching import work
 from tests.support.inputs.images import encode, noise
@@ -249,6 +250,16 @@ class TestDeadline:
             (found,) = table.to_pylist()
             assert (found["uri"], found["status"]) == (row["uri"], "deferred")
             assert found["_shard"] == (row["uri"] if "kind" in row else None)
+
+    @pytest.mark.parametrize("ahead", [-600, 600])
+    def test_is_told_by_the_clock_of_the_driver(self, tmp_path: Path, ahead: int) -> None:
+        class Board(Reporter):
+            def now(self) -> float:
+                return time.time() + ahead
+
+        rows = files(tmp_path, [encode(noise(), "PNG")])
+        (table,) = decode_block(work(*rows), settings(stop_at=time.time(), reporter=Board()))
+        assert table["status"].to_pylist() == ["deferred" if ahead > 0 else "ok"]
 
     def test_before_it_and_for_a_shard_that_was_begun_work_goes_on(self, tmp_path: Path) -> None:
         (tmp_path / "s.tar").write_bytes(tar_bytes({"a.png": encode(noise(), "PNG")}))
