@@ -117,6 +117,7 @@ def ray_local() -> Iterator[None]:
     import ray
 
     from pipeline.stages.cluster import ray_session as cluster
+    from pipeline.stages.cluster.helpers import without_helpers
 
     options = {
         "num_cpus": 2,
@@ -124,7 +125,8 @@ def ray_local() -> Iterator[None]:
         "object_store_memory": 256 << 20,
         "log_to_driver": False,
     }
-    cluster.start_ray("local", options)
+    with without_helpers():
+        cluster.start_ray("local", options)
     yield
     ray.shutdown()
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import pyarrow as pa
 import ray
@@ -23,10 +24,10 @@ from pipeline.plan.diff import Plan, Work
 from pipeline.plan.shards import Estimate
 from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.reuse import Contents
-from pipeline.runs.sizes import Cut, rows_per_part
+from pipeline.runs.sizes import Cut, num_tasks, rows_per_part
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.cluster.ray_session import ray_session
-from pipeline.stages.decode.settings import DecodeSettings
+from pipeline.stages.decode.settings import DecodeSettings, bytes_of
 from pipeline.stages.graph import Stages, execute, warm_up
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Progress, Reporter, is_watched
@@ -57,17 +58,21 @@ class PlannedRun:
     totals: dict[str, float] = field(default_factory=dict)
     """What the workers reported."""
 
-    def execute(self, waves: Iterable[Work], stop_at: float | None, *, debug: bool) -> None:
-        """Compute the waves; afterwards the open run owns the new parts."""
+    def execute(
+        self, first: Work, later: Iterable[Work], stop_at: float | None, *, debug: bool
+    ) -> None:
+        """Compute the waves, the first of which is not empty; afterwards the open run owns the new
+        parts."""
         with ThreadPoolExecutor(1) as beside:
             packed = beside.submit(self.model.pack)  # Ray takes seconds to start, and few cores
             weights = self.model.weights_bytes
             if is_watched():
                 log.info("starting Ray ...")
             with ray_session(self.spec.compute, weights_bytes=weights, debug=debug) as allocation:
-                warm_up(allocation)
+                warm_up(allocation, self._num_tasks(first, allocation))
                 log.info("%s", allocation.describe())
-                self._compute(waves, ray.put(packed.result()), allocation, stop_at)
+                bundle = ray.put(packed.result())
+                self._compute(chain([first], later), bundle, allocation, stop_at)
         self.open_run.parts += self.committed.parts
 
     def _compute(
@@ -93,6 +98,10 @@ class PlannedRun:
     def _expected(self, totals: Mapping[str, float]) -> Estimate | None:
         """How many images there are to do, None while the listing goes on."""
         return self.plan.images_to_do(totals) if self.plan.is_complete else None
+
+    def _num_tasks(self, first: Work, allocation: Allocation) -> int:
+        image_bytes = bytes_of(self.model.preprocessing)
+        return num_tasks(first, self.spec.compute, image_bytes, allocation)
 
     def _decode_settings(self, stop_at: float | None, reporter: Reporter) -> DecodeSettings:
         return DecodeSettings.of(

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -76,7 +75,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
                 first = next(work)
             if not first.is_empty:
                 with clock.phase("execute"):
-                    planned.execute(chain([first], work), stop_at, debug=debug)
+                    planned.execute(first, work, stop_at, debug=debug)
             lease.check()
             with clock.phase("close"):
                 manifest = planned.close(clock)

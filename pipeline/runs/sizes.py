@@ -92,6 +92,12 @@ def _rows_on_gpus(work: Work, image_bytes: int, allocation: Allocation) -> int:
     return ceil(batch / (1 << ceil(log2(batch / most))))
 
 
+def num_tasks(work: Work, compute: ComputeSpec, image_bytes: int, allocation: Allocation) -> int:
+    """Decode tasks that a wave is cut into, with one for each of its shards."""
+    rows = rows_per_block(work, compute.block_size, image_bytes, allocation)
+    return work.num_shards + ceil(work.num_images / images_per_task(work, rows, allocation))
+
+
 def images_per_task(work: Work, rows: int, allocation: Allocation) -> int:
     """Images that a decode task reads and hands on in blocks of ``rows``.
 

@@ -27,6 +27,7 @@ from pipeline.stages.allocation import SMALLEST_STORE_BYTES, Allocation, allocat
 from pipeline.stages.cluster.address import check_cluster, cluster_address
 from pipeline.stages.cluster.environment import environment_as_found, use_own_token
 from pipeline.stages.cluster.growth import nodes, release, wait_for_room
+from pipeline.stages.cluster.helpers import without_helpers
 from pipeline.stages.cluster.imports import OurImports, check_imports
 from pipeline.stages.cluster.object_store import object_store_bytes
 from pipeline.storage.uris import printable
@@ -150,7 +151,7 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
         store = _object_store_bytes() if on_gpus else SMALLEST_STORE_BYTES
         options |= {"include_dashboard": False, "object_store_memory": store}
     try:
-        with _our_sigterm(), _presentable_command(), nullcontext() if debug else _muted():
+        with _our_sigterm(), _presentable_command(), nullcontext() if debug else _alone():
             start_ray(address or "local", options)
     except _START_ERRORS as error:
         what, advice = "start Ray on this machine", _ADVICE
@@ -214,6 +215,13 @@ def _presentable_command() -> Iterator[None]:
         yield
     finally:
         _utils.get_entrypoint_name = command
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Without what only --debug shows."""
+    with without_helpers(), _muted():
+        yield
 
 
 @contextmanager

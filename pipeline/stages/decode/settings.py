@@ -21,6 +21,11 @@ MOST_JPEG_BYTES = 8 * 2**20
 """Of a file that travels to an actor; larger ones are decoded where they were fetched."""
 
 
+def bytes_of(preprocessing: Preprocessing) -> int:
+    """Of the pixels of an image, (S, S, 3)."""
+    return preprocessing.size**2 * 3
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecodeSettings:
     """What a decode task needs to know; travels with it to the worker."""
@@ -63,7 +68,7 @@ class DecodeSettings:
     @property
     def image_bytes(self) -> int:
         """Of the pixels of an image, (S, S, 3)."""
-        return self.preprocessing.size**2 * 3
+        return bytes_of(self.preprocessing)
 
     @property
     def schema(self) -> pa.Schema:

@@ -131,7 +131,7 @@ def execute_run(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[All
         session = nullcontext(allocation)
         progress = nullcontext(SimpleNamespace(reporter=Reporter(), totals=dict))
         monkeypatch.setattr(execution, "ray_session", lambda compute, **options: session)
-        monkeypatch.setattr(execution, "warm_up", lambda allocation: None)
+        monkeypatch.setattr(execution, "warm_up", lambda *_: None)
         monkeypatch.setattr(execution, "Progress", lambda done: progress)
         history: Any = SimpleNamespace()
         open_run: Any = SimpleNamespace(parts=(), record=OpenRecord())
@@ -139,7 +139,7 @@ def execute_run(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[All
         plan: Any = SimpleNamespace(counts=counts, is_complete=True, num_images=IMAGES)
         model = LoadedModel.load(spec, "float32")
         planned = execution.PlannedRun(spec, model, NO_COLUMNS, history, open_run, plan)
-        planned.execute([work_of(spec.inputs, None)], None, debug=False)
+        planned.execute(work_of(spec.inputs, None), [], None, debug=False)
 
     return execute_run
 

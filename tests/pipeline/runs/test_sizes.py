@@ -5,7 +5,8 @@ from itertools import product
 import pytest
 
 from pipeline.contract.spec import ComputeSpec
-from pipeline.runs.sizes import images_per_task, rows_per_block, rows_per_part
+from pipeline.plan.diff import Work
+from pipeline.runs.sizes import images_per_task, num_tasks, rows_per_block, rows_per_part
 from pipeline.stages.allocation import GPU_BLOCK, GPU_BLOCK_BYTES, Allocation, Node, allocate
 from tests.support.inputs.waves import images, shards
 
@@ -36,6 +37,18 @@ def test_blocks_and_tasks(
     assert found == rows
     pairs = zip(SIZES, rows, strict=True)
     assert [images_per_task(images(n), r, allocation) for n, r in pairs] == tasks
+
+
+@pytest.mark.parametrize(
+    ("work", "tasks"),
+    [(images(1), 1), (images(8), 1), (images(9), 2), (images(280), 12), (images(10**6), 3907),
+     (shards(3), 3), (images(1) + shards(2), 3)],
+)  # fmt: skip
+def test_a_short_wave_is_few_tasks(work: Work, tasks: int) -> None:
+    """For which few workers are started: as many as it is cut into."""
+    rows = rows_per_block(work, None, BYTES, LAPTOP)
+    assert num_tasks(work, ComputeSpec(), BYTES, LAPTOP) == tasks
+    assert len(list(work.blocks(images_per_task(work, rows, LAPTOP)))) == tasks
 
 
 def test_blocks_for_gpus_are_batches_or_parts_of_one() -> None:
