@@ -25,9 +25,10 @@ from pipeline.storage.read_ahead import (
     Hold,
     WindowClosedError,
     iterate_ahead,
+    read_ahead_if_slow,
     read_all_ahead,
 )
-from pipeline.storage.uris import is_web
+from pipeline.storage.uris import is_web, split_uri
 from pipeline.storage.web.http import read_url
 
 PASSED_ON = (*NOBODYS_FAULT, JobError, WindowClosedError)
@@ -45,7 +46,12 @@ def fetch_items(
         items = iterate_ahead(_shard_items(row, max_bytes, options), Item.held)
         yield from _mark_last(items, already=len(row["_done"] or ()))
     rows = work.filter(pc.invert(of_shards)).to_pylist()
-    yield from read_all_ahead([partial(_fetch, row, max_bytes, options) for row in rows])
+    read_all = read_ahead_if_slow if all(map(_is_local, rows)) else read_all_ahead
+    yield from read_all([partial(_fetch, row, max_bytes, options) for row in rows])
+
+
+def _is_local(row: dict[str, Any]) -> bool:
+    return not is_web(row.get("address") or row["uri"]) and split_uri(row["uri"])[0] == "file"
 
 
 def _fetch(row: dict[str, Any], max_bytes: int, options: ReadOptions, hold: Hold) -> Item:

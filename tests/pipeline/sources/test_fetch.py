@@ -2,19 +2,21 @@
 
 import os
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
+import pipeline.sources.fetch
 import pipeline.storage.files
 import pipeline.storage.retry
 from pipeline.contract.errors import CredentialsError, RunError
 from pipeline.contract.schema import WORK
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item
-from tests.support.inputs.fetching import MIB, code, fetch
+from tests.support.inputs.fetching import MIB, code, fetch, work
 from tests.support.inputs.raised import RAISED, name
 from tests.support.inputs.tars import tar_bytes
 
@@ -194,3 +196,27 @@ def test_a_file_that_is_larger_than_it_seems(
     (item,) = fetch(tmp_path / "x.jpg", max_bytes=MIB)
     assert code(item) == expected
     assert expected or item.data == bytes(length)
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_local"),
+    [
+        ("photos/a.jpg", True),
+        ("/photos/a.jpg", True),
+        ("s3://bucket/a.jpg", False),
+        ("https://example.com/a.jpg", False),
+    ],
+)
+def test_files_of_this_machine_are_known_by_their_names(
+    uri: str, is_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def read(*args: object, **options: object) -> bytes:
+        threads.add(threading.get_ident())
+        return b""
+
+    monkeypatch.setattr(pipeline.sources.fetch, "read_bytes", read)
+    monkeypatch.setattr(pipeline.sources.fetch, "read_url", read)
+    assert [item.uri for item in fetch_items(work({"uri": uri}), MIB)] == [uri]
+    assert (threads == {threading.get_ident()}) == is_local

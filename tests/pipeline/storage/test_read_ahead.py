@@ -14,11 +14,13 @@ from pipeline.contract.errors import UsageError
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item
 from pipeline.storage.read_ahead import (
+    SLOW_SECONDS,
     THREADS,
     WINDOW_BYTES,
     Ahead,
     Hold,
     iterate_ahead,
+    read_ahead_if_slow,
     read_all_ahead,
 )
 from tests.support.inputs.fetching import MIB, work
@@ -112,7 +114,7 @@ class TestWindow:
 
     def test_images_are_read_in_parallel(self, storage: "Storage") -> None:
         storage.gate.clear()  # no read ends
-        items = fetch_items(work(*({"uri": f"{n}/1"} for n in range(10 * THREADS))), MIB)
+        items = fetch_items(work(*({"uri": f"s3://{n}/1"} for n in range(10 * THREADS))), MIB)
         consumer = threading.Thread(target=next, args=(items,))
         consumer.start()
         storage.wait_until(lambda: storage.reading == THREADS)
@@ -129,7 +131,7 @@ class TestWindow:
         """Ten of 50 MB, and some small ones between them."""
         sizes = [50_000_000, 10, 1000] * 10
         rows = (
-            {"uri": f"{n}/{size}", "size_bytes": size if is_known else None}
+            {"uri": f"s3://{n}/{size}", "size_bytes": size if is_known else None}
             for n, size in enumerate(sizes)
         )
         for number, item in enumerate(fetch_items(work(*rows), 2**30)):
@@ -142,7 +144,7 @@ class TestWindow:
 
     def test_image_larger_than_the_window_goes_alone(self, storage: "Storage") -> None:
         size = WINDOW_BYTES + 1
-        rows = ({"uri": f"{n}/{size}", "size_bytes": size} for n in range(3))
+        rows = ({"uri": f"s3://{n}/{size}", "size_bytes": size} for n in range(3))
         for item in fetch_items(work(*rows), 2 * size):
             storage.handed_out_bytes += item.size_bytes or 0
         assert storage.begun_bytes == 3 * size
@@ -155,7 +157,7 @@ class TestWindow:
         def seconds(latency: float) -> float:
             storage.delay = lambda number: latency
             started = time.monotonic()
-            for _ in fetch_items(work(*({"uri": f"{n}/1"} for n in range(256))), MIB):
+            for _ in fetch_items(work(*({"uri": f"s3://{n}/1"} for n in range(256))), MIB):
                 time.sleep(0.004)
             return time.monotonic() - started
 
@@ -163,12 +165,12 @@ class TestWindow:
 
     def test_order_is_kept_when_late_reads_end_first(self, storage: "Storage") -> None:
         storage.delay = lambda number: 0.03 if number % 7 == 0 else 0.0
-        uris = [f"{n}/1" for n in range(100)]
+        uris = [f"s3://{n}/1" for n in range(100)]
         assert [i.uri for i in fetch_items(work(*({"uri": u} for u in uris)), MIB)] == uris
 
     def test_consumer_that_leaves_ends_the_reading(self, storage: "Storage") -> None:
         size = WINDOW_BYTES // 2
-        items = fetch_items(work(*({"uri": f"{n}/{size}"} for n in range(1000))), 2**30)
+        items = fetch_items(work(*({"uri": f"s3://{n}/{size}"} for n in range(1000))), 2**30)
         next(items)
         items.close()  # type: ignore[attr-defined]
         assert storage.begun <= 3
@@ -184,6 +186,22 @@ def test_a_read_that_breaks_tells_its_consumer_in_its_turn() -> None:
     assert list(itertools.islice(numbers, 3)) == [0, 1, 2]
     with pytest.raises(ValueError, match="broken"):
         next(numbers)
+
+
+def test_files_are_read_by_their_consumer_until_one_of_them_is_slow() -> None:
+    readers: list[int] = []
+
+    def read(number: int, hold: Hold) -> int:
+        readers.append(threading.get_ident())
+        hold(1)
+        time.sleep(2 * SLOW_SECONDS if number == 9 else 0)
+        return number
+
+    numbers = read_ahead_if_slow([partial(read, number) for number in range(30)])
+    assert next(numbers) == 0
+    assert len(readers) == 1
+    assert list(numbers) == list(range(1, 30))
+    assert threading.get_ident() not in readers[10:]
 
 
 def test_shard_is_read_ahead_in_bounds() -> None:
@@ -218,7 +236,7 @@ def test_shard_whose_reading_breaks_tells_its_consumer() -> None:
 
 
 class Storage:
-    """Reads of "number/size": how many bytes are held at a time, by its own count."""
+    """Reads of "s3://number/size": how many bytes are held at a time, by its own count."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -229,7 +247,7 @@ class Storage:
         self._lock = threading.Lock()
 
     def read(self, uri: str, max_bytes: int, hold: Hold) -> "Sized":
-        number, size = map(int, uri.split("/"))
+        number, size = map(int, uri.split("/")[-2:])
         hold(size)
         with self._lock:
             self.begun += 1
