@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs.bench.campaigns.commands import COMPARE, GROWTH, NODES, START
 from jobs.bench.ceilings.command import RUN
-from jobs.bench.components.commands import DECODE, FEED, LISTING, NETWORK, PLAN, READING
+from jobs.bench.components.commands import CLOSE, DECODE, FEED, LISTING, NETWORK, PLAN, READING
 from jobs.bench.gpu.command import GPU
 from jobs.bench.synthetic.command import IMAGES
 from jobs.cli import command, flags
@@ -34,6 +34,7 @@ SUBCOMMANDS = {
         DECODE,
         FEED,
         PLAN,
+        CLOSE,
         LISTING,
         READING,
         IMAGES,

@@ -111,6 +111,11 @@ def part_file(run_id: str, attempt: str, wave: int, number: int) -> str:
     return f"{parts_of_attempt(run_id, attempt)}{wave:03d}-{number:06d}.parquet"
 
 
+def vanished_part(run_id: str, number: int) -> str:
+    """Rows of vanished images on their way into the merged files; no attempt takes them over."""
+    return f"{parts_dir(run_id)}/vanished-{number:06d}.parquet"
+
+
 def publish_dir(run_id: str) -> str:
     """What is about to be published, under its future names in ``run_dir``."""
     return f"{open_dir(run_id)}/publish"
@@ -121,6 +126,6 @@ def publish_manifest(run_id: str) -> str:
     return f"{publish_dir(run_id)}/{MANIFEST}"
 
 
-def publish_data_dir(run_id: str) -> str:
-    """The merged files that become ``data_dir``."""
-    return f"{publish_dir(run_id)}/data"
+def publish_data_dir(run_id: str, attempt: str) -> str:
+    """The merged files that become ``data_dir``, if it is this attempt that closes the run."""
+    return f"{publish_dir(run_id)}/data/{attempt}".rstrip("/")

@@ -15,7 +15,7 @@ from pipeline.contract.provenance import Identity
 from pipeline.monitoring.drift import MIN_IMAGES, compare, to_table
 from pipeline.monitoring.review_queue import ReviewQueue
 from pipeline.monitoring.summary import Moments, Summary, count_scores, embedding_matrix, in_batches
-from pipeline.output.merge import Tally
+from pipeline.output.merging.tally import Tally
 
 RUNS_COMPARED = 7
 """How many earlier runs stand for "before": a week of nights."""
@@ -32,23 +32,12 @@ class Comparison:
 
 
 @dataclass
-class Retrospect:
-    """Watches the rows of a run while they are merged, then compares."""
+class RowsSeen:
+    """What is to be known of some rows of a run, to compare it and to pick images for a look."""
 
-    earlier: tuple[Manifest, ...]
-    before: Summary
     queue: ReviewQueue
     now: Summary = field(default_factory=Summary)
     """Scores and embeddings so far; labels and failures are counted elsewhere."""
-
-    @classmethod
-    def of(cls, runs: Iterable[Manifest], identity: Identity, review: int) -> Self:
-        """Compare with the newest of ``runs`` (newest first) that have the same identity and
-        enough images; keep ``review`` images of each kind for a person."""
-        alike = (r for r in runs if r.identity == identity and r.counts.computed >= MIN_IMAGES)
-        earlier = tuple(islice(alike, RUNS_COMPARED))
-        before = sum((_summary(run) for run in earlier), Summary())
-        return cls(earlier, before, ReviewQueue(review, identity.scores, before.embedding))
 
     def add(self, table: pa.Table) -> None:
         """Sum up a published table."""
@@ -58,16 +47,36 @@ class Retrospect:
             for batch in in_batches(table):
                 vectors = embedding_matrix(batch["embedding"])
                 if len(vectors):
-                    self._add_vectors(Moments.of(vectors))
+                    self.now += Summary(embedding=Moments.of(vectors))
         self.queue.add(table)
 
-    def _add_vectors(self, moments: Moments) -> None:
-        known = self.now.embedding
-        self.now.embedding = moments if known is None else known + moments
+    def include(self, other: RowsSeen) -> None:
+        """Add what was seen of the rows that follow."""
+        self.now += other.now
+        self.queue.include(other.queue)
+
+
+@dataclass
+class Retrospect:
+    """A run beside the runs before it: sees its rows while they are merged, then compares."""
+
+    earlier: tuple[Manifest, ...]
+    before: Summary
+    rows: RowsSeen
+
+    @classmethod
+    def of(cls, runs: Iterable[Manifest], identity: Identity, review: int) -> Self:
+        """Compare with the newest of ``runs`` (newest first) that have the same identity and
+        enough images; keep ``review`` images of each kind for a person."""
+        alike = (r for r in runs if r.identity == identity and r.counts.computed >= MIN_IMAGES)
+        earlier = tuple(islice(alike, RUNS_COMPARED))
+        before = sum((_summary(run) for run in earlier), Summary())
+        queue = ReviewQueue(review, identity.scores, before.embedding)
+        return cls(earlier, before, RowsSeen(queue))
 
     def conclude(self, tally: Tally) -> Comparison:
-        """Compare the rows that were added; ``tally`` has their counts."""
-        summary = self.now.to_record()
+        """Compare the rows that were seen; ``tally`` has their counts."""
+        summary = self.rows.now.to_record()
         now = Summary.from_record(tally.ok, tally.labels, tally.failures, summary)
         changes = compare(self.before, now)
         drift = Drift(
@@ -76,7 +85,7 @@ class Retrospect:
             images_now=now.images,
             statistics=tuple(change for change in changes if change.threshold is not None),
         )
-        tables = {layout.CHANGES: to_table(changes), layout.REVIEW: self.queue.table()}
+        tables = {layout.CHANGES: to_table(changes), layout.REVIEW: self.rows.queue.table()}
         filled = {name: table for name, table in tables.items() if table.num_rows}
         return Comparison(summary, drift, filled)
 

@@ -16,6 +16,8 @@ from pipeline.monitoring.summary import Moments, embedding_matrix, in_batches
 
 UNCERTAIN = "uncertain"
 UNLIKE = "unlike earlier"
+_ORDER = {UNCERTAIN: "ascending", UNLIKE: "descending"}
+"""Of the values, the most striking first."""
 
 REVIEW = pa.schema(
     [
@@ -48,19 +50,22 @@ class ReviewQueue:
         if self.scores is not None:
             for batch in in_batches(_with_values(table, table["topk_scores"])):
                 margins = top_margin(batch["topk_scores"], self.scores)
-                self._compete(UNCERTAIN, batch, margins, "ascending")
+                self._compete(UNCERTAIN, batch, margins)
         if self.earlier is not None and "embedding" in table.column_names:
             for batch in in_batches(_with_values(table, table["embedding"])):
                 distances = strangeness(embedding_matrix(batch["embedding"]), self.earlier)
-                self._compete(UNLIKE, batch, distances, "descending")
+                self._compete(UNLIKE, batch, distances)
 
     def table(self) -> pa.Table:
         """The queue: uncertain images first, then the others, each the most striking first."""
         return pa.concat_tables([REVIEW.empty_table(), *self.kept.values()])
 
-    def _compete(
-        self, reason: str, rows: pa.Table, values: npt.NDArray[np.float64], order: str
-    ) -> None:
+    def include(self, other: ReviewQueue) -> None:
+        """Let what another queue has kept compete for places."""
+        for reason, found in other.kept.items():
+            self._keep_best(reason, found)
+
+    def _compete(self, reason: str, rows: pa.Table, values: npt.NDArray[np.float64]) -> None:
         is_ranked = pa.array(np.isfinite(values))
         known = {
             "uri": rows["uri"],
@@ -68,9 +73,11 @@ class ReviewQueue:
             "value": pa.array(values),
         } | {n: rows[n] for n in ("label", "score") if n in rows.column_names}
         columns = [known.get(f.name, pa.nulls(rows.num_rows, f.type)) for f in REVIEW]
-        found = pa.table(columns, schema=REVIEW).filter(is_ranked)
+        self._keep_best(reason, pa.table(columns, schema=REVIEW).filter(is_ranked))
+
+    def _keep_best(self, reason: str, found: pa.Table) -> None:
         rivals = pa.concat_tables([self.kept.get(reason, REVIEW.empty_table()), found])
-        keys = [("value", order), ("uri", "ascending")]
+        keys = [("value", _ORDER[reason]), ("uri", "ascending")]
         self.kept[reason] = rivals.take(pc.select_k_unstable(rivals, self.size, sort_keys=keys))
 
 

@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contract import layout
@@ -57,6 +58,13 @@ class PartFooter(Record):
     shards: Mapping[str, int] = field(default_factory=dict)
     """Shards whose last row is in this part, and how many rows they have in all."""
     thumbnails: tuple[Thumbnail, ...] = ()
+    span: tuple[str, str] | None = None
+    """No URI comes before the first of these, none after the second; None if nobody says so."""
+
+    def spanning(self, uris: pa.ChunkedArray) -> PartFooter:
+        """The same of a part with these URIs, of which there are some."""
+        bounds = pc.min_max(uris).as_py()
+        return replace(self, span=(bounds["min"], bounds["max"]))
 
     def attach(self, table: pa.Table) -> pa.Table:
         footer = json.dumps(self.to_dict()).encode()
@@ -73,6 +81,7 @@ class PartFooter(Record):
         return PartFooter(
             {uri: number for uri, number in self.shards.items() if uri in shards},
             tuple(shot for shot in self.thumbnails if shot.uri in rows),
+            self.span,
         )
 
     @classmethod

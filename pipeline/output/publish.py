@@ -1,7 +1,7 @@
 """How a closed run becomes visible, by moves that can be repeated.
 
     _open/<id>/parts/*                 what the attempts committed
-    _open/<id>/publish/data/part-*     merged, sorted by uri, sized for scans
+    _open/<id>/publish/data/<attempt>/part-*    merged, sorted by uri, sized for scans
     _open/<id>/publish/*               the report and the tables beside it
     _open/<id>/publish/manifest.json   with it the run is closed; only moving is left
     data/run=<id>/, runs/<id>/, images.sql, latest.json, in this order
@@ -12,7 +12,7 @@ step asks a listing what there is: that of an object store may lag behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from types import MappingProxyType
 
@@ -64,6 +64,14 @@ def is_closed(run: OpenRun) -> bool:
     return run.store.exists(layout.publish_manifest(run.run_id))
 
 
+def _merged_dir(run: OpenRun, files: Set[str]) -> str:
+    """Where the closing attempt merged the files. Earlier versions gave it no directory of its own,
+    and may have been killed before they moved them."""
+    common = layout.publish_data_dir(run.run_id, "")
+    is_old = not files.isdisjoint(run.store.children(common))
+    return common if is_old else layout.publish_data_dir(run.run_id, run.record.attempt)
+
+
 def publish(run: OpenRun) -> Manifest:
     """Make a closed run visible, ``latest.json`` last, and return its manifest. Safe to repeat."""
     store, run_id = run.store, run.run_id
@@ -72,7 +80,7 @@ def publish(run: OpenRun) -> Manifest:
     manifest = Manifest.from_json(written, store.locate(layout.publish_manifest(run_id)))
     if manifest.files:
         files = [name.rpartition("/")[2] for name in manifest.file_names]
-        store.move(layout.publish_data_dir(run_id), layout.data_dir(run_id), files)
+        store.move(_merged_dir(run, set(files)), layout.data_dir(run_id), files)
     for name in layout.BESIDE:
         with suppress(FileNotFoundError):
             store.write_bytes(f"{target}/{name}", store.read_bytes(f"{staged}/{name}"))

@@ -27,13 +27,15 @@ from pipeline.contract.manifest import Counts, DeferredCounts, Manifest, Timings
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.monitoring.comparison import Comparison, Retrospect
 from pipeline.monitoring.report import THUMBNAILS, render
-from pipeline.output.merge import Tally, merge
+from pipeline.output.merging.merge import HERE, merge
+from pipeline.output.merging.tally import Tally
+from pipeline.output.merging.tasks import Tasks
 from pipeline.output.open_run import OpenRun
 from pipeline.output.publish import publish, seal
 
 _PACKAGES = (
-    "cvt-batch", "ray", "torch", "torchvision", "openvino", "pillow", "pillow-heif",
-    "pillow-jxl-plugin", "simplejpeg", "numpy", "pyarrow", "fsspec", "s3fs",
+    "cvt-batch", "ray", "torch", "torchvision", "openvino", "pillow", "simplejpeg", "numpy",
+    "pyarrow", "fsspec", "s3fs",
 )  # fmt: skip
 
 
@@ -84,14 +86,17 @@ class Account:
     rows_per_file: int | None = None
     """None for files of a size that suits scans."""
     complete: Callable[[pa.Table], pa.Table] = lambda table: table
-    """Fills in what was left for the end."""
+    """Fills in what was left for the end; it leaves the rows in their order."""
 
 
-def close_run(run: OpenRun, earlier: Sequence[Manifest], account: Account) -> Manifest:
+def close_run(
+    run: OpenRun, earlier: Sequence[Manifest], account: Account, tasks: Tasks = HERE
+) -> Manifest:
     """Close a run whose rows are committed.
 
     Args:
         earlier: the live runs that it joins, newest first.
+        tasks: where its files are merged.
 
     Raises:
         RunError: a row is missing or repeated; the run stays open.
@@ -99,7 +104,13 @@ def close_run(run: OpenRun, earlier: Sequence[Manifest], account: Account) -> Ma
     retrospect = Retrospect.of(earlier if run.parts else (), account.identity, account.review)
     metadata = _file_metadata(run, account.model)
     tally = merge(
-        run, metadata, account.rows_per_file, account.complete, retrospect.add, account.vanished
+        run,
+        metadata,
+        account.rows_per_file,
+        account.complete,
+        retrospect.rows,
+        account.vanished,
+        tasks,
     )
     counts = balance(run, tally, account.expected, account.skipped)
     comparison = retrospect.conclude(tally)
@@ -118,10 +129,10 @@ def balance(run: OpenRun, tally: Tally, expected: int, skipped: int) -> Counts:
     Raises:
         RunError: a row is missing or repeated; the run stays open.
     """
-    if tally.rows != expected or tally.repeated():
+    if tally.rows != expected or tally.repeated:
         raise RunError(
             f"the books of run {run.run_id} do not balance: {expected} rows expected, "
-            f"{tally.rows} found, {tally.repeated()} of them repeated; the run stays open, "
+            f"{tally.rows} found, {tally.repeated} of them repeated; the run stays open, "
             "start the same command again"
         )
     return Counts(expected + skipped, tally.ok, tally.failed, skipped)

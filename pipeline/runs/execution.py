@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -14,11 +15,13 @@ import ray
 from pipeline.contract.manifest import DeferredCounts, Manifest, Timings
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import vanished_rows
-from pipeline.contract.spec import RunSpec
+from pipeline.contract.spec import ComputeSpec, RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
 from pipeline.monitoring.report import THUMBNAILS
 from pipeline.output.history import History
+from pipeline.output.merging.merge import HERE
+from pipeline.output.merging.tasks import Tasks
 from pipeline.output.open_run import Committed, OpenRun
 from pipeline.plan.diff import Plan, Work
 from pipeline.plan.shards import Estimate
@@ -26,13 +29,17 @@ from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.reuse import Contents
 from pipeline.runs.sizes import Cut, num_tasks, rows_per_part
 from pipeline.stages.allocation import Allocation
-from pipeline.stages.cluster.ray_session import ray_session
+from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session
+from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.decode.settings import DecodeSettings, bytes_of
 from pipeline.stages.graph import Stages, execute, warm_up
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Progress, Reporter, is_watched
 from pipeline.stages.write import PartSink
+from pipeline.storage.filesystems import WorkerEnvironment
 
+ROWS_WORTH_TASKS = 100_000
+"""Fewer are merged, in three seconds at most, while Ray would still start its workers."""
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +48,23 @@ def identity_of(model: LoadedModel, kept: pa.Schema) -> Identity:
     what is kept of the input."""
     columns = {field.name: str(field.type) for field in kept}
     return replace(model.identity, kept=columns or None)
+
+
+@contextmanager
+def tasks_for(rows: int, compute: ComputeSpec, *, debug: bool = False) -> Iterator[Tasks]:
+    """Where so many rows are merged: few of them here, more on the cluster, or on a Ray that is
+    started for them.
+
+    Raises:
+        UsageError: the cluster cannot be reached.
+        RunError: Ray did not start.
+    """
+    if rows < ROWS_WORTH_TASKS:
+        yield HERE
+        return
+    with ray_as_found():
+        connect(compute, debug=debug)
+        yield RayTasks(WorkerEnvironment.capture())
 
 
 @dataclass
@@ -137,13 +161,18 @@ class PlannedRun:
     def _reuses_content(self) -> bool:
         return self.spec.policy.reuse_content and not self.open_run.record.full
 
-    def close(self, clock: Clock) -> Manifest:
-        """Check that all rows are there, and publish.
+    @property
+    def rows(self) -> int:
+        """Committed so far."""
+        return sum(part.rows for part in self.open_run.parts)
+
+    def close(self, clock: Clock, tasks: Tasks) -> Manifest:
+        """Check that all rows are there, and publish; the rows are merged in ``tasks``.
 
         Raises:
             RunError: rows are missing or repeated; the run stays open.
         """
-        return close_run(self.open_run, self.history.runs, self._account(clock))
+        return close_run(self.open_run, self.history.runs, self._account(clock), tasks)
 
     def _account(self, clock: Clock) -> Account:
         spec, model, deferred = self.spec, self.model, self.committed.deferred

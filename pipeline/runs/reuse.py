@@ -35,7 +35,7 @@ class Contents:
         return HashIndex(np.unique(np.concatenate([np.array([], np.uint64), *hashes])))
 
     def fill(self, table: pa.Table) -> pa.Table:
-        """Replace rows that are marked as copies with complete ones.
+        """Replace rows that are marked as copies with complete ones, in their places.
 
         Raises:
             RunError: an earlier row is gone.
@@ -55,8 +55,10 @@ class Contents:
         columns = [
             copies[name] if name in own else sources[name].take(at) for name in table.column_names
         ]
-        filled = pa.table(columns, schema=table.schema)
-        return pa.concat_tables([table.filter(pc.invert(is_copy)), filled])
+        filled = pa.concat_tables([table, pa.table(columns, schema=table.schema)])
+        places = np.arange(len(table))
+        places[is_copy.to_numpy()] = np.arange(len(table), len(filled))
+        return filled.take(places)
 
     def _files(self) -> Iterator[str]:
         for run in self.history.runs:

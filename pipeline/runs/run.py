@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.provenance import Identity
-from pipeline.contract.spec import FIRST_EXTENSIONS, IMAGE_EXTENSIONS, PolicySpec, RunSpec
+from pipeline.contract.spec import PolicySpec, RunSpec
 from pipeline.contract.urls import public
 from pipeline.model.arithmetic import Kept, choose
 from pipeline.model.loaded import LoadedModel, read_checkpoint
@@ -29,7 +29,7 @@ from pipeline.plan.selection import selected
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.endings import run_errors, saved
-from pipeline.runs.execution import PlannedRun, identity_of
+from pipeline.runs.execution import PlannedRun, identity_of, tasks_for
 from pipeline.runs.result import RunResult
 from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import shard_names
@@ -77,8 +77,8 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
                 with clock.phase("execute"):
                     planned.execute(first, work, stop_at, debug=debug)
             lease.check()
-            with clock.phase("close"):
-                manifest = planned.close(clock)
+            with clock.phase("close"), tasks_for(planned.rows, spec.compute, debug=debug) as tasks:
+                manifest = planned.close(clock, tasks)
             lance.update(spec.output.sink, store)
     return RunResult(store, manifest, spec.policy, interrupted)
 
@@ -230,12 +230,8 @@ def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun
     if spec.policy.discard_open_run:
         found.discard()
         return None
-    inputs = _inputs(spec)
-    began_with = found.record.inputs.get("extensions")
-    if spec.inputs.extensions == IMAGE_EXTENSIONS and began_with == list(FIRST_EXTENSIONS):
-        inputs["extensions"] = began_with  # the default of then; there are more by now
     try:
-        check_open_run(found, identity, inputs)
+        check_open_run(found, identity, _inputs(spec))
     except UsageError:
         if found.parts:
             raise

@@ -75,4 +75,5 @@ def _footer(table: pa.Table) -> PartFooter:
             strict=True,
         )
     ]
-    return PartFooter(shards=dict(shards), thumbnails=tuple(thumbnails))
+    footer = PartFooter(shards=dict(shards), thumbnails=tuple(thumbnails))
+    return footer.spanning(table["uri"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from jobs.bench.subcommand import Subcommand, add_json, add_rounds
+from jobs.bench.subcommand import Subcommand, add_json, add_rounds, save
 from jobs.bench.synthetic.presets import PUBLISHED
 from pipeline.contract.errors import ExitCode
 
@@ -57,6 +57,25 @@ def _plan(a: argparse.Namespace) -> ExitCode:
     from jobs.bench.components.plan import bench_plan
 
     print(json.dumps(bench_plan(a.rows)))
+    return ExitCode.OK
+
+
+def _add_close(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=1_000_000, metavar="N",
+        help="of the run (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--dimensions", type=int, default=384, metavar="D",
+        help="of their embeddings; 0 for labels alone (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--shuffle", action="store_true",
+        help="rows were computed in no order of their names")  # fmt: skip
+    add_json(parser)
+
+
+def _close(a: argparse.Namespace) -> ExitCode:
+    from jobs.bench.components.closing import bench_close
+
+    found = bench_close(a.rows, a.dimensions, shuffle=a.shuffle)
+    print(json.dumps(found))
+    save(a, found)
     return ExitCode.OK
 
 
@@ -129,6 +148,12 @@ PLAN = Subcommand(
     help="compare a listing with a ledger of as many rows",
     add_arguments=_add_plan,
     measure=_plan,
+)
+CLOSE = Subcommand(
+    name="close",
+    help="merge, count and publish a made-up run, as every run ends",
+    add_arguments=_add_close,
+    measure=_close,
 )
 LISTING = Subcommand(
     name="listing",

@@ -2,7 +2,6 @@
 
 from pipeline.contract.spec.compute import ComputeSpec
 from pipeline.contract.spec.inputs import (
-    FIRST_EXTENSIONS,
     IMAGE_COLUMNS,
     IMAGE_EXTENSIONS,
     LISTED_PROTOCOLS,
@@ -37,7 +36,6 @@ from pipeline.contract.spec.settings import About, Setting, check_settings, sett
 
 __all__ = [
     "DEFAULT_TOP_K",
-    "FIRST_EXTENSIONS",
     "IMAGE_COLUMNS",
     "IMAGE_EXTENSIONS",
     "LISTED_PROTOCOLS",

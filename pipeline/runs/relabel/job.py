@@ -138,7 +138,7 @@ class _Job:
         for number, batch in enumerate(rows.batches(self.rescorer.batch_rows)):
             name, table = run.part_name(number), self.rescorer(batch)
             write_table(run.store, name, table)
-            run.parts.append(Part(name, table.num_rows, PartFooter()))
+            run.parts.append(Part(name, table.num_rows, PartFooter().spanning(table["uri"])))
         for column, unsure in self.rescorer.unsure.items():
             if unsure:
                 log.warning(_UNSURE, unsure, column)

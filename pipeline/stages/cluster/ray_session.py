@@ -130,12 +130,22 @@ def join(compute: ComputeSpec, *, debug: bool = False) -> None:
             or its workers would not find our modules.
         RunError: Ray did not start.
     """
+    connect(compute, debug=debug)
+    wait_for_room(compute)
+
+
+def connect(compute: ComputeSpec, *, debug: bool = False) -> None:
+    """Connect as ``ray_session`` says, unless that is done; see ``ray_as_found``.
+
+    Raises:
+        UsageError: the cluster cannot be reached, or its workers would not find our modules.
+        RunError: Ray did not start.
+    """
     if ray.is_initialized():
         check_imports()
     else:
         check_address()
         _connect(debug, on_gpus=compute.num_gpus != 0 and torch.cuda.is_available())
-    wait_for_room(compute)
 
 
 def _connect(debug: bool, *, on_gpus: bool) -> None:

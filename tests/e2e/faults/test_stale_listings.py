@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.contract import layout
 from pipeline.output.history import History
-from pipeline.output.merge import merge
+from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish, seal
 from pipeline.runs.run import _found
@@ -89,7 +89,11 @@ def test_nothing_new_is_shown(remote: Store, listings: Listings) -> None:
 
 def test_what_is_gone_is_shown(remote: Store, listings: Listings) -> None:
     run = open_run(remote)
-    places = (run.directory, f"{run.directory}/parts", layout.publish_data_dir(run.run_id))
+    places = (
+        run.directory,
+        f"{run.directory}/parts",
+        layout.publish_data_dir(run.run_id, run.attempt),
+    )
     ghosts = {
         remote.path(f"{place}/{name}")
         for place in places
@@ -131,7 +135,7 @@ def test_a_publication_that_broke_off_goes_on_without_a_listing(
 def test_rows_that_cannot_be_found_are_not_removed(remote: Store, listings: Listings) -> None:
     run = open_run(remote)
     seal(run, manifest_of(run, merge(run, METADATA, 4)), "<html>")
-    lost = f"{run.directory}/publish/data/part-00001.parquet"
+    lost = f"{layout.publish_data_dir(run.run_id, run.attempt)}/{layout.data_file(1)}"
     kept = remote.read_bytes(lost)
     remote.remove_file(lost)
     with pytest.raises(FileNotFoundError):

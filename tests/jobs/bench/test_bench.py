@@ -44,6 +44,18 @@ def run_bench(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return main()
 
 
+@pytest.mark.parametrize("dimensions", [0, 8])
+def test_close(dimensions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its books balance, or the run would not close."""
+    found = tmp_path / "found.json"
+    arguments = ("close", "--rows", "2000", "--dimensions", str(dimensions), "--json", found)
+    assert run_bench(monkeypatch, *arguments) == 0
+    values = json.loads(found.read_text())
+    assert (values["rows"], values["files"], values["in_tasks"]) == (2000, 1, False)
+    assert values["driver_cpu_us_per_row"] >= values["tasks_cpu_us_per_row"] > 0
+    assert values["task_peak_mib"] > 0
+
+
 @pytest.mark.ray
 def test_stages_and_the_whole(
     photographs: Path,

@@ -41,7 +41,8 @@ def test_what_is_not_closed_is_hidden_from_readers() -> None:
         layout.open_record("R"),
         layout.part_file("R", "attempt", 1, 2),
         layout.publish_manifest("R"),
-        layout.publish_data_dir("R"),
+        layout.publish_data_dir("R", "attempt"),
+        layout.vanished_part("R", 1),
     ]
     assert all(name.startswith("_") for name in hidden)
 

@@ -1,17 +1,24 @@
 """Closed runs beside earlier ones: which are compared, what is told and stored."""
 
+import pickle
 import re
+from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from pipeline.contract.spec import PolicySpec
 from pipeline.monitoring import drift
+from pipeline.monitoring.comparison import RowsSeen
+from pipeline.monitoring.review_queue import UNCERTAIN, UNLIKE, ReviewQueue
+from pipeline.monitoring.summary import Moments
 from pipeline.runs.result import RunResult
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.outputs.closed_runs import IDENTITY, close_run, rows_of
-from tests.support.outputs.drifting import CLASSES, softmax
+from tests.support.outputs.drifting import CLASSES, softmax, vectors
 
 
 class TestClosedRuns:
@@ -79,3 +86,23 @@ class TestClosedRuns:
             close_run(local_store, rows, CLASSES, identity=identity)
         manifest = close_run(local_store, rows_of(softmax(99, 150), CLASSES), CLASSES)
         assert manifest.drift.runs == tuple(f"{n:08d}" for n in (9, 8, 6, 4, 3, 2, 1))
+
+
+@pytest.mark.parametrize("cuts", [(0,), (1, 700), (250, 500, 750)])
+def test_rows_seen_in_pieces_are_those_seen_at_once(cuts: tuple[int, ...]) -> None:
+    embeddings = vectors(1, 1000)
+    rows = rows_of(softmax(0, 1000), CLASSES, embeddings=embeddings)
+    nothing = RowsSeen(ReviewQueue(20, "softmax", Moments.of(vectors(0, 300))))
+    whole, total = deepcopy(nothing), deepcopy(nothing)
+    whole.add(rows)
+    for start, stop in pairwise((0, *cuts, 1000)):
+        piece = deepcopy(nothing)
+        piece.add(rows.slice(start, stop - start))
+        total.include(pickle.loads(pickle.dumps(piece)))
+    assert total.queue.table().equals(whole.queue.table())
+    assert set(total.queue.kept) == {UNCERTAIN, UNLIKE}
+    assert total.now.scores == whole.now.scores
+    assert total.now.embedding is not None
+    exact = embeddings.astype(np.float64)
+    np.testing.assert_allclose(total.now.embedding.mean, exact.mean(axis=0))
+    np.testing.assert_allclose(total.now.embedding.variance, exact.var(axis=0))

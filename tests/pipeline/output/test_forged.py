@@ -15,7 +15,7 @@ from pipeline.contract.manifest import Manifest
 from pipeline.contract.records import Record
 from pipeline.output.history import History
 from pipeline.output.lease import Lease
-from pipeline.output.merge import Tally
+from pipeline.output.merging.tally import Tally
 from pipeline.output.open_run import OpenRun, PartFooter
 from pipeline.output.publish import publish
 from pipeline.storage.parquet import read_table

@@ -14,7 +14,7 @@ from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.output.history import History, check_open_run
-from pipeline.output.merge import merge
+from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.output.publish import publish, seal
 from pipeline.plan.sightings import Sightings

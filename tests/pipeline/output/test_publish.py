@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.contract import layout
 from pipeline.contract.manifest import Manifest
 from pipeline.output.history import History
-from pipeline.output.merge import merge
+from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish, seal
+from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.outputs.open_runs import METADATA, manifest_of, open_run
 
@@ -144,3 +146,29 @@ def test_open_run_shows_nothing_to_readers(store: Store) -> None:
     merge(run, METADATA, 4)
     assert all(name.startswith("_") for name in store.list(""))
     assert History.load(store).runs == ()
+
+
+def test_only_what_the_closing_attempt_merged_is_published(local_store: Store) -> None:
+    """Workers of a killed attempt may still write their files."""
+    run, _ = merged_run(local_store)
+    late = layout.publish_data_dir(run.run_id, run.attempt)
+    again = OpenRun.find(local_store)
+    assert again is not None
+    again.take_up(full=False)
+    manifest = manifest_of(again, merge(again, METADATA, 4))
+    local_store.write_bytes(f"{late}/{layout.data_file(0)}", b"of other rows")
+    finish(again, manifest)
+    assert sorted(local_store.list("data")) == manifest.file_names
+    assert read_table(local_store, manifest.file_names[0]).num_rows == 4
+    assert not local_store.list("_open")
+
+
+def test_what_an_earlier_version_merged_is_published(store: Store) -> None:
+    """It kept the files of all attempts in one directory."""
+    run, manifest = merged_run(store)
+    own = layout.publish_data_dir(run.run_id, run.attempt)
+    for name in list(store.list(own)):
+        store.write_bytes(name.replace(f"/{run.attempt}/", "/"), store.read_bytes(name))
+    store.remove(own)
+    finish(run, manifest)
+    assert sorted(store.list("data")) == manifest.file_names

@@ -7,7 +7,7 @@ import pytest
 from pipeline.contract import layout
 from pipeline.output.history import History
 from pipeline.output.lease import Lease
-from pipeline.output.merge import merge
+from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import publish, seal
 from pipeline.storage.store import Store

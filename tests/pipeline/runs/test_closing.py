@@ -13,7 +13,7 @@ from pipeline.contract.manifest import Counts, Drift, Manifest
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import vanished_rows
 from pipeline.output.history import History
-from pipeline.output.merge import merge
+from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import Deferred, OpenRecord, OpenRun, PartFooter
 from pipeline.output.publish import is_closed
 from pipeline.plan.diff import Plan

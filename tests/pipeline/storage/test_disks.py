@@ -12,7 +12,7 @@ import pytest
 from pipeline.contract.errors import RunError
 from pipeline.contract.layout import LEASE
 from pipeline.output.lease import Lease
-from pipeline.output.merge import Tally
+from pipeline.output.merging.tally import Tally
 from pipeline.output.publish import publish, seal
 from pipeline.storage.store import Store
 from tests.support.outputs import open_runs

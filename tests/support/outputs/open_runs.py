@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pipeline.contract.manifest import Counts, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import result_schema
-from pipeline.output.merge import Tally
+from pipeline.output.merging.tally import Tally
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
@@ -55,6 +55,18 @@ def open_run(store: Store, count: int = 10, rows_per_part: int = 4) -> OpenRun:
     uris = names(count)
     for start in range(0, count, rows_per_part):
         commit(run, result_rows(uris[start : start + rows_per_part], {uris[0]}))
+    return run
+
+
+def spread_run(store: Store, count: int, rows_per_part: int, overtaking: int) -> OpenRun:
+    """Whose parts say where they lie: images overtook each other by so many places at most."""
+    run = OpenRun.begin(store, OpenRecord())
+    rng = random.Random(0)
+    numbers = sorted(range(count), key=lambda number: number + rng.uniform(0, overtaking))
+    for start in range(0, count, rows_per_part):
+        uris = [f"/in/{number:06d}.jpg" for number in numbers[start : start + rows_per_part]]
+        rows = result_rows(uris, {uris[0]})
+        commit(run, rows, PartFooter().spanning(rows["uri"]))
     return run
 
 

@@ -1,5 +1,7 @@
 """Merging the parts of a run: files of the wished size, sorted and read by everybody."""
 
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -9,8 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import pipeline.output.merge
-from pipeline.output.merge import merge
+from pipeline.contract.schema import vanished_rows
+from pipeline.output.merging import file
+from pipeline.output.merging import merge as merging
+from pipeline.output.merging.merge import merge
+from pipeline.output.merging.tally import FAILURES_SHOWN
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.storage.store import Store
 from tests.support.outputs.open_runs import (
@@ -20,6 +25,7 @@ from tests.support.outputs.open_runs import (
     names,
     open_run,
     result_rows,
+    spread_run,
     staged,
 )
 
@@ -51,7 +57,7 @@ class TestMerge:
 
     def test_no_rows_no_files(self, local_store: Store) -> None:
         tally = merge(OpenRun.begin(local_store, OpenRecord()), METADATA, None)
-        assert (tally.files, tally.rows, tally.repeated()) == ([], 0, 0)
+        assert (tally.files, tally.rows, tally.repeated) == ([], 0, 0)
 
     def test_size_follows_the_bytes_when_not_given(
         self, local_store: Store, monkeypatch: pytest.MonkeyPatch
@@ -60,7 +66,7 @@ class TestMerge:
         merge(run, METADATA, None)
         assert len(staged(run)) == 1
         stored = sum(local_store.list(f"{run.directory}/parts").values())
-        monkeypatch.setattr(pipeline.output.merge, "TARGET_FILE_BYTES", stored // 4)
+        monkeypatch.setattr(merging, "TARGET_FILE_BYTES", stored // 4)
         merge(run, METADATA, None)
         assert [len(table) for table in staged(run)] == [250] * 4
 
@@ -70,7 +76,7 @@ class TestMerge:
     ) -> None:
         run = open_run(local_store, 1000, 500)
         stored = sum(local_store.list(f"{run.directory}/parts").values())
-        monkeypatch.setattr(pipeline.output.merge, "TARGET_FILE_BYTES", stored * target)
+        monkeypatch.setattr(merging, "TARGET_FILE_BYTES", stored * target)
         merge(run, METADATA, None)
         rows = [len(table) for table in staged(run)]
         assert len(rows) == files
@@ -89,7 +95,7 @@ class TestMerge:
     def test_tally_counts_what_is_written(self, local_store: Store) -> None:
         run = open_run(local_store)
         tally = merge(run, METADATA, 3)
-        assert (tally.ok, tally.failed, tally.rows, tally.repeated()) == (9, 1, 10, 0)
+        assert (tally.ok, tally.failed, tally.rows, tally.repeated) == (9, 1, 10, 0)
         assert tally.failures == {"corrupt": 1}
         assert tally.labels == {"ü": 9}
         (example,) = tally.failure_examples
@@ -100,7 +106,7 @@ class TestMerge:
         commit(run, result_rows(names(200), set(names(200))))
         tally = merge(run, METADATA, 20)
         assert tally.failed == 200
-        assert len(tally.failure_examples) == pipeline.output.merge.FAILURES_SHOWN
+        assert len(tally.failure_examples) == FAILURES_SHOWN
 
     def test_merging_again_starts_over(self, local_store: Store) -> None:
         run = open_run(local_store)
@@ -113,6 +119,91 @@ class TestMerge:
         late = OpenRun(local_store, run.run_id)
         commit(late, result_rows(["/in/late.jpg"]))
         assert merge(run, METADATA, None).rows == 10
+
+
+class TestOverSeveralFiles:
+    """Parts that say where they lie become files that follow each other by uri."""
+
+    @pytest.mark.parametrize("overtaking", [0, 25])
+    def test_the_order_is_by_uri_over_all_files(self, local_store: Store, overtaking: int) -> None:
+        run = spread_run(local_store, 300, 10, overtaking)
+        tally = merge(run, METADATA, 120)
+        assert [file.rows for file in tally.files] == [120, 120, 60]
+        uris = [uri for table in staged(run) for uri in table["uri"].to_pylist()]
+        assert uris == [f"/in/{number:06d}.jpg" for number in range(300)]
+
+    def test_each_file_for_itself_if_all_parts_overlap(self, local_store: Store) -> None:
+        run = spread_run(local_store, 300, 10, 10_000)
+        merge(run, METADATA, 120)
+        files = [table["uri"].to_pylist() for table in staged(run)]
+        assert [len(uris) for uris in files] == [120, 120, 60]
+        assert all(uris == sorted(uris) for uris in files)
+        assert min(files[1]) < max(files[0])
+
+    @pytest.mark.parametrize("overtaking", [0, 25, 10_000])
+    @pytest.mark.parametrize("window_rows", [1, 7, 64, 10_000])
+    def test_in_whatever_memory_the_rows_are_those_of_the_parts(
+        self,
+        local_store: Store,
+        overtaking: int,
+        window_rows: int,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        run = spread_run(local_store, 300, 10, overtaking)
+        monkeypatch.setattr(file, "WINDOW_BYTES", window_rows * 1000)
+        monkeypatch.setattr(file, "MOST_GROUP_BYTES", window_rows * 1000)
+        monkeypatch.setattr(file, "_bytes_of_a_row", lambda *_: 1000)
+        monkeypatch.setattr(file, "ROW_GROUP_ROWS", 20)
+        tally = merge(run, METADATA, 120)
+        parts = [local_store.path(part.name) for part in run.parts]
+        rows = duckdb.read_parquet(parts).order("uri").to_arrow_table()
+        found = pa.concat_tables(staged(run)).sort_by("uri").replace_schema_metadata(None)
+        assert found.equals(rows.cast(found.schema))
+        assert (tally.ok, tally.failures, tally.repeated) == (270, {"corrupt": 30}, 0)
+        names = local_store.list(f"{run.directory}/publish/data")
+        groups = [pq.ParquetFile(local_store.path(name)).metadata for name in names]
+        sizes = [one.row_group(n).num_rows for one in groups for n in range(one.num_row_groups)]
+        assert max(sizes) == min(window_rows, 20)
+
+    def test_vanished_images_are_sorted_in(self, local_store: Store) -> None:
+        run = spread_run(local_store, 300, 10, 0)
+        gone = [f"/in/{number:06d}.gone" for number in (299, 7, 120, 119, 0)]
+        tally = merge(run, METADATA, 102, vanished=vanished_rows(gone, SCHEMA))
+        uris = [uri for table in staged(run) for uri in table["uri"].to_pylist()]
+        assert [file.rows for file in tally.files] == [102, 102, 101]
+        assert uris == sorted(uris)
+        assert set(gone) < set(uris)
+        assert tally.rows == 300
+
+    @pytest.mark.parametrize("overtaking", [0, 10_000])
+    @pytest.mark.parametrize("ranges", [1, 40])
+    def test_a_row_in_two_files_is_found(
+        self, local_store: Store, overtaking: int, ranges: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = spread_run(local_store, 300, 10, overtaking)
+        monkeypatch.setattr(merging, "ROWS_OF_A_RANGE", math.ceil(304 / ranges))
+        for number in (1, 170, 171, 299):
+            commit(run, result_rows([f"/in/{number:06d}.jpg"]))
+        tally = merge(run, METADATA, 100)
+        assert (tally.rows, tally.repeated) == (304, 4)
+
+    def test_the_watch_sees_every_row_once(self, local_store: Store) -> None:
+        seen = Names()
+        merge(spread_run(local_store, 300, 10, 25), METADATA, 120, watch=seen)
+        assert seen.names == [f"/in/{number:06d}.jpg" for number in range(300)]
+
+
+@dataclass
+class Names:
+    """A watch that notes the rows."""
+
+    names: list[str] = field(default_factory=list)
+
+    def add(self, table: pa.Table) -> None:
+        self.names += table["uri"].to_pylist()
+
+    def include(self, other: "Names") -> None:
+        self.names += other.names
 
 
 @pytest.fixture(scope="module")
