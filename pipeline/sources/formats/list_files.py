@@ -241,7 +241,7 @@ def _type_of(values: list[Any]) -> pa.DataType:
     """The type that Arrow infers; string (of JSON) if the values are of several kinds."""
     try:
         inferred = pa.array(values).type
-    except pa.ArrowException:
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):  # also beyond 64 bits
         return pa.string()
     return pa.string() if pa.types.is_null(inferred) or is_deep(inferred) else inferred
 

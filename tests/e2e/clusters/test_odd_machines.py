@@ -1,6 +1,7 @@
 """Machines that give a run little: each finishes it, or ends it in one line."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -81,6 +82,36 @@ def test_little_shared_memory(run: Run, place: Path) -> None:
     done = run(MOUNTED.format(options="size=64m", place="/dev/shm"))
     assert done.returncode == 0, done.stderr
     assert len(published_rows(place / "out")) == 20
+
+
+FILLED = """unshare --mount sh -c '
+    mkdir {out} && mount -t tmpfs -o size=4k tmpfs {out} || exit
+    for size in {sizes}; do
+        mount -o remount,size=$size {out}
+        {{0}}
+        echo "with $size: $?" >&2
+    done
+    cp -r {out} {kept}'"""
+
+
+@needs_mounts
+def test_a_disk_that_is_full(run: Run, place: Path) -> None:
+    """When the run begins, when it commits a part, and then no longer."""
+    sizes = ("4k", "16k", "64m")
+    kept = place / "kept"
+    done = run(FILLED.format(out=place / "out", kept=kept, sizes=" ".join(sizes)))
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"with (\w+): (\d)", done.stderr) == [
+        *((size, "1") for size in sizes[:-1]), (sizes[-1], "0"),
+    ]  # fmt: skip
+    last = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(last) == len(sizes) - 1
+    for line in last:
+        assert f"{place}/out is full, make room there ([Errno 28] No space left" in line
+        assert "start the same command again" in line
+    assert "Traceback" not in done.stderr
+    assert len({row["uri"] for row in published_rows(kept)}) == len(published_rows(kept)) == 20
+    assert not [path.name for path in kept.iterdir() if path.name.startswith((".", "_"))]
 
 
 WITHOUT_ROOT = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

@@ -1,5 +1,6 @@
 """Odd lines of lists: each costs one row, and none of the others."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,13 @@ def test_lines_that_name_nothing_are_rows(tmp_path: Path, odd: bytes, first: boo
     assert f"line {number} cannot be read" in refused["refusal"]
     (item,) = fetch_items(work(refused), MIB)
     assert code(item) == "url_refused"
+
+
+@pytest.mark.parametrize("odd", [10**20, -(10**20), [10**20], {"y": {"z": 10**400}}])
+def test_numbers_of_any_size_stand_beside_a_name(tmp_path: Path, odd: Any) -> None:
+    lines = [{"uri": "/a.jpg", "x": odd}, {"uri": "/b.jpg", "x": 1}]
+    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert uris(tmp_path / "l.jsonl") == ["/a.jpg", "/b.jpg"]
 
 
 @pytest.mark.parametrize("error", [e for e in RAISED if isinstance(e, Exception)], ids=name)
