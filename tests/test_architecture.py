@@ -19,6 +19,8 @@ MOST_LINES = 300
 MOST_PER_LEVEL = 9
 EXPORTING = {"pipeline.contract.spec"}
 """One tree of dataclasses, which are used together, and light."""
+FACE = "pipeline"
+"""Names what Python programs call, and imports it when they do."""
 
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -141,8 +143,14 @@ def test_a_room_says_what_it_is_for_and_what_it_offers(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in FILES if FILES[name].name == "__init__.py"])
 def test_a_worker_loads_what_it_uses_and_not_a_whole_room(name: str) -> None:
     """Rooms of the pipeline export nothing: all of it is half a second of CPU in every process."""
-    if floor(name) == FLOORS.index("pipeline") and name not in EXPORTING:
+    if floor(name) == FLOORS.index("pipeline") and name not in EXPORTING | {FACE}:
         assert not IMPORTS[name]
+
+
+def test_the_face_imports_nothing_by_itself() -> None:
+    for node in ast.parse(FILES[FACE].read_text()).body:
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "typing.TYPE_CHECKING"):
+            assert not [name for name in _names(node) if name.split(".")[0] in FLOORS]
 
 
 def _is_all(node: ast.Assign) -> bool:

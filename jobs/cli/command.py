@@ -13,13 +13,12 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
-from pipeline.contract.errors import ExitCode, JobError, one_line, spelled
+from pipeline.contract.errors import ExitCode, JobError, one_line
 from pipeline.contract.spec import SETTINGS, RunSpec, Setting
 from pipeline.contract.urls import public
-
-Spell = Callable[[str], str]
+from pipeline.monitoring.log import OURS, Spell, SpellingFormatter, Stderr
 
 _STOPPED = "stopped by {}; {}start the same command again to continue"
 
@@ -63,30 +62,11 @@ def _level(arguments: argparse.Namespace) -> int:
     return logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
-    """To what is stderr at that moment: a display at a terminal takes its place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.setStream(sys.stderr)
-        super().emit(record)
-
-
-class _SpellingFormatter(logging.Formatter):
-    """Spells settings in log messages as in errors, and URLs without credentials."""
-
-    def __init__(self, spell: Spell) -> None:
-        super().__init__("%(message)s")
-        self._spell = spell
-
-    def format(self, record: logging.LogRecord) -> str:
-        return public(spelled(super().format(record), self._spell))
-
-
 def _log_to_stderr(level: int, spell: Spell) -> None:
-    handler = _Stderr(sys.stderr)
-    handler.setFormatter(_SpellingFormatter(spell))
+    handler = Stderr(sys.stderr)
+    handler.setFormatter(SpellingFormatter(spell))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for name in ("jobs", "pipeline", "cvt"):
+    for name in ("jobs", *OURS):
         logging.getLogger(name).setLevel(level)
 
 

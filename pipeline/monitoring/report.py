@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from types import MappingProxyType
@@ -18,6 +19,8 @@ THUMBNAILS = 48
 LABELS_SHOWN = 30
 CHANGES_SHOWN = 10
 REVIEW_SHOWN = 10
+
+_SHEET = re.compile(r'<div class="sheet">.*?</div>', re.DOTALL)
 
 _STYLE = """
 :root { --ink: #1c2430; --soft: #667085; --line: #e4e7ec; --bar: #3b6fd4; --bad: #c2410c; }
@@ -63,7 +66,7 @@ def render(
         tables: those beside the page, by name: ``layout.CHANGES``, ``layout.REVIEW``.
     """
     sections = [
-        _tiles(manifest),
+        tiles(manifest),
         _not_taken(manifest.not_taken),
         _changes(manifest.drift, tables.get(layout.CHANGES)),
         _bars("Labels", manifest.labels),
@@ -86,16 +89,17 @@ def render(
     )
 
 
-def _tiles(manifest: Manifest) -> str:
+def tiles(manifest: Manifest) -> str:
+    """The main numbers of a run, as HTML."""
     counts = manifest.counts
     values = [(name, f"{number:,}") for name, number in counts.to_dict().items()]
     values.append(("images per second", f"{manifest.timings.images_per_second:.1f}"))
-    tiles = (
+    found = (
         f'<div class="tile{" bad" if name == "failed" and counts.failed else ""}">'
         f"<b>{value}</b>{name}</div>"
         for name, value in values
     )
-    return f'<div class="tiles">{"".join(tiles)}</div>'
+    return f'<div class="tiles">{"".join(found)}</div>'
 
 
 def _not_taken(files: Mapping[str, int]) -> str:
@@ -194,6 +198,12 @@ def _sheet(thumbnails: Sequence[Mapping[str, Any]]) -> str:
         for shot in thumbnails
     )
     return f'<h2>Some images, as the model saw them</h2><div class="sheet">{figures}</div>'
+
+
+def sheet_of(page: str) -> str:
+    """The pictures of a page, as HTML; empty if it has none."""
+    found = _SHEET.search(page)
+    return found[0] if found else ""
 
 
 def _tail(uri: str) -> str:

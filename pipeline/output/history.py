@@ -30,13 +30,16 @@ class History:
     runs: tuple[Manifest, ...]
 
     @classmethod
-    def load(cls, store: Store) -> History:
+    def load(cls, store: Store, until: str | None = None) -> History:
         """Read the manifests.
+
+        Args:
+            until: the run after which later ones are left out, as if they had not been yet.
 
         Raises:
             DamagedFileError: one of them is not what a run wrote.
         """
-        return cls(store, tuple(_live_runs(store)))
+        return cls(store, tuple(_live_runs(store, until)))
 
     def ledger(self, names: ShardNames) -> Ledger:
         """An index over the live rows."""
@@ -86,9 +89,11 @@ def _root(uri: str) -> str:
     return printable(join_uri(*split_uri(uri))).split("*")[0].split("?")[0]
 
 
-def _live_runs(store: Store) -> Iterator[Manifest]:
+def _live_runs(store: Store, until: str | None) -> Iterator[Manifest]:
     listed = {*store.children(layout.RUNS), *_latest(store)}
     for run_id in sorted(filter(layout.is_run_id, listed), reverse=True):
+        if until is not None and run_id > until:
+            continue
         manifest = store.read_record(Manifest, layout.manifest_file(run_id))
         if manifest is not None:
             yield manifest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -84,9 +85,9 @@ def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Commi
 
 def source(blocks: Sequence[pa.Table], decode: DecodeSettings) -> MaterializedDataset[Any]:
     """WORK as a dataset, which carries the options of a run to every later stage."""
-    _configure(decode)
-    # from_arrow runs a task for each of them.
-    work: MaterializedDataset[Any] = ray.data.from_blocks(list(blocks))
+    with _options(decode):
+        # from_arrow runs a task for each of them.
+        work: MaterializedDataset[Any] = ray.data.from_blocks(list(blocks))
     return work
 
 
@@ -134,12 +135,28 @@ def _limits_are_deprecated() -> warnings.catch_warnings[None]:
     return warnings.catch_warnings(action="ignore", category=RayDeprecationWarning)
 
 
-def _configure(decode: DecodeSettings) -> None:
+@contextmanager
+def _options(decode: DecodeSettings) -> Iterator[None]:
+    """What datasets that are made inside are to do; those of whoever called us are left alone."""
     context = DataContext.get_current()
-    context.enable_progress_bars = shows_all()
-    context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_SECONDS
-    # Actors check themselves when they start; no image is read until all have.
-    context.wait_for_min_actors_s = ACTORS_START_TIMEOUT_SECONDS
     full = decode.block_size * decode.image_bytes
-    context.target_max_block_size = max(int(PASSED_ON_FROM * full), 1)
+    options = {
+        "enable_progress_bars": shows_all(),
+        "enable_rich_progress_bars": True,
+        "use_ray_tqdm": False,
+        "execution_no_progress_timeout_s": NO_PROGRESS_TIMEOUT_SECONDS,
+        # Actors check themselves when they start; no image is read until all have.
+        "wait_for_min_actors_s": ACTORS_START_TIMEOUT_SECONDS,
+        "target_max_block_size": max(int(PASSED_ON_FROM * full), 1),
+    }
+    before = {name: getattr(context, name) for name in options}
+    try:
+        _set(context, options)
+        yield
+    finally:
+        _set(context, before)
+
+
+def _set(context: DataContext, options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        setattr(context, name, value)

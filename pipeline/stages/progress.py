@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -20,6 +19,7 @@ from typing import Any, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.monitoring.log import is_displayed
 from pipeline.plan.shards import Estimate
 from pipeline.stages.reading import Pace, Reading
 
@@ -38,12 +38,12 @@ def is_watched() -> bool:
     """Whether somebody sees the log at a terminal, who then gets a display instead of lines. With
     the log of everything come Ray's own bars, which would not go with it."""
     wanted = log.isEnabledFor(logging.INFO) and not log.isEnabledFor(logging.DEBUG)
-    return wanted and sys.stderr.isatty()
+    return wanted and is_displayed()
 
 
 def shows_all() -> bool:
     """Whether somebody debugs at a terminal; Ray then draws its bars."""
-    return log.isEnabledFor(logging.DEBUG) and sys.stderr.isatty()
+    return log.isEnabledFor(logging.DEBUG) and is_displayed()
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,13 @@ def test_an_import(module: str) -> None:
     assert not packages & HEAVY
 
 
+def test_the_functions_for_python() -> None:
+    names = "classify, embed, nightly, relabel, run, RunSpec, UsageError"
+    code, packages = imported(f"from pipeline import {names}; dir(__import__('pipeline'))")
+    assert code == 0
+    assert not packages & HEAVY
+
+
 def test_a_run_is_what_imports_them() -> None:
     """Or the tests above would look for what nothing imports."""
     code, packages = imported("import pipeline.runs.run")

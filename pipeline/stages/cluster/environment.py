@@ -13,6 +13,8 @@ from pipeline.storage.filesystems import change_environment
 
 _raylet: Any = import_module("ray._raylet")  # its types are incomplete
 PREFIX = "RAY_"
+DEBUGGER = "PYTHONBREAKPOINT"
+"""A variable that Ray sets: with it, ``breakpoint()`` would wait for Ray's own debugger."""
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables in which the user names a token for Ray."""
 
@@ -50,4 +52,5 @@ def read_again() -> None:
 
 
 def _settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    variables = os.environ.items()
+    return {name: value for name, value in variables if name.startswith(PREFIX) or name == DEBUGGER}

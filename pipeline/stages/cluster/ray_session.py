@@ -74,17 +74,30 @@ def ray_session(
 @contextmanager
 def ray_as_found() -> Iterator[None]:
     """Whoever connects to Ray inside can leave it so: at the end all is as it was before."""
-    if ray.is_initialized():
-        yield
-        return
-    with environment_as_found():
-        _tell_ray()
-        try:
+    with _logs_as_found():
+        if ray.is_initialized():
             yield
-        finally:
-            if ray.is_initialized():
-                release()
-                ray.shutdown()
+            return
+        with environment_as_found():
+            _tell_ray()
+            try:
+                yield
+            finally:
+                if ray.is_initialized():
+                    release()
+                    ray.shutdown()
+
+
+@contextmanager
+def _logs_as_found() -> Iterator[None]:
+    """At the end Ray's loggers and handlers say as much as they did before."""
+    heard: list[logging.Logger | logging.Handler] = [logging.getLogger("ray"), *_consoles()]
+    before = [one.level for one in heard]
+    try:
+        yield
+    finally:
+        for one, level in zip(heard, before, strict=True):
+            one.setLevel(level)
 
 
 def _tell_ray() -> None:
@@ -143,6 +156,7 @@ def connect(compute: ComputeSpec, *, debug: bool = False) -> None:
     """
     if ray.is_initialized():
         check_imports()
+        _quiet_data(_level(debug))
     else:
         check_address()
         _connect(debug, on_gpus=compute.num_gpus != 0 and torch.cuda.is_available())
@@ -150,7 +164,7 @@ def connect(compute: ComputeSpec, *, debug: bool = False) -> None:
 
 def _connect(debug: bool, *, on_gpus: bool) -> None:
     address = cluster_address()
-    level = logging.INFO if debug else logging.ERROR
+    level = _level(debug)
     _quiet(level)
     options: dict[str, Any] = {
         "logging_level": level,
@@ -201,9 +215,23 @@ def _quiet(level: int) -> None:
     """Ray logs much that only its developers need; its files under /tmp/ray keep all of it.
     Its errors also come as exceptions, and those become our one line."""
     logging.getLogger("ray").setLevel(level)
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, PlainRayHandler):
-            handler.setLevel(level if level < logging.ERROR else logging.CRITICAL)
+    _quiet_data(level)
+
+
+def _quiet_data(level: int) -> None:
+    """Ray Data tells each step of its executions on stderr, whoever has connected to Ray."""
+    for handler in _consoles():
+        handler.setLevel(level if level < logging.ERROR else logging.CRITICAL)
+
+
+def _consoles() -> list[logging.Handler]:
+    handlers = logging.getLogger("ray.data").handlers
+    return [handler for handler in handlers if isinstance(handler, PlainRayHandler)]
+
+
+def _level(debug: bool) -> int:
+    """Of Ray's own log."""
+    return logging.INFO if debug else logging.ERROR
 
 
 @contextmanager

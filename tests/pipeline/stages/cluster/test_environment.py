@@ -41,7 +41,7 @@ def test_all_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     with environment_as_found():
         use_own_token()
         assert ray_has_a_token()
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": "local"}
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": "local", "PYTHONBREAKPOINT": "x"}
     assert os.environ == before
     assert not ray_has_a_token()
     assert not is_token_auth_enabled()

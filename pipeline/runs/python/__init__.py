@@ -1,0 +1,1 @@
+"""What Python programs and notebooks call; ``pipeline`` itself offers it."""
