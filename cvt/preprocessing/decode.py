@@ -29,7 +29,7 @@ from cvt.errors import (
     UnsupportedFormatError,
 )
 from cvt.preprocessing.containers.image import check_size
-from cvt.preprocessing.containers.readers import READERS
+from cvt.preprocessing.containers.readers import BEYOND_PILLOW, READERS
 from cvt.preprocessing.rgb import upright_rgb
 from cvt.preprocessing.signatures import ends_early, unsupported_format
 
@@ -47,7 +47,7 @@ _LATER = _GUESSED | _REFUSED
 # A table of failures is read by more people than the files are: messages quote none of their bytes.
 _QUOTED = re.compile(r"""(?<![a-zA-Z])b?(?P<mark>['"])(?:\\.|(?!(?P=mark)).)*(?P=mark)?""")
 # Formats whose decoders do not distinguish a missing end from a broken middle.
-_VAGUE = frozenset({"AVIF", "ICO", "JPEG2000", "QOI", "TIFF", "WEBP"})
+_VAGUE = frozenset({"AVIF", "HEIF", "ICO", "JPEG2000", "JXL", "QOI", "TIFF", "WEBP"})
 
 _TRUNCATED = ("truncated", "not enough", "incomplete", "premature", "only got", "requires a buffer")
 _UNSUPPORTED = (
@@ -97,7 +97,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header as Image.open does, but without its bomb check and refused formats."""
     Image.init()
     failures: list[ImageDecodeError] = []
-    for name in Image.ID:
+    for name in (*BEYOND_PILLOW, *Image.ID):
         if name not in _LATER and _accepts(name, data):
             try:
                 return _create(name, data, max_pixels)
@@ -118,6 +118,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _accepts(name: str, data: bytes) -> bool:
+    if name in BEYOND_PILLOW:
+        return BEYOND_PILLOW[name](data)
     accept = Image.OPEN[name][1]
     try:
         return accept is not None and bool(accept(data[:16]))

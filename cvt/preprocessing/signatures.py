@@ -4,8 +4,6 @@ import re
 import struct
 
 _UNSUPPORTED_PREFIXES = (
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"),
     (b"\xff\xd8\xff\xf7", "JPEG-LS"),
     (b"%PDF", "PDF"),
     (b"%!PS", "PostScript"),
@@ -49,7 +47,6 @@ _UNSUPPORTED_PREFIXES = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "OLE compound (FlashPix, MIC, Office)"),
 )
 _IPTC_RECORDS = tuple(bytes([number]) for number in range(1, 10))
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
 
 # A drawing, not a page that contains one: before it, only what XML allows before the root.
 _SVG = re.compile(
@@ -63,8 +60,6 @@ def unsupported_format(data: bytes) -> str | None:
     for prefix, name in _UNSUPPORTED_PREFIXES:
         if data.startswith(prefix):
             return name
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        return "HEIC/HEIF"
     if data[4:12] == b"ftypcrx ":
         return "Canon raw (CR3)"
     if data[:4] + data[8:12] in (b"FORMILBM", b"FORMPBM ", b"RIFFACON"):
@@ -95,7 +90,7 @@ def ends_early(data: bytes) -> bool:
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     if data.startswith(b"BM"):
         return len(data) < int.from_bytes(data[2:6], "little")
-    if data[4:8] in (b"ftyp", b"jP  "):
+    if data[4:8] in (b"ftyp", b"jP  ", b"JXL "):
         return _boxes_end_early(data)
     try:
         if data.startswith((b"II*\x00", b"MM\x00*")):
@@ -108,7 +103,7 @@ def ends_early(data: bytes) -> bool:
 
 
 def _boxes_end_early(data: bytes) -> bool:
-    """Walk the boxes of an ISO base media file (AVIF, JPEG 2000)."""
+    """Walk the boxes of an ISO base media file (AVIF, HEIF, JPEG 2000, JPEG XL)."""
     position = 0
     while position < len(data):
         size = int.from_bytes(data[position : position + 4], "big")

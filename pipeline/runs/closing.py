@@ -34,8 +34,8 @@ from pipeline.output.open_run import OpenRun
 from pipeline.output.publish import publish, seal
 
 _PACKAGES = (
-    "cvt-batch", "ray", "torch", "torchvision", "openvino", "pillow", "simplejpeg", "numpy",
-    "pyarrow", "fsspec", "s3fs",
+    "cvt-batch", "ray", "torch", "torchvision", "openvino", "pillow", "pillow-heif",
+    "pillow-jxl-plugin", "simplejpeg", "numpy", "pyarrow", "fsspec", "s3fs",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.provenance import Identity
-from pipeline.contract.spec import PolicySpec, RunSpec
+from pipeline.contract.spec import FIRST_EXTENSIONS, IMAGE_EXTENSIONS, PolicySpec, RunSpec
 from pipeline.contract.urls import public
 from pipeline.model.arithmetic import Kept, choose
 from pipeline.model.loaded import LoadedModel, read_checkpoint
@@ -230,8 +230,12 @@ def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun
     if spec.policy.discard_open_run:
         found.discard()
         return None
+    inputs = _inputs(spec)
+    began_with = found.record.inputs.get("extensions")
+    if spec.inputs.extensions == IMAGE_EXTENSIONS and began_with == list(FIRST_EXTENSIONS):
+        inputs["extensions"] = began_with  # the default of then; there are more by now
     try:
-        check_open_run(found, identity, _inputs(spec))
+        check_open_run(found, identity, inputs)
     except UsageError:
         if found.parts:
             raise

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from PIL import Image
 
 from cvt.preprocessing.containers.frames.first import open_avif, open_gif, open_webp
+from cvt.preprocessing.containers.frames.heif import is_heif, open_heif
+from cvt.preprocessing.containers.frames.jxl import is_jxl, open_jxl
 from cvt.preprocessing.containers.icons import open_icns, open_ico
 from cvt.preprocessing.containers.jpeg import open_jpeg
 from cvt.preprocessing.containers.jpeg2000.reader import open_jpeg2000
@@ -27,10 +29,12 @@ READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
     "CUR": open_ico,
     "FITS": open_fits,
     "GIF": open_gif,
+    "HEIF": open_heif,
     "ICNS": open_icns,
     "ICO": open_ico,
     "JPEG": open_jpeg,
     "JPEG2000": open_jpeg2000,
+    "JXL": open_jxl,
     "PNG": open_png,
     "PPM": open_ppm,
     "PSD": open_psd,
@@ -46,3 +50,6 @@ READERS: Mapping[str, Callable[[bytes, int], Image.Image]] = {
 
 They raise what Pillow raises, or the ImageDecodeError that says it better.
 """
+
+BEYOND_PILLOW: Mapping[str, Callable[[bytes], bool]] = {"HEIF": is_heif, "JXL": is_jxl}
+"""Formats that other packages decode, and by what they are recognised."""

@@ -2,6 +2,7 @@
 
 from pipeline.contract.spec.compute import ComputeSpec
 from pipeline.contract.spec.inputs import (
+    FIRST_EXTENSIONS,
     IMAGE_COLUMNS,
     IMAGE_EXTENSIONS,
     LISTED_PROTOCOLS,
@@ -36,6 +37,7 @@ from pipeline.contract.spec.settings import About, Setting, check_settings, sett
 
 __all__ = [
     "DEFAULT_TOP_K",
+    "FIRST_EXTENSIONS",
     "IMAGE_COLUMNS",
     "IMAGE_EXTENSIONS",
     "LISTED_PROTOCOLS",

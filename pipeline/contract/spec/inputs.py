@@ -12,7 +12,13 @@ from pipeline.contract.spec.settings import About, check_no_password, check_sett
 
 InputFormat = Literal["auto", "images", "webdataset", "parquet", "list", "inventory"]
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
+FIRST_EXTENSIONS = ("jpg", "jpeg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
+"""What were images by default before there were more; unfinished runs may have recorded it."""
+IMAGE_EXTENSIONS = (
+    *FIRST_EXTENSIONS,
+    *("heic", "heif", "hif", "jxl"),
+    *("jp2", "j2k", "j2c", "jpc", "jpf", "jpx"),
+)
 """Extensions that make a listed object an image."""
 
 URI_COLUMNS = ("uri", "url", "image_url", "path", "image_path", "file_name")

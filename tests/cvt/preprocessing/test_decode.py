@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import subprocess
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -123,7 +124,10 @@ def test_not_an_image(data: bytes) -> None:
     ],
     ids=lambda data: repr(data[:12]),
 )
-def test_unsupported_format(data: bytes) -> None:
+def test_unsupported_format(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Pillow alone."""
+    for package in ("pillow_heif", "pillow_jxl"):
+        monkeypatch.setitem(sys.modules, package, None)
     assert code_of(data) == "unsupported_format"
 
 

@@ -7,8 +7,9 @@ damaged nothing is found here, and the decoder has the last word.
 import struct
 from collections.abc import Iterator
 
+from cvt.preprocessing.containers.frames.items import boxes, content, kinds, locations
+
 _SEQUENCE, _FRAME = 1, (3, 6)
-_MOST_ITEMS = 1024
 _MOST_BYTES = 1 << 16
 """Of an item, in whose first bytes the size stands."""
 _PARENTS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
@@ -18,7 +19,7 @@ _Size = tuple[int, int]
 def frame_sizes(data: bytes) -> Iterator[_Size]:
     """Width and height of what is coded in the file's items and at the start of its tracks."""
     try:
-        for kind, start, end in _boxes(data, 0, len(data)):
+        for kind, start, end in boxes(data, 0, len(data)):
             if kind == b"meta":
                 yield from _of_items(data, start + 4, end)
             if kind == b"moov":
@@ -28,24 +29,9 @@ def frame_sizes(data: bytes) -> Iterator[_Size]:
         return
 
 
-def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind of each box, and where its content begins and ends."""
-    while position + 8 <= end:
-        size, kind = struct.unpack_from(">I4s", data, position)
-        start = position + 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, start)
-            start += 8
-        stop = end if size == 0 else position + size
-        if stop < start:
-            return
-        yield kind, start, min(stop, end)
-        position = stop
-
-
 def _tracks(data: bytes, start: int, end: int) -> Iterator[int]:
     """Where the first chunk of each track lies."""
-    for kind, first, last in _boxes(data, start, end):
+    for kind, first, last in boxes(data, start, end):
         if kind in _PARENTS:
             yield from _tracks(data, first, last)
         elif kind in (b"stco", b"co64"):
@@ -53,51 +39,14 @@ def _tracks(data: bytes, start: int, end: int) -> Iterator[int]:
 
 
 def _of_items(data: bytes, start: int, end: int) -> Iterator[_Size]:
-    found = {kind: (first, last) for kind, first, last in _boxes(data, start, end)}
+    found = {kind: (first, last) for kind, first, last in boxes(data, start, end)}
     if b"iinf" not in found or b"iloc" not in found:
         return
-    coded = {*_coded_items(data, *found[b"iinf"])}
+    coded = {item for item, kind in kinds(data, *found[b"iinf"]) if kind == b"av01"}
     inside, _ = found.get(b"idat", (0, 0))
-    for item, extents in _locations(data, found[b"iloc"][0], inside):
+    for item, extents in locations(data, found[b"iloc"][0], inside):
         if item in coded:
-            parts = (data[place : place + size or None] for place, size in extents)
-            yield from _of_frame(b"".join(part[:_MOST_BYTES] for part in parts)[:_MOST_BYTES])
-
-
-def _coded_items(data: bytes, start: int, end: int) -> Iterator[int]:
-    """The numbers of the items that are frames."""
-    entries = start + (6 if data[start] == 0 else 8)
-    for kind, first, _ in _boxes(data, entries, end):
-        layout = ">HH4s" if data[first] < 3 else ">IH4s"
-        item, _, what = struct.unpack_from(layout, data, first + 4)
-        if kind == b"infe" and what == b"av01":
-            yield item
-
-
-def _locations(data: bytes, start: int, inside: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """The extents (place, size) of each item."""
-    version, sizes = data[start], [data[start + 4] >> 4, data[start + 4] & 15]
-    sizes += [data[start + 5] >> 4, data[start + 5] & 15 if version else 0]
-    position = start + 6
-    number = 2 if version < 2 else 4
-
-    def read(size: int) -> int:
-        nonlocal position
-        if position + size > len(data):
-            raise IndexError
-        position += size
-        return int.from_bytes(data[position - size : position], "big")
-
-    for _ in range(min(read(number), _MOST_ITEMS)):
-        item = read(number)
-        is_inside = bool(version) and read(2) & 15 == 1
-        read(2)
-        base = read(sizes[2]) + (inside if is_inside else 0)
-        extents = []
-        for _ in range(min(read(2), _MOST_ITEMS)):
-            read(sizes[3])
-            extents.append((base + read(sizes[0]), read(sizes[1])))
-        yield item, extents
+            yield from _of_frame(content(data, extents, _MOST_BYTES))
 
 
 def _of_frame(data: bytes) -> Iterator[_Size]:
