@@ -124,9 +124,10 @@ def _extension(path: str) -> str:
 def _is_hidden(path: str) -> bool:
     """Whether a program keeps the file for itself: its name, or that of a directory above, begins
     with a dot or is one of theirs; or it is a mark such as _SUCCESS."""
-    names = path.lower().split("/")
+    lowered = f"/{path.lower()}"
+    names = lowered.split("/")
     is_mark = names[-1].startswith("_") and "." not in names[-1]
-    return is_mark or any(name.startswith(".") or name in _SYSTEM for name in names)
+    return is_mark or "/." in lowered or not _SYSTEM.isdisjoint(names)
 
 
 def _above_wildcards(root: str) -> str:

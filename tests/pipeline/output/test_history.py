@@ -11,7 +11,14 @@ import pytest
 from pipeline.contract.errors import DamagedFileError, UsageError
 from pipeline.contract.manifest import Counts, Manifest
 from pipeline.contract.provenance import Identity
-from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.contract.spec import (
+    FIRST_EXTENSIONS,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    PolicySpec,
+    RunSpec,
+)
 from pipeline.model.loaded import LoadedModel
 from pipeline.output.history import History, check_open_run
 from pipeline.output.merging.merge import merge
@@ -238,6 +245,19 @@ class TestCommand:
         result = run(spec(discard_open_run=True))
         assert result.run_id != open_run.run_id
         assert not store.list("_open")
+
+    def test_open_run_of_a_version_that_took_fewer_extensions_goes_on(self, spec: SpecOf) -> None:
+        store = self.finish_all(spec())
+        identity = LoadedModel.load(spec(), "float32").identity
+        uris = list(spec().inputs.uris)
+        began_with = {"uris": uris, "format": "auto", "extensions": list(FIRST_EXTENSIONS),
+                      "uri_column": None, "image_column": None}  # fmt: skip
+        open_run = OpenRun.begin(store, OpenRecord(identity=identity, inputs=began_with))
+        write_table(store, open_run.part_name(0), PartFooter().attach(table_of([Row("a", "A")])))
+        fewer = replace(spec(), inputs=replace(spec().inputs, extensions=("jpg",)))
+        with pytest.raises(UsageError, match="extensions"):
+            run(fewer)
+        assert run(spec()).run_id == open_run.run_id
 
     def test_open_run_without_rows_binds_nobody(self, spec: SpecOf) -> None:
         store = self.finish_all(spec())
