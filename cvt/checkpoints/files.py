@@ -5,7 +5,7 @@ import pathlib
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,8 @@ _HARMLESS: Final[list[Any]] = [
 _NEIGHBOUR: Final = re.compile(r"\w[\w .+=@()-]*")
 _MOST_UNPACKED: Final = 4
 """How much larger than its file the arrays of an HDF5 file may be; Keras packs nothing."""
+_MOST_NAME: Final = 1000
+"""Characters of the whole name of an array in an HDF5 file; Keras' have about a hundred."""
 
 _BROKEN: Final = "Unsupported operand"  # PyTorch's words for bytes that are no pickle
 
@@ -190,25 +192,44 @@ def _datasets(file: Any, path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: something is a link, lies in another file, or is no array of numbers.
     """
-    import h5py
-
-    links: list[str] = []
-    file.visititems_links(
-        lambda name, link: None if isinstance(link, h5py.HardLink) else links.append(name)
-    )
-    found: dict[str, Any] = {}
-    file.visititems(
-        lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None
-    )
+    found = dict(_walk(file, path))
     outside = [name for name, data in found.items() if data.is_virtual or data.external]
-    if links or outside:
-        name = (links + outside)[0]
-        raise CheckpointError(f"{path.name}: {name} lies elsewhere and is not read: copy it there")
+    if outside:
+        raise _elsewhere(path, outside[0])
     if odd := [name for name, data in found.items() if data.dtype.kind not in "fiu"]:
         raise CheckpointError(f"{path.name}: {odd[0]} is no array of numbers")
     if sum(data.nbytes for data in found.values()) > _MOST_UNPACKED * path.stat().st_size:
         raise CheckpointError(f"{path.name} claims arrays that are far larger than the file")
     return found
+
+
+def _walk(file: Any, path: Path) -> Iterator[tuple[str, Any]]:
+    """The arrays of an HDF5 file by their names, each once. HDF5's own walk takes time that grows
+    with the square of the depth, and more."""
+    import h5py
+
+    groups, seen = [("", file)], set()
+    while groups:
+        above, group = groups.pop()
+        for name in group:
+            full = f"{above}/{name}" if above else name
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise _elsewhere(path, full)
+            if len(full) > _MOST_NAME:
+                raise CheckpointError(f"{path.name} is nested too deeply")
+            item = group[name]
+            place = h5py.h5o.get_info(item.id).addr
+            if place in seen:
+                continue
+            seen.add(place)
+            if isinstance(item, h5py.Group):
+                groups.append((full, item))
+            elif isinstance(item, h5py.Dataset):
+                yield full, item
+
+
+def _elsewhere(path: Path, name: str) -> CheckpointError:
+    return CheckpointError(f"{path.name}: {name} lies elsewhere and is not read: copy it there")
 
 
 _LEAVES: Final[Mapping[str, str]] = {

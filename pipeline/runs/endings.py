@@ -19,6 +19,8 @@ from pipeline.storage.store import Store
 SAVED_SECONDS = 1.5
 """For counting what is saved, when whoever stops the run may kill it seconds later."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_ADVICE = re.compile(r"(: ['\"]| )Failed to .{1,60} after \d+/\d+ attempts \(total backoff .*")
+"""What Ray Data adds to the text of any error, about settings of its own."""
 
 
 @contextmanager
@@ -71,7 +73,7 @@ def _cause(error: Exception) -> str:
     """What went wrong in a worker, without the way that it took through Ray."""
     inner = getattr(error, "cause", None)
     if inner is not None:
-        return one_line(inner)
+        return _ADVICE.sub("", one_line(inner, limit=1000))[:300]
     lines = [line for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
     # Ray carries a worker's traceback as text; its last line is the exception.
     return one_line(lines[-1] if "creation task" in lines[0] else lines[0]) if lines else ""

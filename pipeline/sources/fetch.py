@@ -15,7 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.contract.errors import NOBODYS_FAULT, FetchError, ItemError, JobError, one_line
+from pipeline.contract.errors import (
+    NOBODYS_FAULT,
+    FetchError,
+    ItemError,
+    JobError,
+    ShardError,
+    one_line,
+)
 from pipeline.contract.schema import KEPT
 from pipeline.sources.doors import check_door
 from pipeline.sources.formats.item import Item, ReadOptions
@@ -117,7 +124,12 @@ def _shard_items(row: dict[str, Any], max_bytes: int, options: ReadOptions) -> I
     done = set(row["_done"] or ())
     try:
         _check_row(row, options)
-        yield from _members(base, format_of_kind(row["kind"]), done, max_bytes, options)
+        is_empty = not done
+        for item in _members(base, format_of_kind(row["kind"]), done, max_bytes, options):
+            is_empty = False
+            yield item
+        if is_empty:  # whatever it says of itself: without a row it would never be done
+            raise ShardError("shard_empty", "nothing comes out of it")
     except PASSED_ON:
         raise
     except BaseException as error:  # noqa: BLE001  # libraries raise whatever they like

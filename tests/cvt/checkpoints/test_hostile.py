@@ -22,6 +22,7 @@ from cvt import (
     CvtConfig,
     CvtForImageClassification,
 )
+from cvt.checkpoints.files import read_file
 from tests.support.models.layout_writers import tensorflow_datasets, write_hdf5
 from tests.support.models.oracle import Oracle, images
 
@@ -199,6 +200,20 @@ def test_hdf5_is_read_from_its_own_file_alone(
     (tmp_path / "secret.h5").chmod(0)
     with pytest.raises(CheckpointError, match=message):
         load(tmp_path)
+
+
+def test_hdf5_of_any_shape_takes_no_time(tmp_path: Path) -> None:
+    """HDF5's own walk would take a minute for these groups within groups; and there are circles."""
+    with h5py.File(tmp_path / "tf_model.h5", "w") as file:
+        file["layer/model/x"] = np.ones(7, "f4")
+        file["layer/again"], file["layer/model/again"] = file["/"], file["layer"]
+    assert list(read_file(tmp_path / "tf_model.h5")) == ["x"]
+    with h5py.File(tmp_path / "tf_model.h5", "r+") as file:
+        group = file
+        for _ in range(2000):
+            group = group.create_group("g")
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        read_file(tmp_path / "tf_model.h5")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from ray.data._internal.util import _annotate_exception_with_retry_context
+from ray.exceptions import RayTaskError
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError
@@ -18,7 +20,7 @@ from pipeline.output.open_run import Deferred, OpenRecord, OpenRun, PartFooter
 from pipeline.output.publish import is_closed
 from pipeline.plan.diff import Plan
 from pipeline.runs.closing import Account, balance, close_run
-from pipeline.runs.endings import saved
+from pipeline.runs.endings import run_errors, saved
 from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store
 from tests.support.inputs.world import Row, World, listing_of, table_of
@@ -201,3 +203,19 @@ def test_an_interrupt_says_what_is_saved(rows: int, local_store: Store) -> None:
         raise KeyboardInterrupt
     notes = getattr(interrupt.value, "__notes__", [])
     assert notes == (["2 images are saved"] if rows else [])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "OUT is full"), OSError("OUT is full")], ids=repr)
+def test_what_stops_a_run_is_said_without_advice_of_ray(error: OSError) -> None:
+    annotated = _annotate_exception_with_retry_context(
+        error,
+        description="apply UDF transform",
+        attempts=1,
+        max_attempts=1,
+        total_backoff_s=0,
+        exception_str="",
+    )
+    expected = "OUT is full; start the same command again"
+    with pytest.raises(RunError, match=expected) as stopped, run_errors():
+        raise RayTaskError("write", "a traceback", annotated)
+    assert "backoff" not in str(stopped.value)

@@ -91,3 +91,24 @@ def test_a_footer_of_gigabytes(tmp_path: Path) -> None:
         file.write((size - 100).to_bytes(4, "little") + b"PAR1")
     assert read_limited(path, "parquet") == {"shard_corrupt": 1}
     path.unlink()
+
+
+def test_a_row_group_that_says_it_is_empty_has_a_row(tmp_path: Path) -> None:
+    """Without one, the shard would never be done, and no run over it would close."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": [b"i"] * 5}), path)
+    data = bytearray(path.read_bytes())
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for at in [at for at in range(start, len(data) - 8) if data[at] == 2 * 5]:  # in zigzag
+        data[at] = 0
+        path.write_bytes(data)
+        data[at] = 2 * 5
+        try:
+            found = pq.read_metadata(path)
+        except (OSError, pa.ArrowException):
+            continue
+        if found.num_rows == 5 and found.row_group(0).num_rows == 0:
+            break
+    else:
+        raise AssertionError("the footer is of another kind")
+    assert read_limited(path, "parquet") == {"shard_empty": 1}
