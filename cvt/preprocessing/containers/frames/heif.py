@@ -30,10 +30,10 @@ _BRANDS = frozenset(
 _OTHER_BRANDS = frozenset({b"avif", b"avis", b"crx "})
 _CODED, _AVIF = b"hvc1", b"av01"
 _DERIVED = (b"grid", b"iden", b"iovl")
-_MOST_BYTES = 1 << 26
 _MOST_NESTED = 8
 _MORE_THAN_SEEN = 4
-"""Tiles at the edges of a picture, and what its pieces cover of each other, cost this at most."""
+"""How many times the limit its tiles may have, which reach beyond the edges of a picture, and how
+many times the file its items, which may share bytes."""
 
 _Size = tuple[int, int]
 
@@ -177,11 +177,14 @@ class _Pictures:
 
     def every_size(self, data: bytes) -> Iterator[_Size]:
         """Of all pictures, and of all frames that they are coded in."""
-        left = MOST_ITEMS
+        left, bytes_left = MOST_ITEMS, _MORE_THAN_SEEN * len(data)
         for item, kind in self.kinds.items():
             yield from self.sizes.get(item, ())
             if kind == _CODED:
-                frames = content(data, self.extents.get(item, []), _MOST_BYTES)
+                if bytes_left <= 0:
+                    raise CorruptImageError("HEIF: too many pieces")
+                frames = content(data, self.extents.get(item, []), bytes_left)
+                bytes_left -= len(frames)
                 for unit in hevc.units(frames, self.length_sizes.get(item, 4)):
                     left -= 1
                     if left < 0:

@@ -57,7 +57,10 @@ def open_jxl(data: bytes, max_pixels: int) -> Image.Image:
         raise UnsupportedFormatError(f"JXL: {what} are not decoded")
 
     def decoded(source: Image.Image) -> Image.Image:
-        _, info, pixels, *_ = Decoder(1)(stream)
+        try:
+            _, info, pixels, *_ = Decoder(1)(stream)
+        except RuntimeError as error:  # whose text is the same whatever is wrong
+            raise CorruptImageError("JXL: libjxl does not decode it, or it ends early") from error
         return _picture(info.mode, (info.width, info.height), pixels, head.is_premultiplied)
 
     return Repaired(header("JXL", head.size), decoded)
