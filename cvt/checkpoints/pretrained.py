@@ -29,6 +29,7 @@ from cvt.interface.sources import Fetch, Source, display, open_source
 logger = logging.getLogger(__name__)
 
 _NAMES: Final = ("labels", "id2label", "label2id")
+_HEAD = "classifier."
 _COUNTER = "num_batches_tracked"  # of BatchNorm; unused at the fixed momentum, absent in some files
 
 
@@ -172,15 +173,16 @@ def reference_state(model: nn.Module) -> State:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def weights_hash(model: nn.Module) -> str:
+def weights_hash(model: nn.Module, *, head: bool = True) -> str:
     """SHA-256 (hex) over names, dtypes, shapes and bytes of the weights, in the reference layout.
 
     It does not depend on the layout or the files that they came from. BatchNorm's counters, which
-    no computation reads, are left out.
+    no computation reads, are left out; so is the classifier without ``head``, and then models of
+    the same hash give an image the same embedding.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(reference_state(model).items()):
-        if not name.endswith(_COUNTER):
+        if not name.endswith(_COUNTER) and (head or not name.startswith(_HEAD)):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

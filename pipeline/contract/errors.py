@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from pipeline.contract.urls import public
 
-_PLACE = re.compile(r"<((?:inputs|model|output|compute|policy|relabel)\.[a-z_]+)>")
+_PLACE = re.compile(r"<((?:inputs|model|output|compute|policy|relabel|finetune)\.[a-z_]+)>")
 
 
 class ExitCode(IntEnum):

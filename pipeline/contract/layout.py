@@ -1,4 +1,4 @@
-"""Every name below OUT, defined once.
+"""Every name below OUT, and below MODELS, defined once.
 
     OUT/
       data/run=<run_id>/part-NNNNN.parquet     rows of closed runs
@@ -11,9 +11,16 @@
       _open/<run_id>/parts/                    its rows, committed as soon as they are computed
       _open/<run_id>/publish/                  what is about to be moved to data/ and runs/
 
-All are names for ``Store``, relative to OUT. Names that start with an underscore concern only the
-run at work. What else lies there, because a desktop, a file server or a person has left it, is
-nobody's business.
+and below MODELS, where fine-tuned models are:
+
+    MODELS/
+      models/<run_id>/config.json, model.safetensors, ...    a checkpoint, and what it came from
+      latest.json                                            the newest one; written last
+      _open/<run_id>/                                        what is about to be moved to models/
+
+All are names for ``Store``, relative to OUT or MODELS. Names that start with an underscore concern
+only the run at work. What else lies there, because a desktop, a file server or a person has left
+it, is nobody's business.
 """
 
 from __future__ import annotations
@@ -40,6 +47,20 @@ REVIEW = "review.parquet"
 """Images that deserve a look."""
 BESIDE = (REPORT, CLASSES, CHANGES, REVIEW)
 """What may stand beside a manifest."""
+
+MODELS = "models"
+TRAINING = "training.json"
+"""What a model was made of."""
+METRICS = "metrics.json"
+"""How good a model is on the held-out images."""
+HEAD = "head.npz"
+"""The classifier alone, for embeddings."""
+CARD = "README.md"
+PREDICTIONS = "predictions.parquet"
+"""What a model says of each labelled image."""
+LABEL_ISSUES = "label_issues.parquet"
+"""Labels that are probably wrong."""
+
 
 _DATA_FILE = re.compile(rf"{DATA}/run=[\w.-]+/[\w-][\w.-]*\.parquet", re.ASCII)
 _RUN_ID = re.compile(r"\d+(T\d{6}Z-[0-9a-f]+)?")
@@ -89,6 +110,11 @@ def classes_file(run_id: str) -> str:
 def open_dir(run_id: str) -> str:
     """Where an unfinished run keeps everything."""
     return f"{OPEN}/{run_id}"
+
+
+def model_dir(run_id: str) -> str:
+    """A published model below MODELS, in the layout of Hugging Face."""
+    return f"{MODELS}/{run_id}"
 
 
 def open_record(run_id: str) -> str:

@@ -11,9 +11,10 @@ A family implements these four, as ``families/cvt.py`` does, and has a line in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -177,3 +178,24 @@ class Checkpoint(Protocol):
 
     def pack(self, form: Form) -> PackedNetwork:
         """The network in one form, after all work that need not be repeated in every actor."""
+
+
+@runtime_checkable
+class TrainableCheckpoint(Checkpoint, Protocol):
+    """A ``Checkpoint`` that can learn other classes, and be written."""
+
+    @property
+    def backbone_sha256(self) -> str:
+        """Of the weights without the classifier: checkpoints in which it is the same, and the
+        activation, give equal pixels equal embeddings in the pooling cls_norm."""
+
+    @property
+    def head(self) -> tuple[Floats, Floats]:
+        """The classifier on embeddings in that pooling: weight (N, C) and bias (N,),
+        empty for a backbone without one."""
+
+    def with_head(self, weight: Floats, bias: Floats, classes: Sequence[str]) -> Self:
+        """The same backbone and preprocessing with another classifier, of one class an image."""
+
+    def save(self, directory: Path) -> None:
+        """Write it, so that whatever loads such checkpoints loads this one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract import layout
 from pipeline.contract.manifest import Drift, Manifest, describe_not_taken
+from pipeline.monitoring.page import facts, number, page
 
 THUMBNAILS = 48
 
@@ -21,34 +22,6 @@ CHANGES_SHOWN = 10
 REVIEW_SHOWN = 10
 
 _SHEET = re.compile(r'<div class="sheet">.*?</div>', re.DOTALL)
-
-_STYLE = """
-:root { --ink: #1c2430; --soft: #667085; --line: #e4e7ec; --bar: #3b6fd4; --bad: #c2410c; }
-* { box-sizing: border-box }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem;
-       margin: 2.5rem auto; padding: 0 1.5rem; background: #fff }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.5rem 0 .75rem }
-.soft, figcaption { color: var(--soft) } .soft { margin: .25rem 0 1.5rem }
-.tiles { display: flex; flex-wrap: wrap; gap: .75rem }
-.tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 7rem }
-.tile b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums }
-.bad b { color: var(--bad) }
-table { border-collapse: collapse; width: 100% }
-td, th { text-align: left; padding: .2rem .75rem .2rem 0; vertical-align: top;
-         border-bottom: 1px solid var(--line) }
-td { overflow-wrap: anywhere } th { white-space: nowrap }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-td.wide { width: 60% }
-.bar { background: var(--bar); height: .7rem; border-radius: .2rem; margin-top: .4rem;
-       min-width: 2px } .bad .bar { background: var(--bad) }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .75rem }
-figure { margin: 0 } figure img { width: 100%; border-radius: .3rem; image-rendering: auto;
-         background: var(--line); display: block }
-figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere }
-figcaption b { color: var(--ink); font-weight: 600 }
-tr.alarm td { color: var(--bad); font-weight: 600 }
-code { font-size: .85em; white-space: nowrap }
-"""
 
 
 def render(
@@ -74,19 +47,13 @@ def render(
         _failures(failures, manifest.counts.failed),
         _review(tables.get(layout.REVIEW)),
         _sheet(thumbnails),
-        _facts("Model", manifest.model.to_dict()),
-        _facts("Plan", manifest.plan),
-        _facts("Seconds", manifest.timings.to_dict()),
-        _facts("Versions", manifest.versions),
+        facts("Model", manifest.model.to_dict()),
+        facts("Plan", manifest.plan),
+        facts("Seconds", manifest.timings.to_dict()),
+        facts("Versions", manifest.versions),
     ]
-    title = escape(f"Run {manifest.run_id}")
-    when = escape(f"{manifest.started} to {manifest.finished}")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f'<style>{_STYLE}</style><h1>{title}</h1><p class="soft">{when}</p>'
-        f"{''.join(sections)}</html>\n"
-    )
+    when = f"{manifest.started} to {manifest.finished}"
+    return page(f"Run {manifest.run_id}", when, sections)
 
 
 def tiles(manifest: Manifest) -> str:
@@ -156,15 +123,11 @@ def _changes(drift: Drift, changes: pa.Table | None) -> str:
 
 def _change(row: Mapping[str, Any]) -> str:
     what = row["what"] if row["label"] is None else f"{row['what']}: {row['label']}"
-    shares = _number(row["before"], ".2%") + _number(row["now"], ".2%")
+    shares = number(row["before"], ".2%") + number(row["now"], ".2%")
     name = row["statistic"] + (", a term" if row["threshold"] is None else "")
-    values = _number(row["value"], ".3f") + _number(row["threshold"], ".3f")
+    values = number(row["value"], ".3f") + number(row["threshold"], ".3f")
     bad = ' class="alarm"' if row["alarm"] else ""
     return f"<tr{bad}><td>{escape(what)}{shares}<td>{escape(name)}{values}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return f'<td class="number">{"" if value is None else format(value, form)}'
 
 
 def _review(queue: pa.Table | None) -> str:
@@ -177,7 +140,7 @@ def _review(queue: pa.Table | None) -> str:
         shown = rows.slice(0, REVIEW_SHOWN).to_pylist()
         lines = "".join(
             f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'] or '')}"
-            f"{_number(row['score'], '.3f')}{_number(row['value'], '.3f')}"
+            f"{number(row['score'], '.3f')}{number(row['value'], '.3f')}"
             for row in shown
         )
         kind = "margin to the second label" if reason == "uncertain" else "distance"
@@ -208,16 +171,3 @@ def sheet_of(page: str) -> str:
 
 def _tail(uri: str) -> str:
     return uri.replace("#", "/").rsplit("/", 1)[-1]
-
-
-def _facts(title: str, facts: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><td>{escape(n)}<td>{escape(t)}" for n, t in _flat(facts))
-    return f"<h2>{title}</h2><table>{rows}</table>" if rows else ""
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value not in (None, 0):
-            yield f"{prefix}{name}", str(value)

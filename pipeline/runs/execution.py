@@ -24,9 +24,9 @@ from pipeline.output.merging.merge import HERE
 from pipeline.output.merging.tasks import Tasks
 from pipeline.output.open_run import Committed, OpenRun
 from pipeline.plan.diff import Plan, Work
+from pipeline.plan.reuse import Contents
 from pipeline.plan.shards import Estimate
 from pipeline.runs.closing import Account, Clock, close_run
-from pipeline.runs.reuse import Contents
 from pipeline.runs.sizes import Cut, num_tasks, rows_per_part
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.contract.urls import public
 from pipeline.model.arithmetic import Kept, choose
 from pipeline.model.loaded import LoadedModel, read_checkpoint
 from pipeline.model.network import Checkpoint
+from pipeline.model.training.published import newest
 from pipeline.output import lance
 from pipeline.output.history import History, check_open_run
 from pipeline.output.lease import Lease
@@ -53,6 +55,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         RunError: the run stays open; the same call continues it.
     """
     clock = Clock()
+    spec = replace(spec, model=newest(spec.model))
     check_address()
     stop_at = spec.policy.stop_at(time.time())
     store = Store(join_uri(*split_uri(spec.output.uri)))
@@ -90,6 +93,7 @@ def forecast(spec: RunSpec) -> Forecast:
     Raises:
         UsageError: as ``run`` does.
     """
+    spec = replace(spec, model=newest(spec.model))
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)
     check_gpus(spec.compute)

@@ -65,6 +65,14 @@ RUN_FLAGS = {
 }
 
 
+FINETUNE_FLAGS = {
+    *("--activation", "--champion", "--completion", "--debug", "--dry-run", "--fail-if-worse"),
+    *("--image-size", "--json", "--penalty", "--label-column", "--label-from", "--labels"),
+    *("--max-failure-rate", "--min-accuracy", "--model", "--output", "--quiet", "--split-by"),
+    *("--train", "--val-share", "--version"),
+}
+
+
 def flags(job: str) -> set[str]:
     parser: argparse.ArgumentParser = importlib.import_module(f"jobs.{job}").build_parser()
     options = {option for action in parser._actions for option in action.option_strings}
@@ -74,10 +82,11 @@ def flags(job: str) -> set[str]:
 def test_adding_a_flag_is_a_decision() -> None:
     assert flags("classify") == RUN_FLAGS | {"--with-embeddings"}
     assert flags("embed") == RUN_FLAGS | {"--with-labels"}
+    assert flags("finetune") == FINETUNE_FLAGS
 
 
 def test_every_flag_is_explained() -> None:
-    for job in ("classify", "embed"):
+    for job in ("classify", "embed", "finetune"):
         parser = importlib.import_module(f"jobs.{job}").build_parser()
         unexplained = {a.dest for a in parser._actions if not a.help and not a.choices}
         assert not unexplained

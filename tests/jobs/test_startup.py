@@ -35,7 +35,7 @@ def called(job: str, *arguments: str | Path) -> tuple[int, set[str]]:
     return imported(f"runpy.run_module('jobs.{job}', run_name='__main__')", *arguments)
 
 
-@pytest.mark.parametrize("job", ["classify", "embed", "nightly", "relabel", "bench"])
+@pytest.mark.parametrize("job", ["classify", "embed", "nightly", "relabel", "finetune", "bench"])
 def test_help(job: str) -> None:
     code, packages = called(job, "--help")
     assert code == 0
@@ -52,6 +52,7 @@ def test_help(job: str) -> None:
         ("embed", (*RUN, "--thresholds", "0.5")),
         ("nightly", ("nowhere.yaml",)),
         ("relabel", ("old", "--output", "new")),
+        ("finetune", RUN),
         ("bench", ("in",)),
         ("bench", ("growth", "--preset", "large")),
     ],

@@ -1,6 +1,7 @@
 """Everything that defines a run, as one tree of frozen dataclasses, validated on construction."""
 
 from pipeline.contract.spec.compute import ComputeSpec
+from pipeline.contract.spec.finetune import FinetuneSpec
 from pipeline.contract.spec.inputs import (
     FIRST_EXTENSIONS,
     IMAGE_COLUMNS,
@@ -53,6 +54,7 @@ __all__ = [
     "Dtype",
     "DtypeChoice",
     "EmbeddingDtype",
+    "FinetuneSpec",
     "InputFormat",
     "InputSpec",
     "ModelSpec",

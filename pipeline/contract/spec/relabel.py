@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec.output import OutputSpec, Scores, Sink, check_thresholds
-from pipeline.contract.spec.run import SETTINGS
+from pipeline.contract.spec.run import same
 from pipeline.contract.spec.settings import About, check_no_password, check_settings, setting
 from pipeline.contract.urls import public
-
-
-def _same(place: str, **words: Any) -> Mapping[str, About]:
-    """Metadata of a setting that a run has too, perhaps in other words here."""
-    return replace(SETTINGS[place].about, place=place, **words).metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +23,7 @@ class RelabelSpec:
         ).metadata
     )
     output: str = field(
-        metadata=_same("output.uri", help="directory or URI of the new table", metavar="NEW_OUT")
+        metadata=same("output.uri", help="directory or URI of the new table", metavar="NEW_OUT")
     )
     label_map: Mapping[str, str] | None = setting(
         None,
@@ -37,7 +32,7 @@ class RelabelSpec:
         metavar="FILE.json",
     )
     thresholds: float | dict[str, float] | None = field(
-        default=None, metadata=_same("output.thresholds")
+        default=None, metadata=same("output.thresholds")
     )
     head: str | None = setting(
         None,
@@ -46,15 +41,15 @@ class RelabelSpec:
         metavar="FILE",
     )
     scores: Scores | None = field(
-        default=None, metadata=_same("output.scores", help="what the head's logits become")
+        default=None, metadata=same("output.scores", help="what the head's logits become")
     )
     top_k: int | None = field(
         default=None,
-        metadata=_same("output.top_k", help="how many labels (default: as many as are stored)"),
+        metadata=same("output.top_k", help="how many labels (default: as many as are stored)"),
     )
-    full: bool = field(default=False, metadata=_same("policy.full"))
-    review: int = field(default=OutputSpec.review, metadata=_same("output.review"))
-    sink: Sink = field(default=OutputSpec.sink, metadata=_same("output.sink"))
+    full: bool = field(default=False, metadata=same("policy.full"))
+    review: int = field(default=OutputSpec.review, metadata=same("output.review"))
+    sink: Sink = field(default=OutputSpec.sink, metadata=same("output.sink"))
 
     def __post_init__(self) -> None:
         check_settings(self, "relabel")

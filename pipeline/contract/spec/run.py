@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, get_type_hints
 
 from pipeline.contract.errors import UsageError
@@ -12,7 +13,7 @@ from pipeline.contract.spec.inputs import InputSpec
 from pipeline.contract.spec.model import ModelSpec
 from pipeline.contract.spec.output import OutputSpec
 from pipeline.contract.spec.policy import PolicySpec
-from pipeline.contract.spec.settings import Setting, settings
+from pipeline.contract.spec.settings import About, Setting, settings
 from pipeline.contract.urls import public
 
 
@@ -47,3 +48,8 @@ SETTINGS: Final[dict[str, Setting]] = {
     one.place: one for name, spec in SECTIONS.items() for one in settings(spec, name)
 }
 """Every setting of a run by its place, such as "model.dtype"."""
+
+
+def same(place: str, **words: Any) -> Mapping[str, About]:
+    """Metadata of a setting that a run has too, perhaps in other words in another job."""
+    return replace(SETTINGS[place].about, place=place, **words).metadata

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
@@ -33,6 +35,7 @@ from pipeline.contract.spec import CpuDecodeMode, ModelSpec, Pooling, Scores
 from pipeline.model.network import (
     DTYPES,
     Decoded,
+    Floats,
     Form,
     JpegHeader,
     Network,
@@ -109,7 +112,7 @@ class CvtPreprocessing:
 
 @dataclass(frozen=True)
 class CvtCheckpoint:
-    """A ``Checkpoint``."""
+    """A ``TrainableCheckpoint``."""
 
     model: CvtForImageClassification
     processor: CvtImageProcessor
@@ -133,6 +136,16 @@ class CvtCheckpoint:
     @cached_property
     def weights_sha256(self) -> str:
         return weights_hash(self.model)
+
+    @cached_property
+    def backbone_sha256(self) -> str:
+        return weights_hash(self.model, head=False)
+
+    @property
+    def head(self) -> tuple[Floats, Floats]:
+        if not self.classes:
+            return np.zeros((0, self.config.embed_dim[-1]), np.float32), np.zeros(0, np.float32)
+        return self.arrays["head.weight"], self.arrays["head.bias"]
 
     @property
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -166,6 +179,18 @@ class CvtCheckpoint:
         if pooling != "cls_norm":
             embedding = self.model.embed(values, pooling=pooling)
         return Reference(out.logits.numpy(), embedding.numpy(), scale.numpy())
+
+    def with_head(self, weight: Floats, bias: Floats, classes: Sequence[str]) -> CvtCheckpoint:
+        arrays = self.arrays | {"head.weight": weight, "head.bias": bias}
+        config = replace(
+            self.config, labels=tuple(classes), problem_type="single_label_classification"
+        )
+        model = CvtForImageClassification.from_state(config, arrays)
+        return CvtCheckpoint(model, self.processor)
+
+    def save(self, directory: Path) -> None:
+        self.model.save_pretrained(directory)
+        self.processor.save_pretrained(directory)
 
     def pack(self, form: Form) -> PackedCvt:
         packed = PackedCvt(self.config, self.arrays, self.processor, form)

@@ -13,17 +13,15 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.manifest import Manifest, Timings
-from pipeline.contract.provenance import Identity
-from pipeline.contract.records import damage_named, read_value
+from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.output import lance
 from pipeline.output.history import History
-from pipeline.output.identity import check_identity, short_hash
+from pipeline.output.identity import short_hash
 from pipeline.output.lease import Lease
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.output.publish import is_closed, publish
@@ -31,6 +29,7 @@ from pipeline.runs.closing import Account, Clock, close_run, utc_now
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.rescore import Groups, Rescorer
+from pipeline.runs.relabel.source import check_embeddings, load_source, stored_classes
 from pipeline.runs.result import RunResult
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.parquet import write_table
@@ -99,18 +98,21 @@ class _Job:
     source: History
     rescorer: Rescorer
     identity: Identity
+    model: Provenance
 
     @classmethod
     def prepare(cls, spec: RelabelSpec) -> _Job:
-        source = _load_source(spec.source)
+        source = load_source(spec.source)
         old = source.runs[0].identity
         head = Head.load(spec.head) if spec.head else None
         if head is not None:
-            _check_embeddings(source, old, head)
+            check_embeddings(source, "<relabel.head>", head.weight.shape[1])
         elif old.scores is None:
             raise UsageError(f"{spec.source} stores no scores; give <relabel.head> to compute some")
         rescorer = _rescorer(spec, source, old, head)
-        return cls(spec, source, rescorer, _identity(spec, old, rescorer))
+        identity = _identity(spec, old, rescorer)
+        model = replace(source.runs[0].model, fingerprint=identity.fingerprint)
+        return cls(spec, source, rescorer, identity, model)
 
     def run(self, output: Store, history: History, clock: Clock, lease: Lease) -> Manifest:
         """Relabel, count, publish."""
@@ -144,12 +146,11 @@ class _Job:
                 log.warning(_UNSURE, unsure, column)
 
     def _account(self, fresh: int, standing: int, clock: Clock) -> Account:
-        newest = self.source.runs[0]
         return Account(
             expected=fresh,
             skipped=standing,
             plan={"relabelled": fresh, "unchanged": standing, "unsure": self.rescorer.unsure},
-            model=replace(newest.model, fingerprint=self.identity.fingerprint),
+            model=self.model,
             identity=self.identity,
             classes=self.rescorer.groups.new,
             source_runs=tuple(run.run_id for run in self.source.runs),
@@ -167,23 +168,8 @@ def _schema(run: OpenRun, history: History) -> pa.Schema:
         return pq.read_schema(file).remove_metadata()
 
 
-def _load_source(uri: str) -> History:
-    """The live runs of the output to read; all of one model."""
-    try:
-        history = History.load(Store(join_uri(*split_uri(uri))))
-    except STORAGE_ERRORS as error:
-        raise UsageError(f"cannot read {uri}: {one_line(error)}") from error
-    if not history.runs:
-        raise UsageError(f"{uri} holds no closed run; name the output of an earlier job")
-    newest = history.runs[0]
-    advice = "relabelling needs the rows of one model: run the job with <policy.full> first"
-    for run in history.runs[1:]:
-        check_identity(newest.identity, run.identity, f"the closed run {run.run_id}", advice)
-    return history
-
-
 def _rescorer(spec: RelabelSpec, source: History, old: Identity, head: Head | None) -> Rescorer:
-    classes = head.classes if head else _stored_classes(source)
+    classes = head.classes if head else stored_classes(source)
     scores = spec.scores or (head and head.scores) or old.scores or "softmax"
     renamed = spec.label_map or {}
     if unknown := renamed.keys() - set(classes):
@@ -200,41 +186,6 @@ def _rescorer(spec: RelabelSpec, source: History, old: Identity, head: Head | No
     if head is not None or spec.thresholds is not None:
         thresholds = class_thresholds(spec.thresholds, scores, groups.new)
     return Rescorer(scores, groups, top_k, thresholds, head)
-
-
-def _stored_classes(source: History) -> list[str]:
-    """The names by ``label_id``, from the newest run that wrote labels."""
-    for run in source.runs:
-        name = layout.classes_file(run.run_id)
-        with damage_named(source.store.locate(name)):
-            classes = source.store.read_json(name)
-            if classes is not None:
-                return list(read_value(tuple[str, ...], classes, "it"))
-    raise UsageError(f"{source.store.uri} has no class names: no run there labelled an image")
-
-
-def _check_embeddings(source: History, old: Identity, head: Head) -> None:
-    """Refuse embeddings that the head cannot take.
-
-    Raises:
-        UsageError: there are none, or they are of another kind or width.
-    """
-    if old.embedding is None:
-        raise UsageError(f"{source.store.uri} stores no embeddings, which <relabel.head> needs")
-    if old.pooling != "cls_norm" or old.normalize:
-        raise UsageError(
-            "<relabel.head> needs the embeddings that a classifier takes: "
-            f"<output.pooling> cls_norm, not normalized; these have {old.pooling}, "
-            f"normalize {old.normalize}"
-        )
-    wanted = head.weight.shape[1]
-    for name in [name for run in source.runs for name in run.file_names][:1]:
-        with source.store.fs.open(source.store.path(name)) as file:
-            width = pq.read_schema(file).field("embedding").type.list_size
-        if width != wanted:
-            raise UsageError(
-                f"<relabel.head> takes embeddings of {wanted} dimensions; these have {width}"
-            )
 
 
 def _identity(spec: RelabelSpec, old: Identity, rescorer: Rescorer) -> Identity:

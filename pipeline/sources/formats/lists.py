@@ -113,6 +113,14 @@ def _shown(address: str) -> str:
     return address
 
 
+def named_image(name: str, list_uri: str) -> str:
+    """The URI that an image has in an output, as a file beside the images names it: it may be that
+    URI itself, a URL with credentials, or a path, relative to the file's own directory."""
+    if name.startswith("/"):
+        return name
+    return _shown(_absolute(name, list_uri=list_uri, allow_local_files=True))
+
+
 def _refused(line: str, reason: str) -> dict[str, Any]:
     version = f"row-{_digest({'refusal': reason})}"
     return {"uri": line, KEPT: {}, "size_bytes": None, "source_version": version, "refusal": reason}

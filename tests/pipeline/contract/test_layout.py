@@ -18,7 +18,7 @@ HOME = "pipeline/contract/layout.py"
 ELSEWHERE = {
     "pipeline/contract/spec/inputs.py": {"manifest.json"},
     "pipeline/output/history.py": {"_open"},
-    "pipeline/runs/reuse.py": {"_open"},
+    "pipeline/plan/reuse.py": {"_open"},
     "pipeline/sources/formats/s3_inventory.py": {"manifest.json"},
 }
 """S3 Inventory has a manifest, too; and a setting is called policy.discard_open_run."""

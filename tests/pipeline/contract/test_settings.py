@@ -19,6 +19,7 @@ from pipeline.contract.spec import (
     SETTINGS,
     Activation,
     DecodeMode,
+    FinetuneSpec,
     Pooling,
     RelabelSpec,
     Runtime,
@@ -29,12 +30,13 @@ from pipeline.contract.spec import (
 )
 
 ROOT = Path(__file__).parents[3]
-PLACES = {*SETTINGS, *(one.place for one in settings(RelabelSpec, "relabel"))}
+OF_JOBS = (*settings(RelabelSpec, "relabel"), *settings(FinetuneSpec, "finetune"))
+PLACES = {*SETTINGS, *(one.place for one in OF_JOBS)}
 FLAGS_IN_ROWS = {
     "pipeline/sources/doors.py", "pipeline/storage/files.py", "pipeline/storage/web/http.py"
 }  # fmt: skip
 """What is wrong with an image is said in its row, which may be read far from any command."""
-OTHERS = {"pipeline/monitoring/report.py", "pipeline/model/loaded.py"}
+OTHERS = {"pipeline/monitoring/page.py", "pipeline/model/loaded.py"}
 """A style sheet's variables, and a flag of jobs.embed that is not a setting."""
 
 

@@ -16,7 +16,7 @@ from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.schema import Status
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
 from pipeline.output.history import History
-from pipeline.runs.reuse import Contents
+from pipeline.plan.reuse import Contents
 from pipeline.runs.run import forecast, run
 from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store

@@ -1,0 +1,1 @@
+"""What fine-tuning asks of the room, and what became of it: models that were published."""

@@ -1,0 +1,72 @@
+"""The README of a fine-tuned model, with the header that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+_NO_MARKUP = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|#"} | {"\n": " "})
+
+
+def render_card(training: Mapping[str, Any], metrics: Mapping[str, Any], activation: str) -> str:
+    """The card.
+
+    Args:
+        training: the content of training.json.
+        metrics: that of metrics.json.
+        activation: of the network's layers, which transformers does not read.
+    """
+    header = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-classification",
+        "tags": ["cvt", "image-classification"],
+        "metrics": ["accuracy", "f1"],
+    }
+    images, champion = metrics["images"], metrics["champion"]
+    lines = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
+        f"# Model {training['run_id']}",
+        f"A CvT whose classifier was trained on {images['train']:,} labelled images of "
+        f"{len(metrics['classes']):,} classes. Its backbone is that of "
+        f"{_text(training['parent'])} (weights {training['parent_weights_sha256'][:16]}), "
+        "unchanged.",
+        f"On {images['validation']:,} images that were held out: accuracy "
+        f"{metrics['accuracy']:.1%}, macro F1 {metrics['macro_f1']:.3f}, calibration error "
+        f"{metrics['calibration_error']:.3f}.",
+        *([_against(champion)] if champion else []),
+        _table(metrics["classes"]),
+        "training.json says what it was made of, metrics.json how good it is, predictions.parquet "
+        "what it says of each labelled image, label_issues.parquet which labels are in doubt.",
+        *([_QUICK_GELU] if activation == "quick_gelu" else []),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+_QUICK_GELU = (
+    "config.json records the activation quick_gelu. transformers ignores it and computes the exact "
+    "GELU, and with it other numbers than those above; cvt-batch computes what was trained."
+)
+
+
+def _against(champion: Mapping[str, Any]) -> str:
+    return (
+        f"{_text(champion['model'])} is right about {champion['accuracy']:.1%} of "
+        f"{champion['images']:,} of them, this model about {champion['challengers_accuracy']:.1%} "
+        f"(McNemar's exact test: p = {champion['p_value']:.3g})."
+    )
+
+
+def _table(classes: list[Mapping[str, Any]]) -> str:
+    rows = (
+        f"| {_text(one['class'])} | {one['precision']:.1%} | {one['recall']:.1%} | "
+        f"{one['f1']:.3f} | {one['support']} | {one['train']} |"
+        for one in classes
+    )
+    head = "| class | precision | recall | F1 | held out | trained on |\n|---|---|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _text(name: str) -> str:
+    return name.translate(_NO_MARKUP)

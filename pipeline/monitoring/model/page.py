@@ -1,0 +1,132 @@
+"""The page that a person looks at after a fine-tuning, beside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contract import layout
+from pipeline.monitoring.page import facts, number, page, tiles
+
+CLASSES_SHOWN = 100
+PAIRS_SHOWN = 30
+IMAGES_SHOWN = 20
+
+
+def render_model(
+    training: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    predictions: pa.Table,
+    issues: pa.Table,
+) -> str:
+    """The whole page, of what is in the files beside it: ``layout.TRAINING``, ``layout.METRICS``,
+    ``layout.PREDICTIONS`` and ``layout.LABEL_ISSUES``."""
+    sections = [
+        tiles(_tiles(metrics)),
+        _gate(metrics["gate"]),
+        _contest(metrics["champion"]),
+        _classes(metrics["classes"]),
+        _pairs(metrics["confusion"]),
+        _losses(predictions),
+        _issues(issues),
+        facts("Images", metrics["images"]),
+        facts("Training", {k: v for k, v in training.items() if k not in ("spec", "versions")}),
+        facts("Settings", training["spec"]),
+        facts("Versions", training["versions"]),
+    ]
+    return page(f"Model {training['run_id']}", f"trained from {training['parent']}", sections)
+
+
+def _tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "accuracy on held-out images", f"{metrics['accuracy']:.1%}"
+    if champion := metrics["champion"]:
+        yield "the champion's", f"{champion['accuracy']:.1%}"
+    yield "macro F1", f"{metrics['macro_f1']:.3f}"
+    yield "calibration error", f"{metrics['calibration_error']:.3f}"
+    yield "classes", f"{len(metrics['classes']):,}"
+    for name in ("train", "validation"):
+        yield f"images, {name}", f"{metrics['images'][name]:,}"
+    yield "labels in doubt", f"{metrics['label_issues']:,}"
+
+
+def _gate(complaint: str | None) -> str:
+    return (
+        f'<p class="soft"><b>Not published as the newest: {escape(complaint)}</b></p>'
+        if (complaint)
+        else ""
+    )
+
+
+def _contest(champion: Mapping[str, Any] | None) -> str:
+    if not champion:
+        return ""
+    mine, its = champion["only_challenger_right"], champion["only_champion_right"]
+    text = (
+        f"On {champion['images']:,} held-out images of classes that both know, this model alone is "
+        f"right about {mine:,}, {champion['model']} alone about {its:,}. If both were equally "
+        f"good, a difference like that would come up with probability {champion['p_value']:.3g} "
+        "(McNemar's exact test)."
+    )
+    rows = "".join(
+        f"<tr><td>{escape(name)}{number(recall['champion'], '.1%')}"
+        f"{number(recall['challenger'], '.1%')}"
+        for name, recall in champion["lost_recall"].items()
+    )
+    lost = f"<table><tr><th>class that lost recall<th>before<th>now{rows}</table>" if rows else ""
+    return f"<h2>Against the champion</h2><p>{escape(text)}</p>{lost}"
+
+
+def _classes(classes: list[Mapping[str, Any]]) -> str:
+    """The worst classes first, as those are what a person can do something about."""
+    worst = sorted(classes, key=lambda one: one["f1"] if one["support"] else 2.0)
+    rows = "".join(
+        f"<tr><td>{escape(one['class'])}{number(one['precision'], '.1%')}"
+        f"{number(one['recall'], '.1%')}{number(one['f1'], '.3f')}"
+        f"{number(one['support'], ',')}{number(one['train'], ',')}"
+        for one in worst[:CLASSES_SHOWN]
+    )
+    some = f" ({CLASSES_SHOWN} of {len(classes):,})" if len(classes) > CLASSES_SHOWN else ""
+    head = "<tr><th>class<th>precision<th>recall<th>F1<th>held out<th>trained on"
+    return f"<h2>Classes, the worst first{some}</h2><table>{head}{rows}</table>"
+
+
+def _pairs(confusion: list[Mapping[str, Any]]) -> str:
+    mistaken = [cell for cell in confusion if cell["label"] != cell["predicted"]]
+    mistaken.sort(key=lambda cell: -cell["images"])
+    rows = "".join(
+        f"<tr><td>{escape(cell['label'])}<td>{escape(cell['predicted'])}"
+        f"{number(cell['images'], ',')}"
+        for cell in mistaken[:PAIRS_SHOWN]
+    )
+    head = "<tr><th>label<th>taken for<th>held-out images"
+    return f"<h2>What is mistaken for what</h2><table>{head}{rows}</table>" if rows else ""
+
+
+def _losses(predictions: pa.Table) -> str:
+    held = predictions.filter(pc.equal(predictions["split"], "validation"))
+    wrong = held.filter(pc.not_equal(held["label"], held["predicted"]))
+    worst = wrong.sort_by([("loss", "descending"), ("uri", "ascending")]).slice(0, IMAGES_SHOWN)
+    rows = "".join(
+        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['predicted'])}"
+        f"{number(row['score'], '.3f')}"
+        for row in worst.to_pylist()
+    )
+    title = f"The surest mistakes ({len(worst)} of {len(wrong):,} in {layout.PREDICTIONS})"
+    head = "<tr><th>image<th>label<th>predicted<th>score"
+    return f"<h2>{title}</h2><table>{head}{rows}</table>" if rows else ""
+
+
+def _issues(issues: pa.Table) -> str:
+    shown = issues.slice(0, IMAGES_SHOWN)
+    rows = "".join(
+        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['suggested'])}"
+        f"{number(row['score'], '.3f')}{number(row['suggested_score'], '.3f')}"
+        for row in shown.to_pylist()
+    )
+    title = f"Labels in doubt ({len(shown)} of {len(issues):,} in {layout.LABEL_ISSUES})"
+    head = "<tr><th>image<th>label<th>probably<th>score of the label<th>of the other"
+    return f"<h2>{title}</h2><table>{head}{rows}</table>" if rows else ""

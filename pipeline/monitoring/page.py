@@ -1,0 +1,78 @@
+"""What the pages that a person looks at have in common: one self-contained HTML file each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+_STYLE = """
+:root { --ink: #1c2430; --soft: #667085; --line: #e4e7ec; --bar: #3b6fd4; --bad: #c2410c; }
+* { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem;
+       margin: 2.5rem auto; padding: 0 1.5rem; background: #fff }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.5rem 0 .75rem }
+.soft, figcaption { color: var(--soft) } .soft { margin: .25rem 0 1.5rem }
+.tiles { display: flex; flex-wrap: wrap; gap: .75rem }
+.tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 7rem }
+.tile b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums }
+.bad b { color: var(--bad) }
+table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .2rem .75rem .2rem 0; vertical-align: top;
+         border-bottom: 1px solid var(--line) }
+td { overflow-wrap: anywhere } th { white-space: nowrap }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td.wide { width: 60% }
+.bar { background: var(--bar); height: .7rem; border-radius: .2rem; margin-top: .4rem;
+       min-width: 2px } .bad .bar { background: var(--bad) }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .75rem }
+figure { margin: 0 } figure img { width: 100%; border-radius: .3rem; image-rendering: auto;
+         background: var(--line); display: block }
+figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere }
+figcaption b { color: var(--ink); font-weight: 600 }
+tr.alarm td { color: var(--bad); font-weight: 600 }
+code { font-size: .85em; white-space: nowrap }
+"""
+
+
+def page(title: str, below: str, sections: Iterable[str]) -> str:
+    """A whole page.
+
+    Args:
+        below: a line under the title.
+        sections: HTML.
+    """
+    title, below = escape(title), escape(below)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        f'<style>{_STYLE}</style><h1>{title}</h1><p class="soft">{below}</p>'
+        f"{''.join(sections)}</html>\n"
+    )
+
+
+def tiles(values: Iterable[tuple[str, str]]) -> str:
+    """Names and values, large."""
+    shown = (
+        f'<div class="tile"><b>{escape(value)}</b>{escape(name)}</div>' for name, value in values
+    )
+    return f'<div class="tiles">{"".join(shown)}</div>'
+
+
+def number(value: float | None, form: str) -> str:
+    """A cell of a table; empty for None."""
+    return f'<td class="number">{"" if value is None else format(value, form)}'
+
+
+def facts(title: str, found: Mapping[str, Any]) -> str:
+    """Names and values as a table, nested ones by dotted name; nothing if there are none."""
+    rows = "".join(f"<tr><td>{escape(n)}<td>{escape(t)}" for n, t in _flat(found))
+    return f"<h2>{title}</h2><table>{rows}</table>" if rows else ""
+
+
+def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value not in (None, 0):
+            yield f"{prefix}{name}", str(value)

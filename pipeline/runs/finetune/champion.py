@@ -1,0 +1,157 @@
+"""The model to beat, on the same held-out images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import ModelSpec
+from pipeline.model.families.registry import load_checkpoint
+from pipeline.model.network import TrainableCheckpoint
+from pipeline.model.training.heads import Duel, Integers
+from pipeline.model.training.published import newest_model
+from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.samples import Vectors
+from pipeline.runs.finetune.split import Division
+
+MUCH = 0.05
+"""A recall that is lower by more than this is named."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A model with the backbone that the embeddings come from."""
+
+    source: str
+    checkpoint: TrainableCheckpoint
+
+    @classmethod
+    def load(cls, source: str, parent: TrainableCheckpoint) -> Champion:
+        """Read it.
+
+        Raises:
+            UsageError: it cannot be read, or computes other embeddings than ``parent``.
+        """
+        found = newest_model(source)
+        checkpoint = load_checkpoint(ModelSpec(source=found))
+        if not isinstance(checkpoint, TrainableCheckpoint) or not checkpoint.classes:
+            raise UsageError(f"<finetune.champion> {found} has no classifier to compare with")
+        if not same_embeddings(checkpoint, parent):
+            raise UsageError(
+                f"<finetune.champion> {found} has another backbone or preprocessing than "
+                "<model.source>, and its answers cannot be had from the stored embeddings"
+            )
+        return cls(found, checkpoint)
+
+    def predict(self, vectors: Vectors) -> list[str]:
+        """The class that it names for each embedding."""
+        weight, bias = self.checkpoint.head
+        best = (vectors @ weight.T + bias).argmax(axis=1)
+        return [self.checkpoint.classes[number] for number in best.tolist()]
+
+    def compared(self, division: Division) -> npt.NDArray[np.bool_]:
+        """(R,): the held-out images whose label is a class that both know.
+
+        Raises:
+            UsageError: there are none.
+        """
+        known = np.isin(division.classes, self.checkpoint.classes)
+        found: npt.NDArray[np.bool_] = division.held_out & known[division.targets]
+        if not found.any():
+            raise UsageError(
+                f"<finetune.champion> {self.source} knows none of the classes that are held out"
+            )
+        return found
+
+    def meet(self, fitted: Fitted) -> Contest:
+        """Compare on the ``compared`` images."""
+        division, compared = fitted.division, self.compared(fitted.division)
+        labels = np.array(division.classes, object)[division.targets[compared]]
+        theirs = np.array(self.predict(fitted.samples.vectors[compared]), object) == labels
+        ours = fitted.probabilities[compared].argmax(axis=1) == division.targets[compared]
+        return Contest(
+            champion=self.source,
+            duel=Duel.of(ours, theirs),
+            left_out=int((division.held_out & ~compared).sum()),
+            unknown=sorted(set(division.classes) - set(self.checkpoint.classes)),
+            forgotten=sorted(set(self.checkpoint.classes) - set(division.classes)),
+            lost=_lost(division.classes, division.targets[compared], ours, theirs),
+        )
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The new model, as the first of the duel, against the champion."""
+
+    champion: str
+    duel: Duel
+    left_out: int
+    """Held-out images of classes that the champion does not know."""
+    unknown: list[str]
+    """Classes that it does not know."""
+    forgotten: list[str]
+    """Classes that only it knows."""
+    lost: dict[str, tuple[float, float]]
+    """Recall before and now, of the classes that have lost more than ``MUCH``."""
+
+    @property
+    def accuracy(self) -> float:
+        """Of the new model, on the compared images."""
+        return (self.duel.both + self.duel.only_first) / self.duel.rows
+
+    @property
+    def champions_accuracy(self) -> float:
+        """Of the champion, on the compared images."""
+        return (self.duel.both + self.duel.only_second) / self.duel.rows
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the champion is right more often."""
+        return self.duel.only_second > self.duel.only_first
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, for metrics.json."""
+        return {
+            "model": self.champion,
+            "images": self.duel.rows,
+            "left_out": self.left_out,
+            "accuracy": self.champions_accuracy,
+            "challengers_accuracy": self.accuracy,
+            "only_challenger_right": self.duel.only_first,
+            "only_champion_right": self.duel.only_second,
+            "p_value": self.duel.p_value,
+            "unknown_to_champion": self.unknown,
+            "only_champion_knows": self.forgotten,
+            "lost_recall": {
+                name: {"champion": before, "challenger": now}
+                for name, (before, now) in self.lost.items()
+            },
+        }
+
+
+def same_embeddings(one: TrainableCheckpoint, other: TrainableCheckpoint) -> bool:
+    """Whether two checkpoints give an image the same embedding."""
+    return (
+        one.backbone_sha256 == other.backbone_sha256
+        and one.activation == other.activation
+        and one.preprocessing.to_dict() == other.preprocessing.to_dict()
+    )
+
+
+def _lost(
+    classes: tuple[str, ...],
+    targets: Integers,
+    ours: npt.NDArray[np.bool_],
+    theirs: npt.NDArray[np.bool_],
+) -> dict[str, tuple[float, float]]:
+    found = {}
+    for number in np.unique(targets).tolist():
+        rows = targets == number
+        before, now = float(theirs[rows].mean()), float(ours[rows].mean())
+        if before - now > MUCH:
+            found[classes[number]] = (before, now)
+    return found

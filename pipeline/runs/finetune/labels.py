@@ -1,0 +1,191 @@
+"""Which label an image has: by files of labels, a column of the output, or its directory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.contract.errors import UsageError, one_line
+from pipeline.contract.spec import FinetuneSpec
+from pipeline.sources.formats.list_files import open_records
+from pipeline.sources.formats.lists import find_uri_column, named_image
+from pipeline.sources.formats.parquet.files import PARQUET_SUFFIXES
+from pipeline.sources.formats.tar.members import TAR_SUFFIXES
+from pipeline.sources.formats.text_lines import OddLine
+from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.uris import is_web
+
+SUFFIX_COLUMN = "uri_suffix"
+"""Of a file of labels, instead of one with URIs: what the URIs end with, after a slash."""
+LABEL_COLUMNS = ("correct_label", "label")
+"""Of a file of labels; the first one present counts."""
+_QUEUE = frozenset({"reason", "value"})
+"""Beside ``label``, these columns make a file a review queue, whose labels are a model's."""
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of labels before any image is looked up."""
+
+    named: Mapping[str, str]
+    """Those of files, by URI or by the end of a URI."""
+    column: str | None
+    uses_directory: bool
+    files: Sequence[str] = field(default=())
+    """Where ``named`` comes from."""
+
+    @classmethod
+    def read(cls, spec: FinetuneSpec) -> Labels:
+        """Read the files of labels.
+
+        Raises:
+            UsageError: one cannot be read, lacks a column, or gives an image two labels.
+        """
+        named: dict[str, str] = {}
+        for file in spec.labels:
+            named |= read_labels(file)
+        return cls(named, spec.label_column, spec.label_from == "directory", spec.labels)
+
+    def key_of(self, uri: str) -> str | None:
+        """What ``named`` calls the image, None if it does not: its URI, or else the longest end."""
+        if uri in self.named or not self.named:
+            return uri if uri in self.named else None
+        slashes = (place for place, letter in enumerate(uri) if letter == "/")
+        return next((end for place in slashes if (end := uri[place + 1 :]) in self.named), None)
+
+    def of(self, uri: str, value: Any) -> str | None:
+        """The label of an image, None if it has none.
+
+        Args:
+            value: what the column of labels says of it, if there is one.
+        """
+        if (key := self.key_of(uri)) is not None:
+            return self.named[key]
+        if self.column is not None:
+            return as_label(value)
+        return directory_of(uri) if self.uses_directory else None
+
+
+def read_labels(file: str) -> dict[str, str]:
+    """The labels of a file, by the URIs of the images, or by what these end with. Relative paths
+    in the column of URIs are relative to the file.
+
+    Raises:
+        UsageError: it cannot be read, lacks a column, or gives an image two labels.
+    """
+    found: dict[str, str] = {}
+    other: dict[str, str] = {}
+    try:
+        with open_records(file) as records:
+            uri_column, label_column = _columns(file, records.schema)
+            for uri, label in _entries(file, records.rows, uri_column, label_column):
+                if found.setdefault(uri, label) != label:
+                    other[uri] = label
+    except FileNotFoundError as error:
+        raise UsageError(f"{file} does not exist; check <finetune.labels>") from error
+    except STORAGE_ERRORS as error:
+        raise UsageError(f"cannot read <finetune.labels> {file}: {one_line(error)}") from error
+    if other:
+        pairs = [f"{uri}: {found[uri]} and {label}" for uri, label in other.items()]
+        raise UsageError(
+            f"{file} gives {len(other)} images two labels, {examples(pairs)}; leave one of each"
+        )
+    return found
+
+
+def _columns(file: str, schema: pa.Schema) -> tuple[str, str]:
+    """Those of the image and of its label."""
+    uri_column = find_uri_column(schema, None)
+    if uri_column is None and SUFFIX_COLUMN in schema.names:
+        uri_column = SUFFIX_COLUMN
+    label_column = next((name for name in LABEL_COLUMNS if name in schema.names), None)
+    if uri_column is None or label_column is None:
+        raise UsageError(
+            f"{file} has the columns {', '.join(schema.names)}; a file of labels has uri and label"
+        )
+    if label_column == "label" and set(schema.names) >= _QUEUE:
+        raise UsageError(
+            f"{file} is a review queue, whose label is what the model proposed; write the right "
+            "ones into a column correct_label"
+        )
+    return uri_column, label_column
+
+
+def _entries(
+    file: str, rows: Iterator[dict[str, Any] | OddLine], uri_column: str, label_column: str
+) -> Iterator[tuple[str, str]]:
+    """Rows that have a label; in a review queue, those that somebody has corrected."""
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, OddLine):
+            raise UsageError(f"{file} cannot be read: {row.reason}")
+        label, name = as_label(row.get(label_column)), row.get(uri_column)
+        if label is None:
+            continue
+        if not name:
+            raise UsageError(f"{file}: row {number} has the label {label!r}, but names no image")
+        try:
+            is_whole = uri_column != SUFFIX_COLUMN
+            yield named_image(name, file) if is_whole else str(name).lstrip("/"), label
+        except ValueError as error:
+            raise UsageError(f"{file}: row {number} names no image: {one_line(error)}") from error
+
+
+def as_label(value: Any) -> str | None:
+    """A cell as the name of a class; None if it is empty.
+
+    Raises:
+        UsageError: it is neither a text nor a whole number.
+    """
+    if isinstance(value, float):
+        if value != value:  # NaN is how pandas leaves a cell of a numeric column empty
+            return None
+        value = int(value) if value.is_integer() else value
+    if value is None or isinstance(value, str):
+        return (value or "").strip() or None
+    if not isinstance(value, int):
+        raise UsageError(
+            f"a label is {one_line(repr(value), 60)}; it must be a text or a whole number"
+        )
+    return str(value)
+
+
+def directory_of(uri: str) -> str | None:
+    """The name of the directory that an image is in, also within a tar; None if it is in none."""
+    path = (uri.partition("?")[0] if is_web(uri) else uri).partition("://")[2] or uri
+    container, mark, member = path.rpartition("#")
+    if mark and container.lower().endswith((*TAR_SUFFIXES, *PARQUET_SUFFIXES)):
+        folder = f"/{member}".rpartition("/")[0].removesuffix("/.")
+        return folder.rpartition("/")[2] or None
+    # What has no slash before it is no directory but a bucket or a host.
+    _, mark, name = path.rpartition("/")[0].rpartition("/")
+    return (name or None) if mark else None
+
+
+def examples(texts: Sequence[str]) -> str:
+    """A few of them, for a message."""
+    shown = ", ".join(one_line(text, 150) for text in texts[:EXAMPLES])
+    return f"such as {shown}" if len(texts) > EXAMPLES else f"namely {shown}"
+
+
+def check_classes(labels: Sequence[str]) -> tuple[str, ...]:
+    """The classes of labelled images, by name.
+
+    Raises:
+        UsageError: there are fewer than two, or one has fewer than two images.
+    """
+    count = Counter(labels)
+    classes = tuple(sorted(count))
+    if len(classes) < 2:
+        only = f"only {classes[0]}" if classes else "none"
+        raise UsageError(f"the labels are of {len(classes)} classes ({only}); it takes two to tell")
+    if few := [name for name in classes if count[name] < 2]:
+        raise UsageError(
+            f"{len(few)} of {len(classes)} classes have fewer than 2 labelled images, "
+            f"{examples(few)}; label more of them, or leave those classes out"
+        )
+    return classes

@@ -1,0 +1,158 @@
+"""The labelled images of an output: their embeddings, and what is not there to be trained on.
+
+Rows are streamed; what stays in memory is the labels, and the embeddings of labelled images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.schema import Status
+from pipeline.output.history import History
+from pipeline.runs.finetune.labels import EXAMPLES, Labels, examples
+from pipeline.runs.relabel.live_rows import LiveRows
+
+_ROWS = 8192
+"""Read at a time."""
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled images with embeddings, in order of URI."""
+
+    uris: list[str]
+    contents: list[str]
+    """SHA-256 of the files; the URI where that is not known."""
+    groups: list[str | None]
+    """What ``split_by`` says; empty without it."""
+    labels: list[str]
+    vectors: Vectors
+    """(R, C); of no width if they were not asked for."""
+    failed: int
+    """Images with a label that failed in the output."""
+    unlabelled: int
+    """Images without a label."""
+    unmatched: list[str]
+    """What files of labels name, and the output has no image of."""
+
+    def __len__(self) -> int:
+        return len(self.uris)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over everything that is learned from."""
+        digest = hashlib.sha256(self.vectors.tobytes())
+        groups = self.groups or [None] * len(self)
+        for row in zip(self.uris, self.contents, groups, self.labels, strict=True):
+            digest.update(repr(row).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+@dataclass
+class _Gathering:
+    """What has been read so far."""
+
+    rows: list[tuple[str, str, str | None, str]] = field(default_factory=list)
+    vectors: list[Vectors] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    """What files of labels name, and is an image."""
+    taken: set[str] = field(default_factory=set)
+    """URIs of the rows, of which several outputs may have the same."""
+    failed: int = 0
+    unlabelled: int = 0
+
+
+def gather(
+    sources: Sequence[History], labels: Labels, split_by: str | None, *, vectors: bool
+) -> Samples:
+    """The labelled images of outputs; where several have an image, the first one counts.
+
+    Args:
+        vectors: whether to read the embeddings, too.
+
+    Raises:
+        UsageError: no image has a label, or most labels have no image.
+    """
+    found = _Gathering()
+    for source in sources:
+        for table in _tables(source, labels, split_by, vectors=vectors):
+            _add(found, table, labels, split_by)
+    unmatched = sorted(labels.named.keys() - found.seen)
+    _check_matches(labels, unmatched)
+    if not found.rows:
+        raise UsageError(
+            f"no image of {sources[0].store.uri} has both a label and an embedding "
+            f"({found.unlabelled} without a label, {found.failed} failed)"
+        )
+    order = sorted(range(len(found.rows)), key=lambda row: found.rows[row][0])
+    uris, contents, groups, names = zip(*(found.rows[row] for row in order), strict=True)
+    return Samples(
+        uris=list(uris),
+        contents=list(contents),
+        groups=list(groups) if split_by else [],
+        labels=list(names),
+        vectors=_joined(found.vectors, order),
+        failed=found.failed,
+        unlabelled=found.unlabelled,
+        unmatched=unmatched,
+    )
+
+
+def _tables(
+    source: History, labels: Labels, split_by: str | None, *, vectors: bool
+) -> Iterator[pa.Table]:
+    asked = [labels.column, split_by, "embedding" if vectors else None]
+    columns = ["uri", "status", "sha256", *(name for name in asked if name is not None)]
+    return LiveRows.of(source).batches(_ROWS, list(dict.fromkeys(columns)))
+
+
+def _add(found: _Gathering, table: pa.Table, labels: Labels, split_by: str | None) -> None:
+    """Take up the rows of a table that have a label."""
+    uris, status, contents = (table[name].to_pylist() for name in ("uri", "status", "sha256"))
+    values = table[labels.column].to_pylist() if labels.column else [None] * len(uris)
+    groups = table[split_by].to_pylist() if split_by else [None] * len(uris)
+    chosen = []
+    for row, uri in enumerate(uris):
+        if (key := labels.key_of(uri)) is not None:
+            found.seen.add(key)
+        label = labels.of(uri, values[row])
+        if label is None:
+            found.unlabelled += 1
+        elif status[row] != Status.OK.value:
+            found.failed += 1
+        elif uri not in found.taken:
+            found.taken.add(uri)
+            group = None if groups[row] is None else str(groups[row])
+            found.rows.append((uri, contents[row] or uri, group, label))
+            chosen.append(row)
+    if "embedding" in table.column_names and chosen:
+        column = table["embedding"].take(pa.array(chosen)).combine_chunks()
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        found.vectors.append(flat.reshape(len(chosen), -1).astype(np.float32))
+
+
+def _joined(parts: list[Vectors], order: list[int]) -> Vectors:
+    """All vectors in another order, freeing the parts on the way."""
+    if not parts:
+        return np.zeros((len(order), 0), np.float32)
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole[order]
+
+
+def _check_matches(labels: Labels, unmatched: list[str]) -> None:
+    """Refuse files of labels that are for the most part of other images."""
+    total = len(labels.named)
+    if 2 * len(unmatched) > total:
+        raise UsageError(
+            f"{len(unmatched)} of {total} labels in {', '.join(labels.files[:EXAMPLES])} have no "
+            f"image in the output, {examples(unmatched)}; a uri must be as it is there"
+        )

@@ -1,0 +1,151 @@
+"""Labels out of files, columns and directories; what is refused, and in which words."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import FinetuneSpec
+from pipeline.runs.finetune.labels import (
+    Labels,
+    as_label,
+    check_classes,
+    directory_of,
+    read_labels,
+)
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+class TestFiles:
+    def test_csv_jsonl_and_parquet_say_the_same(self, tmp_path: Path) -> None:
+        rows = [{"uri": "s3://b/1.jpg", "label": "cat"}, {"uri": "s3://b/2.jpg", "label": "dog"}]
+        expected = {row["uri"]: row["label"] for row in rows}
+        csv = "uri,label\n" + "".join(f"{row['uri']},{row['label']}\n" for row in rows)
+        assert read_labels(write(tmp_path / "l.csv", csv)) == expected
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        assert read_labels(write(tmp_path / "l.jsonl", lines)) == expected
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "l.parquet")
+        assert read_labels(str(tmp_path / "l.parquet")) == expected
+
+    def test_later_files_overrule_earlier_ones(self, tmp_path: Path) -> None:
+        first = write(tmp_path / "1.csv", "uri,label\n/a.jpg,cat\n/b.jpg,dog\n")
+        second = write(tmp_path / "2.csv", "uri,label\n/b.jpg,wolf\n")
+        spec = FinetuneSpec(outputs=("o",), output="m", model="s", labels=(first, second))
+        assert Labels.read(spec).named == {"/a.jpg": "cat", "/b.jpg": "wolf"}
+
+    def test_a_review_queue_counts_where_it_was_corrected(self, tmp_path: Path) -> None:
+        head = "uri,reason,value,label,score,correct_label\n"
+        rows = "/a.jpg,uncertain,0.1,cat,0.4,dog\n/b.jpg,uncertain,0.2,cat,0.4,\n"
+        assert read_labels(write(tmp_path / "q.csv", head + rows)) == {"/a.jpg": "dog"}
+
+    def test_a_review_queue_that_nobody_corrected_is_no_truth(self, tmp_path: Path) -> None:
+        queue = write(tmp_path / "q.csv", "uri,reason,value,label\n/a.jpg,uncertain,0.1,cat\n")
+        with pytest.raises(UsageError, match=r"what the model proposed; .* column correct_label"):
+            read_labels(queue)
+
+    def test_names_as_people_write_them(self, tmp_path: Path) -> None:
+        """Relative to the file, with a scheme, with a token, with spaces; a tar's member as is."""
+        text = (
+            "uri,label\n"
+            "pictures/a.jpg, cat \n"
+            f"file://{tmp_path}/b.jpg,dog\n"
+            "https://host/c.jpg?X-Amz-Signature=1,dog\n"
+            "/x.tar#./d.jpg,ox\n"
+        )
+        assert read_labels(write(tmp_path / "l.csv", text)) == {
+            f"{tmp_path}/pictures/a.jpg": "cat",
+            f"{tmp_path}/b.jpg": "dog",
+            "https://host/c.jpg": "dog",
+            "/x.tar#./d.jpg": "ox",
+        }
+
+    def test_ends_of_uris(self, tmp_path: Path) -> None:
+        text = "uri_suffix,label\n/cat/1.jpg,cat\n1.jpg,other\nx.tar#1.jpg,dog\n"
+        labels = Labels(read_labels(write(tmp_path / "l.csv", text)), None, uses_directory=False)
+        assert labels.of("s3://b/cat/1.jpg", None) == "cat"
+        assert labels.of("/in/dog/1.jpg", None) == "other"
+        assert labels.of("/in/x.tar#1.jpg", None) == "dog"
+        assert labels.of("/in/cat/11.jpg", None) is None
+
+    def test_two_labels_for_an_image_are_refused(self, tmp_path: Path) -> None:
+        rows = "".join(f"/{n}.jpg,cat\n/{n}.jpg,dog\n/{n}.jpg,dog\n" for n in range(5))
+        twice = write(tmp_path / "l.csv", f"uri,label\n{rows}/x.jpg,ox\n/x.jpg,ox\n")
+        told = r"gives 5 images two labels, such as /0\.jpg: cat and dog, /1.* and dog, /2"
+        with pytest.raises(UsageError, match=told):
+            read_labels(twice)
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("name,kind\na,b\n", "has the columns name, kind; a file of labels has uri and label"),
+            ("uri,label\n,cat\n", "row 1 has the label 'cat', but names no image"),
+            ('{"uri": "/a", "label": [1]}\n', r"a label is \[1\]; it must be a text or a whole"),
+            ('{"uri": "/a", "label": 1.5}\n', "a label is 1.5"),
+            ("uri,label\ns3://user:word@b/a,cat\n", "row 1 names no image: .* a password in it"),
+        ],
+    )
+    def test_what_is_no_file_of_labels(self, text: str, complaint: str, tmp_path: Path) -> None:
+        name = "l.jsonl" if text.startswith("{") else "l.csv"
+        with pytest.raises(UsageError, match=complaint):
+            read_labels(write(tmp_path / name, text))
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"l\.csv does not exist; check finetune\.labels"):
+            read_labels(str(tmp_path / "l.csv"))
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [("cat", "cat"), (" ", None), (None, None), (7, "7"), (7.0, "7"), (float("nan"), None)],
+)
+def test_a_cell_as_a_label(value: object, label: str | None) -> None:
+    assert as_label(value) == label
+
+
+@pytest.mark.parametrize(
+    ("uri", "directory"),
+    [
+        ("/photos/cat/1.jpg", "cat"),
+        ("s3://bucket/cat/1.jpg", "cat"),
+        ("s3://bucket/1.jpg", None),
+        ("/1.jpg", None),
+        ("s3://bucket/cat/x.tar#dog/1.jpg", "dog"),
+        ("s3://bucket/cat/x.tar#./dog/1.jpg", "dog"),
+        ("s3://bucket/cat/x.tar#1.jpg", None),
+        ("s3://bucket/cat/x.tar#./1.jpg", None),
+        ("s3://bucket/cat/x.parquet#12", None),
+        ("/photos/cat/no#1.jpg", "cat"),
+        ("https://host/cat/1.jpg?path=/dog/", "cat"),
+        ("https://host/1.jpg", None),
+    ],
+)
+def test_the_directory_of_an_image(uri: str, directory: str | None) -> None:
+    assert directory_of(uri) == directory
+
+
+def test_a_file_overrules_a_directory_or_a_column() -> None:
+    named = {"/in/cat/1.jpg": "dog"}
+    of_directory = Labels(named, None, uses_directory=True)
+    assert of_directory.of("/in/cat/1.jpg", None) == "dog"
+    assert of_directory.of("/in/cat/2.jpg", None) == "cat"
+    of_column = Labels(named, "kind", uses_directory=False)
+    assert of_column.of("/in/cat/1.jpg", "ox") == "dog"
+    assert of_column.of("/in/cat/2.jpg", "ox") == "ox"
+    assert of_column.of("/in/cat/2.jpg", None) is None
+
+
+def test_classes_are_in_order_of_name() -> None:
+    assert check_classes(["b", "a", "B", "b", "a", "B"]) == ("B", "a", "b")
+    with pytest.raises(UsageError, match=r"of 1 classes \(only a\); it takes two"):
+        check_classes(["a", "a"])
+    few = [*"aabb", "c", "d", "e", "f"]
+    told = "4 of 6 classes have fewer than 2 labelled images, such as c, d, e; label more"
+    with pytest.raises(UsageError, match=told):
+        check_classes(few)
