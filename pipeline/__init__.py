@@ -10,11 +10,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ComputeSpec",
+    "Decode",
     "InputSpec",
     "JobError",
     "ModelSpec",
     "OutputSpec",
     "PolicySpec",
+    "Predict",
     "RelabelSpec",
     "Result",
     "RunError",
@@ -38,12 +40,16 @@ if typing.TYPE_CHECKING:
         RelabelSpec,
         RunSpec,
     )
+    from pipeline.runs.python.decode import Decode
     from pipeline.runs.python.jobs import classify, embed, nightly, relabel, run
+    from pipeline.runs.python.predict import Predict
     from pipeline.runs.python.result import Result
 else:
     _MODULES = {
         "contract.errors": {"JobError", "RunError", "UsageError"},
         "runs.python.jobs": {"classify", "embed", "nightly", "relabel", "run"},
+        "runs.python.decode": {"Decode"},
+        "runs.python.predict": {"Predict"},
         "runs.python.result": {"Result"},
     }
     _SPECS = "contract.spec"

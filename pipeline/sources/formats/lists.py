@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -81,6 +81,24 @@ def listed_objects(uri: str, inputs: InputSpec, keep: tuple[str, ...]) -> Iterat
                 yield _row(line, record, column, meant, keep)
     if empty:
         log.warning("%d rows of %s name nothing", empty, uri)
+
+
+def named_objects(names: Iterable[str | None], directory: str) -> Iterator[dict[str, Any]]:
+    """LISTING rows, without their kind, for names that stand in no list, one for each.
+
+    An image that is not local has no version: it is not looked up, and nothing else is known of it.
+
+    Args:
+        directory: a local one, where relative paths begin.
+    """
+    beside = os.path.join(directory, "list")
+    meant = partial(_absolute, list_uri=beside, allow_local_files=True)
+    for name in names:
+        if not (name or "").strip():
+            yield _refused("", "it names nothing") | {"source_version": None}
+            continue
+        row = _row(name or "", {"uri": name}, "uri", meant, ())
+        yield row if os.path.isabs(row["uri"]) else row | {"source_version": None}
 
 
 def _row(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -36,13 +36,24 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     Never raises for what is wrong with an image, its bytes or its shard: that becomes the row.
     """
     settings.environment.apply()
-    schema = settings.schema
     if _is_late(work, settings):
-        yield _deferred(work, schema)
+        yield _deferred(work, settings.schema)
         return
-    known = ray.get(settings.known_contents) if settings.known_contents else None
     items = fetch_items(work, settings.max_bytes, settings.read)
-    members = Members(work)
+    yield from decode_items(items, settings, Members(work).count)
+
+
+def decode_items(
+    items: Iterator[Item],
+    settings: DecodeSettings,
+    count: Callable[[list[dict[str, Any]]], dict[str, float]] = lambda rows: {},
+) -> Iterator[pa.Table]:
+    """One row per item, in their order, as ``decode_block`` makes them.
+
+    Args:
+        count: says what else to report of some rows.
+    """
+    known = ray.get(settings.known_contents) if settings.known_contents else None
     with decoder(settings) as images:
         while True:
             started = time.perf_counter()
@@ -57,9 +68,9 @@ def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
             settings.reporter.report(
                 decoded=len(block.rows),
                 decode_seconds=time.perf_counter() - started,
-                **members.count(block.rows),
+                **count(block.rows),
             )
-            yield block.table(schema)
+            yield block.table(settings.schema)
 
 
 def _took_too_long(item: Item, row: dict[str, Any]) -> bool:

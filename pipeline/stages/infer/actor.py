@@ -21,8 +21,10 @@ from pipeline.stages.infer.settings import InferSettings
 class Predictor:
     """Callable for ``Dataset.map_batches``: turns decoded images into result rows."""
 
-    def __init__(self, bundle: ray.ObjectRef[ModelBundle], settings: InferSettings) -> None:
-        shared: ModelBundle = ray.get(bundle)
+    def __init__(
+        self, bundle: ray.ObjectRef[ModelBundle] | ModelBundle, settings: InferSettings
+    ) -> None:
+        shared = bundle if isinstance(bundle, ModelBundle) else ray.get(bundle)
         self.settings, self.size = settings, shared.size
         self.labels = pa.array(shared.classes, pa.string())
         try:

@@ -107,7 +107,7 @@ def test_a_network_that_deviates_from_its_reference_does_not_start(tmp_path: Pat
     spoilt = replace(model.pack(), network=other)
     settings = InferSettings.of(model, gpus=0, threads=1, batch_size=4)
     with pytest.raises(RuntimeError, match="logits in float32 deviate"):
-        Predictor(spoilt, settings)  # type: ignore[arg-type]
+        Predictor(spoilt, settings)
 
 
 def test_a_checkpoint_that_nobody_claims_goes_to_the_first(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def prepare(
 
 def predictor(model: LoadedModel, bundle: ModelBundle | None = None) -> Predictor:
     settings = InferSettings.of(model, gpus=0, threads=1, batch_size=4)
-    return Predictor(bundle or model.pack(), settings)  # type: ignore[arg-type]
+    return Predictor(bundle or model.pack(), settings)
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), dtype=np.uint8)

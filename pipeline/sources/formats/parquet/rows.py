@@ -130,7 +130,7 @@ class _GroupReader:
         try:
             self._watch()
             for batch in self._batches():
-                image = _binary(batch.column(batch.schema.names.index(self.column))[0])
+                image = image_bytes(batch.column(batch.schema.names.index(self.column))[0])
                 yield image, *fitted_row(batch, self.kept)
         except (ItemError, JobError):
             raise
@@ -180,10 +180,10 @@ class _GroupReader:
         return replace(item, data=image.as_py() if image is not None else b"")
 
 
-def _binary(value: pa.Scalar) -> pa.Scalar | None:
+def image_bytes(value: pa.Scalar) -> pa.Scalar | None:
     """The bytes of an image, however they are stored; None for null."""
     while isinstance(value, pa.ExtensionScalar | pa.DictionaryScalar) and value.is_valid:
         value = value.value
     if isinstance(value, pa.StructScalar) and value.is_valid:
-        return _binary(value["bytes"])
+        return image_bytes(value["bytes"])
     return value if value.is_valid else None

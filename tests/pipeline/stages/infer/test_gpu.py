@@ -31,7 +31,7 @@ pytestmark = [
 def actor(folder: Path, model: dict[str, Any] | None = None, **settings: Any) -> Predictor:
     loaded = prepare(folder, **(model or {}))
     hardware = {"gpus": 1.0, "calls": 2, "batch_size": 4} | settings
-    return Predictor(loaded.pack(), InferSettings.of(loaded, **hardware))  # type: ignore[arg-type]
+    return Predictor(loaded.pack(), InferSettings.of(loaded, **hardware))
 
 
 @dataclass(frozen=True)
