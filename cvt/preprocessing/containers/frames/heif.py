@@ -29,8 +29,11 @@ _BRANDS = frozenset(
 )
 _OTHER_BRANDS = frozenset({b"avif", b"avis", b"crx "})
 _CODED, _AVIF = b"hvc1", b"av01"
+_OTHER_CODES = frozenset({b"avc1", b"j2k1", b"jpeg", b"lhv1", b"tmap", b"unci", b"vvc1"})
 _DERIVED = (b"grid", b"iden", b"iovl")
 _MOST_NESTED = 8
+_MOST_BYTES_OF_STREAMS = 1 << 20
+"""Of the boxes that describe streams, which have a hundred each."""
 _MORE_THAN_SEEN = 4
 """How many times the limit its tiles may have, which reach beyond the edges of a picture, and how
 many times the file its items, which may share bytes."""
@@ -58,9 +61,11 @@ def open_heif(data: bytes, max_pixels: int) -> Image.Image:
         coded = pictures.task(pictures.primary).coded
         if _AVIF in coded:
             raise NotAnImageError("HEIF: the picture is coded as in AVIF")
+        if not coded:
+            raise CorruptImageError("HEIF: the primary picture is missing")
         if coded != {_CODED}:
-            names = ", ".join(sorted(kind.decode("ascii", "replace") for kind in coded)) or "no"
-            raise UnsupportedFormatError(f"HEIF: {names} pictures are not decoded")
+            names = sorted(kind.decode() for kind in coded & _OTHER_CODES) or ["something else"]
+            raise UnsupportedFormatError(f"HEIF: pictures in {', '.join(names)} are not decoded")
         decoder = _decoder()
         for size in pictures.every_size(data):
             check_size("HEIF", size, max_pixels)
@@ -134,15 +139,16 @@ class _Pictures:
     def _take_properties(self, data: bytes, start: int, end: int) -> None:
         found = {kind: (first, last) for kind, first, last in boxes(data, start, end)}
         shared = list(_few(boxes(data, *found.get(b"ipco", (end, end)))))
+        streams = _streams(data, shared)
         for item, number in _few(_associations(data, *found.get(b"ipma", (end, end)))):
             if not 0 < number <= len(shared):
                 continue
-            kind, first, last = shared[number - 1]
+            kind, first, _ = shared[number - 1]
             if kind == b"ispe":
                 size = struct.unpack_from(">II", data, first + 4)
                 self.sizes.setdefault(item, []).insert(0, size)
             if kind == b"hvcC":
-                length_size, frames = hevc.configuration(data[first:last])
+                length_size, frames = streams[first]
                 self.length_sizes[item] = length_size
                 self.sizes.setdefault(item, []).extend(frames)
 
@@ -192,6 +198,16 @@ class _Pictures:
                     yield from hevc.frame_size(unit)
 
 
+def _streams(
+    data: bytes, properties: list[tuple[bytes, int, int]]
+) -> dict[int, tuple[int, list[_Size]]]:
+    """What each ``hvcC`` box says, by its place."""
+    boxes_of_streams = [(first, last) for kind, first, last in properties if kind == b"hvcC"]
+    if sum(last - first for first, last in boxes_of_streams) > _MOST_BYTES_OF_STREAMS:
+        raise CorruptImageError("HEIF: too many pieces")
+    return {first: hevc.configuration(data[first:last]) for first, last in boxes_of_streams}
+
+
 def _few(found: Iterator[Any]) -> Iterator[Any]:
     for number, one in enumerate(found):
         if number == MOST_ITEMS:
@@ -206,6 +222,8 @@ def _associations(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]
     layout, wide = (">H", 2) if data[start] == 0 else (">I", 4)
     is_long = data[start + 3] & 1
     (entries,) = struct.unpack_from(">I", data, start + 4)
+    if entries > MOST_ITEMS:
+        raise CorruptImageError("HEIF: too many pieces")
     position = start + 8
     for _ in range(entries):
         (item,) = struct.unpack_from(layout, data, position)

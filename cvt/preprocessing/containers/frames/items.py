@@ -8,13 +8,16 @@ from collections.abc import Iterator
 
 MOST_ITEMS = 1 << 14
 """Of items and their pieces together, more are not looked for."""
+_MOST_BOXES = 1 << 16
 Extents = list[tuple[int, int]]
 """Place and size of each piece; a size of 0 reaches to the end of the file."""
 
 
 def boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind of each box, and where its content begins and ends."""
-    while position + 8 <= end:
+    for _ in range(_MOST_BOXES):
+        if position + 8 > end:
+            return
         size, kind = struct.unpack_from(">I4s", data, position)
         start = position + 8
         if size == 1:

@@ -107,6 +107,33 @@ def check_damage(good: bytes) -> None:
         code_of(bytes(data), max_pixels=10**6)
 
 
+def box(kind: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def heif_of(properties: bytes, items: bytes = b"") -> bytes:
+    """Boxes around a picture that is not there."""
+    inside = (
+        *(bytes(4), box(b"pitm", b"\0\0\0\0\0\1"), box(b"iloc", bytes(8))),
+        *(box(b"iinf", bytes(6) + items), box(b"iprp", properties)),
+    )
+    return box(b"ftyp", b"heic\0\0\0\0mif1heic") + box(b"meta", b"".join(inside))
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        b"",
+        box(b"ipma", bytes(4) + struct.pack(">I", 2**32 - 1) + bytes(60)),
+        box(b"ipco", box(b"hvcC", bytes(22) + b"\xff" + bytes(2**20))),
+        box(b"ipco", box(b"free") * 20_000),
+    ],
+    ids=["nothing", "associations", "streams", "properties"],
+)
+def test_work_is_bounded_before_it_begins(properties: bytes) -> None:
+    assert code_of(heif_of(properties, box(b"free") * 100_000)) == "corrupt"
+
+
 @pytest.mark.parametrize(
     ("head", "is_one"),
     [
