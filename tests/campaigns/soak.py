@@ -4,7 +4,7 @@
 
 Tars of the same small images under ever new names feed a tiny network. Of every process the table
 shows the memory of its own (what it shares with others, such as Ray's object store, left out), and
-its slope over the second half, when everything is loaded.
+its slope over the second half of these minutes: everything is loaded then, and nothing merged yet.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +29,7 @@ MEMBERS = 10_000
 TARS_A_MINUTE = 6
 """More than two cores get through."""
 PAUSE_SECONDS = 10.0
+TITLE_CHARACTERS = 50
 MIB = 2**20
 
 
@@ -41,12 +41,16 @@ class Watched:
     seconds: list[float] = field(default_factory=list)
     mib: list[float] = field(default_factory=list)
 
-    def row(self) -> tuple[str, ...]:
-        """Name, MiB at the start of the second half and at its end, MiB a minute between."""
-        half = len(self.mib) // 2
-        seconds, mib = self.seconds[half:], self.mib[half:]
-        slope = 60 * np.polyfit(seconds, mib, 1)[0] if len(mib) > 2 else float("nan")
-        return self.title, f"{mib[0]:.0f}", f"{mib[-1]:.0f}", f"{slope:+.2f}"
+    def row(self, end: float) -> tuple[str, ...] | None:
+        """Name, MiB at the start of the second half and at its end, MiB a minute between, and the
+        most at any time; None for what did not live so long."""
+        half = [at for at, second in enumerate(self.seconds) if end / 2 <= second <= end]
+        if len(half) < 3 or self.seconds[half[0]] > 0.6 * end or self.seconds[half[-1]] < 0.9 * end:
+            return None
+        seconds, mib = ([values[at] for at in half] for values in (self.seconds, self.mib))
+        slope = 60 * np.polyfit(seconds, mib, 1)[0]
+        most = max(self.mib)
+        return self.title, f"{mib[0]:.0f}", f"{mib[-1]:.0f}", f"{slope:+.2f}", f"{most:.0f}"
 
 
 def write_tars(directory: Path, number: int) -> None:
@@ -82,9 +86,15 @@ def watch(mark: bytes, watched: dict[int, Watched], started: float) -> None:
         except (FileNotFoundError, ProcessLookupError, PermissionError):  # it ended, or is not ours
             continue
         found = watched.setdefault(int(entry.name), Watched(command))
-        found.title = command.strip()  # Ray renames its workers
+        found.title = _title(command.split())
         found.seconds.append(time.monotonic() - started)
         found.mib.append((int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE") / MIB)
+
+
+def _title(words: list[str]) -> str:
+    """What a process is called, without directories; Ray renames its workers while they live."""
+    plain = [word.rpartition("/")[2] for word in words if not word.startswith("-")]
+    return " ".join(plain)[:TITLE_CHARACTERS]
 
 
 def main() -> None:
@@ -110,14 +120,8 @@ def main() -> None:
                 time.sleep(PAUSE_SECONDS)
         if process.returncode:
             raise SystemExit(f"the run ended with exit code {process.returncode}")
-    longest = max(len(found.mib) for found in watched.values())
-    kinds = defaultdict(list)
-    for found in watched.values():
-        if len(found.mib) > longest // 2:
-            kinds[found.title[:60]].append(found)
-    rows = [found.row() for title in sorted(kinds) for found in kinds[title]]
-    rows = [(title[:60], *rest) for title, *rest in rows]
-    print(table(("process", "MiB at half time", "MiB at the end", "MiB a minute"), rows))
+    rows = sorted(filter(None, (found.row(seconds) for found in watched.values())))
+    print(table(("process", "MiB at half time", "at the end", "MiB a minute", "the most"), rows))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ IDLE_WORKER_MS = 600_000
 OUT_OF_MEMORY_TRIES = 10
 """Of a task that Ray ends because its node runs out of memory, about a minute in all; Ray itself
 would try for ever, without a word."""
+TASKS_REMEMBERED = 10_000
 SHARED_MEMORY = "/dev/shm"
 START_TRIES = 3
 _START_TIMEOUT = "timed out during startup"
@@ -115,6 +116,8 @@ def _tell_ray() -> None:
         use_own_token()
         # Ray ends workers that are idle for a second, and then has to start others.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
+        # Ray remembers what became of 100,000 tasks, each batch being one: hundreds of MiB.
+        os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", str(TASKS_REMEMBERED))
 
 
 def on_cluster() -> bool:

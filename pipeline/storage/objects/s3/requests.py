@@ -11,6 +11,7 @@ import re
 import threading
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from html import unescape
 from urllib.parse import quote
 
 from botocore import UNSIGNED
@@ -224,4 +225,4 @@ def refusal(response: AWSResponse) -> FetchError:
 
 def _element(name: str, content: str) -> str:
     found = re.search(f"<{name}>([^<]*)</{name}>", content)
-    return found[1].strip() if found else ""
+    return unescape(found[1]).strip() if found else ""

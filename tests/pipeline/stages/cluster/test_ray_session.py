@@ -108,10 +108,13 @@ def test_a_ray_that_cannot_be_had_is_wrong_usage(
         cluster.join(ComputeSpec())
 
 
-def test_a_task_is_not_tried_for_ever_on_a_node_without_memory(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RAY_task_oom_retries", "10"), ("RAY_task_events_max_num_task_in_gcs", "10000")],
+)
+def test_no_task_is_tried_for_ever_on_a_node_without_memory_nor_all_are_remembered(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    name = "RAY_task_oom_retries"
     found: list[str | None] = []
     monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
@@ -119,7 +122,7 @@ def test_a_task_is_not_tried_for_ever_on_a_node_without_memory(
     monkeypatch.setattr(cluster, "wait_for_room", lambda compute: None)
     with cluster.ray_as_found():
         cluster.join(ComputeSpec())
-    assert found == ["10"]
+    assert found == [value]
     assert name not in os.environ
 
 
