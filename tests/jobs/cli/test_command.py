@@ -1,10 +1,12 @@
 """What is wrong is named as the person who gave it wrote it, and ends with exit code 2."""
 
+import logging
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import yaml
 
 from jobs import classify, embed, nightly, relabel
 from jobs.cli import command
+from pipeline.monitoring.log import OURS, is_displayed
 from tests.support.commands import REPOSITORY
 
 Complaint = Callable[..., str]
@@ -174,3 +177,16 @@ def test_ctrl_c_says_what_is_saved(
     assert command.main(interrupted, classify.build_parser(), words=RUN) == 1
     told = capsys.readouterr().err
     assert told == f"error: stopped by Ctrl-C; {saved}start the same command again to continue\n"
+
+
+@pytest.mark.parametrize("at_terminal", [True, False])
+def test_a_command_at_a_terminal_has_a_display(
+    at_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    for log in map(logging.getLogger, (None, "jobs", *OURS)):
+        monkeypatch.setattr(log, "setLevel", lambda level: None)
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: at_terminal))
+    assert not is_displayed()
+    command._log_to_stderr(logging.INFO, str)
+    assert is_displayed() == at_terminal
