@@ -40,6 +40,12 @@ class RelabelSpec:
         "or a checkpoint with a classifier",
         metavar="FILE",
     )
+    model: str | None = setting(
+        None,
+        "a model of cvt-finetune, or its MODELS: the rows become those that a run with it would "
+        "write, and such a run goes on in NEW_OUT",
+        metavar="SOURCE",
+    )
     scores: Scores | None = field(
         default=None, metadata=same("output.scores", help="what the head's logits become")
     )
@@ -54,15 +60,20 @@ class RelabelSpec:
     def __post_init__(self) -> None:
         check_settings(self, "relabel")
         check_thresholds(self.thresholds)
-        asked = (self.label_map, self.thresholds, self.head, self.top_k)
+        asked = (self.label_map, self.thresholds, self.head, self.model, self.top_k)
         if all(value is None for value in asked):
             raise UsageError(
-                "nothing to do: give <relabel.label_map>, <output.thresholds>, <relabel.head> or "
-                "<output.top_k> to relabel with"
+                "nothing to do: give <relabel.label_map>, <output.thresholds>, <relabel.head>, "
+                "<relabel.model> or <output.top_k> to relabel with"
             )
-        if self.scores is not None and self.head is None:
+        if self.scores is not None and self.head is None and self.model is None:
             raise UsageError(
                 "<output.scores> needs <relabel.head>: stored scores cannot be converted"
+            )
+        if self.model is not None and (self.head is not None or self.label_map is not None):
+            other = "head" if self.head is not None else "label_map"
+            raise UsageError(
+                f"<relabel.model> excludes <relabel.{other}>: no run would write such rows"
             )
         if not self.output:
             raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
@@ -71,4 +82,7 @@ class RelabelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON types, for the manifest: URLs are without credentials."""
-        return asdict(self) | {"head": self.head and public(self.head)}
+        return asdict(self) | {
+            "head": self.head and public(self.head),
+            "model": self.model and public(self.model),
+        }

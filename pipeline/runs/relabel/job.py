@@ -26,6 +26,7 @@ from pipeline.output.lease import Lease
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.output.publish import is_closed, publish
 from pipeline.runs.closing import Account, Clock, close_run, utc_now
+from pipeline.runs.relabel.computed import Computed
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.rescore import Groups, Rescorer
@@ -104,6 +105,10 @@ class _Job:
     def prepare(cls, spec: RelabelSpec) -> _Job:
         source = load_source(spec.source)
         old = source.runs[0].identity
+        if spec.model is not None:
+            computed = Computed.of(spec.model, spec, source)
+            rescorer = _rescorer(spec, source, old, computed.head)
+            return cls(spec, source, rescorer, computed.identity, computed.provenance)
         head = Head.load(spec.head) if spec.head else None
         if head is not None:
             check_embeddings(source, "<relabel.head>", head.weight.shape[1])

@@ -115,7 +115,7 @@ class TestAgain:
     ) -> None:
         close_run(source, rows_of(softmax(0, 20), CLASSES), CLASSES)
 
-        def fail(self: Store, old: str, new: str) -> None:
+        def fail(self: Store, *names: object) -> None:
             raise OSError("killed")
 
         with monkeypatch.context() as patch:
