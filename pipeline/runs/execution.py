@@ -32,7 +32,8 @@ from pipeline.stages.allocation import Allocation
 from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session
 from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.decode.settings import DecodeSettings, bytes_of
-from pipeline.stages.graph import Stages, execute, warm_up
+from pipeline.stages.decode.warm_up import warm_up
+from pipeline.stages.graph import Stages, execute
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.progress import Progress, Reporter, is_watched
 from pipeline.stages.write import PartSink
@@ -93,7 +94,8 @@ class PlannedRun:
             if is_watched():
                 log.info("starting Ray ...")
             with ray_session(self.spec.compute, weights_bytes=weights, debug=debug) as allocation:
-                warm_up(allocation, self._num_tasks(first, allocation))
+                tasks = self._num_tasks(first, allocation)
+                warm_up(self.model.preprocessing, allocation, tasks)
                 log.info("%s", allocation.describe())
                 bundle = ray.put(packed.result())
                 self._compute(chain([first], later), bundle, allocation, stop_at)

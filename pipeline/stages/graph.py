@@ -57,19 +57,6 @@ class Stages:
     allocation: Allocation
 
 
-def warm_up(allocation: Allocation, tasks: int) -> None:
-    """Let the workers that will decode start and load their libraries while the actors do: Ray Data
-    gives them nothing to do before every actor is ready. No more of them than there are tasks: each
-    takes some seconds of CPU time."""
-    load: Any = ray.remote(_load).options(num_cpus=allocation.decode_cpus, max_retries=0)
-    for _ in range(min(tasks, allocation.decode_tasks)):
-        load.remote()
-
-
-def _load() -> None:
-    """Nothing to do: a worker that calls this function has already loaded this module."""
-
-
 def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
     """Stream the blocks through decode and inference into the sink; returns what it committed."""
     work = source(blocks, stages.decode)

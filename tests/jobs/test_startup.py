@@ -14,13 +14,13 @@ import runpy, sys
 try:
     exec(sys.argv.pop(1))
 finally:
-    print("\\n" + " ".join({name.partition(".")[0] for name in sys.modules}))
+    print("\\n" + " ".join(sys.modules))
 """
 RUN = ("in", "--output", "out", "--model", "m")
 
 
-def imported(code: str, *arguments: str | Path) -> tuple[int, set[str]]:
-    """Exit code of a process that runs ``code``, and the packages that it has imported then."""
+def loaded(code: str, *arguments: str | Path) -> tuple[int, set[str]]:
+    """Exit code of a process that runs ``code``, and the modules that it has imported then."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, code, *map(str, arguments)],
         cwd=REPOSITORY,
@@ -29,6 +29,12 @@ def imported(code: str, *arguments: str | Path) -> tuple[int, set[str]]:
         check=False,
     )
     return done.returncode, set(done.stdout.splitlines()[-1].split())
+
+
+def imported(code: str, *arguments: str | Path) -> tuple[int, set[str]]:
+    """The same with the packages alone."""
+    status, modules = loaded(code, *arguments)
+    return status, {name.partition(".")[0] for name in modules}
 
 
 def called(job: str, *arguments: str | Path) -> tuple[int, set[str]]:
@@ -94,3 +100,24 @@ def test_a_run_is_what_imports_them() -> None:
     code, packages = imported("import pipeline.runs.run")
     assert code == 0
     assert packages >= {"torch", "ray", "pyarrow"}
+
+
+def test_who_only_decodes_loads_no_network() -> None:
+    """A worker of the decode stage, which also writes."""
+    parts = "pipeline.stages.decode.warm_up, pipeline.model.families.cvt"
+    code, modules = loaded(f"import {parts}")
+    assert code == 0
+    assert modules >= {"ray.data", "pipeline.stages.write", "cvt.preprocessing.processor"}
+    networks = ("cvt.model", "cvt.inference", "cvt.layers", "cvt.checkpoints.pretrained")
+    stages = ("pipeline.stages.infer", "pipeline.stages.graph", "pipeline.model.loaded")
+    assert not [name for name in modules if name.startswith(networks + stages)]
+
+
+@pytest.mark.parametrize(
+    "wanted", ["from cvt import CvtConfig, ConfigError", "import cvt.preprocessing.decode"]
+)
+def test_parts_of_the_model_that_need_no_pytorch(wanted: str) -> None:
+    code, packages = imported(wanted)
+    assert code == 0
+    assert "cvt" in packages
+    assert "torch" not in packages

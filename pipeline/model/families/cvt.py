@@ -1,4 +1,8 @@
-"""CvT as the pipeline runs it: what its classes, errors and conventions mean here."""
+"""CvT as the pipeline runs it: what its classes, errors and conventions mean here.
+
+Decode tasks, which need its preprocessing alone, import this module too: the network is loaded when
+it is first used.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from cvt import (
-    CheckpointError,
-    ConfigError,
-    CvtConfig,
-    CvtForImageClassification,
-    CvtImageProcessor,
-    CvtOutput,
-    ImageDecodeError,
-    default_scores,
-    weights_hash,
-)
+import cvt
+from cvt import CheckpointError, ConfigError, CvtImageProcessor, ImageDecodeError
 from cvt.checkpoints.preprocessor import size_mismatch
-from cvt.inference.openvino import OpenVinoCvt
 from cvt.preprocessing.fast.on_cpu import has_filter
 from cvt.preprocessing.fast.on_device import read_header, resize
 from cvt.preprocessing.normalize import Normalize
@@ -45,6 +39,10 @@ from pipeline.model.network import (
 )
 from pipeline.model.self_check import spectral_norm
 
+if TYPE_CHECKING:
+    from cvt import CvtConfig, CvtForImageClassification, CvtOutput
+    from cvt.inference.openvino import OpenVinoCvt
+
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +58,7 @@ def load(spec: ModelSpec) -> CvtCheckpoint:
         UsageError: they cannot be read, or the images would have different sizes.
     """
     try:
-        model = CvtForImageClassification.from_pretrained(
+        model = cvt.CvtForImageClassification.from_pretrained(
             spec.source, activation=spec.activation, new_head=False
         )
         processor = CvtImageProcessor.from_pretrained(spec.source, size=spec.image_size)
@@ -127,7 +125,7 @@ class CvtCheckpoint:
 
     @property
     def default_scores(self) -> Scores:
-        return cast(Scores, default_scores(self.config))
+        return cast(Scores, cvt.default_scores(self.config))
 
     @property
     def activation(self) -> str:
@@ -135,11 +133,11 @@ class CvtCheckpoint:
 
     @cached_property
     def weights_sha256(self) -> str:
-        return weights_hash(self.model)
+        return cvt.weights_hash(self.model)
 
     @cached_property
     def backbone_sha256(self) -> str:
-        return weights_hash(self.model, head=False)
+        return cvt.weights_hash(self.model, head=False)
 
     @property
     def head(self) -> tuple[Floats, Floats]:
@@ -185,7 +183,7 @@ class CvtCheckpoint:
         config = replace(
             self.config, labels=tuple(classes), problem_type="single_label_classification"
         )
-        model = CvtForImageClassification.from_state(config, arrays)
+        model = cvt.CvtForImageClassification.from_state(config, arrays)
         return CvtCheckpoint(model, self.processor)
 
     def save(self, directory: Path) -> None:
@@ -210,7 +208,7 @@ class PackedCvt:
 
     def converted(self) -> PackedCvt:
         """The same for the runtime openvino, so that no actor has to convert it."""
-        graph = cast(OpenVinoCvt, self._optimized("cpu"))
+        graph = cast("OpenVinoCvt", self._optimized("cpu"))
         graph.convert((self.config.num_channels, self.processor.size, self.processor.size))
         return PackedCvt(self.config, {}, self.processor, self.form, graph)
 
@@ -225,7 +223,7 @@ class PackedCvt:
         return CvtFromPixels(whole)
 
     def _optimized(self, device: torch.device | str) -> nn.Module:
-        model = CvtForImageClassification.from_state(self.config, self.arrays)  # no copies
+        model = cvt.CvtForImageClassification.from_state(self.config, self.arrays)  # no copies
         form = self.form
         return model.optimize(
             DTYPES[form.dtype], device, pooling=form.pooling, runtime=form.runtime
