@@ -71,18 +71,19 @@ def watch(command: Sequence[str], has_row: Callable[[], bool], log: Path) -> Sta
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": path}
         )
         used: dict[int, float] = {}
+        by_then: dict[int, float] = {}
         while process.poll() is None:
             for one in family(process.pid):
                 used[one.pid] = one.cpu_seconds
                 if one.name not in _NAMELESS or one.pid not in names:  # the last thing that it did
                     names[one.pid] = one.name
             if not start.first_row and has_row():
-                start.first_row, start.before = time.monotonic() - began, _named(used, names)
+                start.first_row, by_then = time.monotonic() - began, dict(used)
             time.sleep(_INTERVAL)
     if process.returncode:
         lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
         raise RunError(f"the run ended with exit code {process.returncode}: {lines[-1]}")
-    start.whole = _named(used, names)
+    start.before, start.whole = _named(by_then, names), _named(used, names)
     return start
 
 
