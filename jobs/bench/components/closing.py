@@ -21,7 +21,6 @@ from pipeline.contract.spec import ComputeSpec, OutputSpec
 from pipeline.output.merging.tasks import Tasks
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.runs.closing import Account, close_run
-from pipeline.runs.execution import tasks_for
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 
@@ -44,6 +43,8 @@ def bench_close(rows: int, dimensions: int, *, shuffle: bool = False) -> dict[st
 
     Ray is started before the clock is, as a run of this size has one.
     """
+    from pipeline.runs.execution import tasks_for  # not in workers, which import this module
+
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         run = _open_run(Store(directory), rows, dimensions, shuffle=shuffle)
         before = _peak_bytes()

@@ -29,7 +29,7 @@ from pipeline.storage.parquet import open_table, read_columns, read_table
 from pipeline.storage.store import Store
 
 ROW_GROUP_ROWS = 65_536
-MOST_GROUP_BYTES = 80 * 2**20
+MOST_GROUP_BYTES = 64 * 2**20
 """Of a row group, in memory."""
 WINDOW_BYTES = 2 * MOST_GROUP_BYTES
 """Of the rows that are read together, and held twice for a moment. Beside them, a task holds the
@@ -144,10 +144,17 @@ def _groups(rows: _Rows, plan: FilePlan, job: Job) -> Iterator[pa.Table]:
     group = min(max(MOST_GROUP_BYTES // row, 1), ROW_GROUP_ROWS)
     window = max(WINDOW_BYTES // row // group, 1) * group
     for begin in range(0, len(rows), window):
-        gathered, order = _gathered(plan.slices, *rows.window(begin, begin + window), job.store)
-        table = job.complete(gathered)
-        for start in range(0, len(order), group):
-            yield table.take(order[start : start + group])
+        yield from _in_order(*rows.window(begin, begin + window), plan, job, group)
+
+
+def _in_order(
+    at: Numbers, numbers: Numbers, plan: FilePlan, job: Job, group: int
+) -> Iterator[pa.Table]:
+    """Some rows in their order; whatever was read for them is freed when they are all out."""
+    gathered, order = _gathered(plan.slices, at, numbers, job.store)
+    table = job.complete(gathered)
+    for start in range(0, len(order), group):
+        yield table.take(order[start : start + group])
 
 
 def _bytes_of_a_row(store: Store, name: str) -> int:
@@ -164,12 +171,18 @@ def _gathered(
     which they were asked for."""
     pieces = []
     for one in np.unique(at):
-        part = read_table(store, slices[one].name).replace_schema_metadata(None)
-        pieces.append(part.take(pa.array(numbers[at == one])))
+        pieces.append(_taken(store, slices[one].name, numbers[at == one]))
     order = np.argsort(at, kind="stable")
     indices = np.empty_like(order)
     indices[order] = np.arange(len(order))
     return pa.concat_tables(pieces).combine_chunks(), pa.array(indices)
+
+
+def _taken(store: Store, name: str, numbers: Numbers) -> pa.Table:
+    """Rows of a part. The allocator would keep the rest of it for what it is asked for next."""
+    taken = read_table(store, name).replace_schema_metadata(None).take(pa.array(numbers))
+    pa.default_memory_pool().release_unused()
+    return taken
 
 
 def _parquet(
