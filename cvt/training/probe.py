@@ -5,6 +5,8 @@ The solution is unique, and nothing in it is random: the same rows give the same
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +23,8 @@ DEFAULT_L2: Final = 1.0
 _MAX_STEPS: Final = 2000
 _GRADIENT: Final = 1e-8
 """The largest entry of the mean gradient at which the fit ends; probabilities are good to 1e-5."""
+_SMALL: Final = 2**26
+"""Multiplications of a step that one thread does in some hundredths of a second."""
 _CELLS: Final = 2**23
 """Logits at a time, so that a large table of labels needs no larger one of logits."""
 
@@ -89,8 +93,21 @@ def _minimise(rows: Tensor, targets: Tensor, classes: int, l2: float) -> tuple[M
             total = total.detach() + part.detach()
         return total.detach()
 
-    optimizer.step(loss)
+    with _threads(rows.numel() * classes):
+        optimizer.step(loss)
     return weight.detach().numpy(), bias.detach().numpy()
+
+
+@contextmanager
+def _threads(products: int) -> Iterator[None]:
+    """One thread for small products: several would mostly wait for each other, on a busy machine
+    for ten times as long as it takes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if products < _SMALL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def out_of_fold(
