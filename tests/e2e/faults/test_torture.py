@@ -57,7 +57,6 @@ FITTING: dict[str, set[str | None]] = {
     "broken": BROKEN,
 }
 KNOWN = {
-    "avif/hopper.heif": "unsupported_format",
     "bmp/README.txt": "not_an_image",
     "bmp/b/badheadersize.bmp": "unsupported_format",
     "bmp/b/reallybig.bmp": "too_many_pixels",
@@ -70,7 +69,8 @@ KNOWN = {
 
 READ_BEYOND_PILLOW = {
     "chunk_no_fctl.png", "rgb32bf.bmp", "rgb16-231.bmp", "rgb32-111110.bmp", "rgba16-4444.bmp",
-    "rgba32abf.bmp", "expected_to_read.jp2", "hopper_unknown_pixel_mode.tif",
+    "rgba32abf.bmp", "expected_to_read.jp2", "hopper.heif",
+    "hopper_unknown_pixel_mode.tif",
     "invalid_header_length.jp2", "png_decompression_dos.png", "tiff_overflow_rows_per_strip.tif",
     "tiff_tiled_jpeg_oob_read.tif", "timeout-dedc7a4ebd856d79b4359bbcc79e8ef231ce38f6.psd",
     "unknown_compression_method.png",
