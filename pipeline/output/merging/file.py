@@ -29,7 +29,7 @@ from pipeline.storage.parquet import open_table, read_columns, read_table
 from pipeline.storage.store import Store
 
 ROW_GROUP_ROWS = 65_536
-MOST_GROUP_BYTES = 64 * 2**20
+MOST_GROUP_BYTES = 40 * 2**20
 """Of a row group, in memory."""
 WINDOW_BYTES = 2 * MOST_GROUP_BYTES
 """Of the rows that are read together, and held twice for a moment. Beside them, a task holds the
