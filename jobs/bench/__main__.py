@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.bench.campaigns.commands import COMPARE, GROWTH, NODES, START
+from jobs.bench.campaigns.commands import COMPARE, GROWTH, NIGHTS, NODES, START
 from jobs.bench.ceilings.command import RUN
 from jobs.bench.components.commands import CLOSE, DECODE, FEED, LISTING, NETWORK, PLAN, READING
 from jobs.bench.gpu.command import GPU
@@ -30,6 +30,7 @@ SUBCOMMANDS = {
         COMPARE,
         GROWTH,
         NODES,
+        NIGHTS,
         NETWORK,
         DECODE,
         FEED,

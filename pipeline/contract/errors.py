@@ -25,7 +25,8 @@ from typing import ClassVar
 
 from pipeline.contract.urls import public
 
-_PLACE = re.compile(r"<((?:inputs|model|output|compute|policy|relabel|finetune)\.[a-z_]+)>")
+_SECTIONS = "inputs|model|output|compute|policy|relabel|finetune|compact"
+_PLACE = re.compile(rf"<((?:{_SECTIONS})\.[a-z_]+)>")
 
 
 class ExitCode(IntEnum):

@@ -4,8 +4,10 @@
       data/run=<run_id>/part-NNNNN.parquet     rows of closed runs
       runs/<run_id>/manifest.json, report.html, classes.json, changes.parquet, review.parquet
       latest.json                              the last closed run; written last
+      current.json                             the files of the rows that count
       images.sql                               a view of the images that are there, for DuckDB
       images.lance/                            with --sink lance: the newest row of every image
+      history/index.json, rows-*.parquet       what the next run reads of all earlier ones at once
       _lease.json                              which process may write
       _open/<run_id>/open.json                 what an unfinished run is
       _open/<run_id>/parts/                    its rows, committed as soon as they are computed
@@ -30,11 +32,14 @@ import re
 DATA = "data"
 RUNS = "runs"
 LATEST = "latest.json"
+CURRENT = "current.json"
 LANCE = "images.lance"
 """LanceDB finds it as the table ``images`` when it connects to the output."""
 VIEW = "images.sql"
 LEASE = "_lease.json"
 OPEN = "_open"
+HISTORY = "history"
+HISTORY_INDEX = f"{HISTORY}/index.json"
 
 MANIFEST = "manifest.json"
 """What ran. Its existence means that the run is closed."""
@@ -63,6 +68,7 @@ LABEL_ISSUES = "label_issues.parquet"
 
 
 _DATA_FILE = re.compile(rf"{DATA}/run=[\w.-]+/[\w-][\w.-]*\.parquet", re.ASCII)
+_HISTORY_ROWS = re.compile(rf"{HISTORY}/rows-[\w.-]+\.parquet", re.ASCII)
 _RUN_ID = re.compile(r"\d+(T\d{6}Z-[0-9a-f]+)?")
 
 
@@ -155,3 +161,13 @@ def publish_manifest(run_id: str) -> str:
 def publish_data_dir(run_id: str, attempt: str) -> str:
     """The merged files that become ``data_dir``, if it is this attempt that closes the run."""
     return f"{publish_dir(run_id)}/data/{attempt}".rstrip("/")
+
+
+def history_rows(run_id: str, number: int) -> str:
+    """Rows of closed runs that are kept together, by the run that closed last."""
+    return f"{HISTORY}/rows-{run_id}-{number}.parquet"
+
+
+def is_history_rows(name: str) -> bool:
+    """Whether this may be such a name, wherever it comes from."""
+    return _HISTORY_ROWS.fullmatch(name) is not None

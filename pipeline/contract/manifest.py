@@ -200,7 +200,10 @@ class Manifest(Record):
     arithmetic: str | None = omitted()
     """What the run computed in, and why; None for runs that compute nothing."""
     source_runs: tuple[str, ...] | None = omitted()
-    """The runs whose rows were relabelled; None for runs that compute."""
+    """The runs whose rows were relabelled or combined; None for runs that compute."""
+    compacted: tuple[Manifest, ...] | None = omitted()
+    """Of a compaction: the newest of the runs that computed its rows, newest first, for later ones
+    to be compared with; without their files. None for other runs."""
     spec: Mapping[str, Any]
     timings: Timings = field(default_factory=Timings)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -253,3 +256,13 @@ class Latest(Record):
     manifest: str
     """Where its manifest is, below OUT."""
     counts: Counts
+
+
+@dataclass(frozen=True)
+class Current(Record):
+    """``current.json``: the files whose rows count now."""
+
+    run_id: str
+    """The last closed run."""
+    files: tuple[str, ...]
+    """Below OUT; the first row of a URI, in their order, is its newest."""

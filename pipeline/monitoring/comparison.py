@@ -31,6 +31,13 @@ class Comparison:
     """The tables that go beside the manifest, by name; empty ones are left out."""
 
 
+def comparable(runs: Iterable[Manifest], identity: Identity) -> tuple[Manifest, ...]:
+    """Of runs, newest first, those that stand for "before": the newest of the same identity with
+    enough images."""
+    alike = (r for r in runs if r.identity == identity and r.counts.computed >= MIN_IMAGES)
+    return tuple(islice(alike, RUNS_COMPARED))
+
+
 @dataclass
 class RowsSeen:
     """What is to be known of some rows of a run, to compare it and to pick images for a look."""
@@ -66,10 +73,9 @@ class Retrospect:
 
     @classmethod
     def of(cls, runs: Iterable[Manifest], identity: Identity, review: int) -> Self:
-        """Compare with the newest of ``runs`` (newest first) that have the same identity and
-        enough images; keep ``review`` images of each kind for a person."""
-        alike = (r for r in runs if r.identity == identity and r.counts.computed >= MIN_IMAGES)
-        earlier = tuple(islice(alike, RUNS_COMPARED))
+        """Compare with those of ``runs`` (newest first) that are ``comparable``; keep ``review``
+        images of each kind for a person."""
+        earlier = comparable(runs, identity)
         before = sum((_summary(run) for run in earlier), Summary())
         queue = ReviewQueue(review, identity.scores, before.embedding)
         return cls(earlier, before, RowsSeen(queue))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.contract import layout
@@ -15,9 +16,17 @@ from pipeline.contract.manifest import Latest, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.urls import public
 from pipeline.output.identity import check_identity, check_same
-from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, ShardNames, hash_strings
+from pipeline.output.ledger import (
+    LEDGER_COLUMNS,
+    Ages,
+    HashIndex,
+    Ledger,
+    ShardNames,
+    hash_strings,
+)
 from pipeline.output.open_run import OpenRun
-from pipeline.storage.parquet import read_columns
+from pipeline.output.rolling import Rolling
+from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, printable, split_uri
 
@@ -28,6 +37,8 @@ class History:
 
     store: Store
     runs: tuple[Manifest, ...]
+    rolling: Rolling = field(default_factory=Rolling)
+    """What the last closing kept of them, so that they need not be read one by one."""
 
     @classmethod
     def load(cls, store: Store, until: str | None = None) -> History:
@@ -39,18 +50,43 @@ class History:
         Raises:
             DamagedFileError: one of them is not what a run wrote.
         """
-        return cls(store, tuple(_live_runs(store, until)))
+        rolling = Rolling.load(store)
+        return cls(store, tuple(_live_runs(store, rolling, until)), rolling)
+
+    @classmethod
+    def ending_with(cls, store: Store, newest: Manifest) -> History:
+        """The history of which a run that has just closed is the end."""
+        if newest.is_full:
+            return cls(store, (newest,))
+        known = cls.load(store)
+        earlier = (run for run in known.runs if run.run_id != newest.run_id)
+        return cls(store, (newest, *earlier), known.rolling)
+
+    @property
+    def nights(self) -> tuple[Manifest, ...]:
+        """The runs that computed the rows, newest first; of a compaction, those that it names."""
+        return tuple(night for run in self.runs for night in run.compacted or (run,))
+
+    @property
+    def files(self) -> list[str]:
+        """The files with the live rows, in whose order the first row of a URI is its newest."""
+        return [name for run in self.runs for name in run.file_names]
+
+    def keep(self) -> None:
+        """Keep what the next run has to know, for it to read at once; to be called by whoever holds
+        the lease."""
+        self.rolling.roll_on(self.store, self.runs)
 
     def ledger(self, names: ShardNames) -> Ledger:
         """An index over the live rows."""
-        return Ledger.from_runs(map(self._tables, self.runs), names)
+        return Ledger.from_aged(self._rows(LEDGER_COLUMNS), names)
 
-    def _tables(self, run: Manifest) -> Iterator[pa.Table]:
+    def _rows(self, columns: Sequence[str]) -> Iterator[tuple[Ages, pa.Table]]:
         try:
-            yield from read_columns(self.store, run.file_names, LEDGER_COLUMNS)
+            yield from self.rolling.rows(self.store, self.runs, columns)
         except FileNotFoundError as error:
             raise UsageError(
-                f"a file of the closed run {run.run_id} is gone ({one_line(error)}); "
+                f"a file of a closed run is gone ({one_line(error)}); "
                 "restore it, or do everything again with <policy.full>"
             ) from error
 
@@ -58,14 +94,18 @@ class History:
         """The URIs of live rows that are in the index and came from these INPUTs: from a run over
         the same ones (a list names images anywhere), or from below one of them. With None, from
         anywhere."""
-        names: set[str] = set()
+        if not len(gone.keys):
+            return []
         roots = ("",) if inputs is None else tuple(_root(uri) for uri in inputs)
-        for run in self.runs if len(gone.keys) else ():
-            below = ("",) if run.inputs == tuple(map(public, inputs or ())) else roots
-            for table in read_columns(self.store, run.file_names, ["uri"]):
-                found, _ = gone.find(hash_strings(table["uri"]))
-                uris = table["uri"].filter(pa.array(found)).to_pylist()
-                names.update(uri for uri in uris if uri.startswith(below))
+        ours = tuple(map(public, inputs or ()))
+        is_of_ours = np.array([run.inputs == ours for run in self.runs])
+        names: set[str] = set()
+        for ages, table in self._rows(["uri"]):
+            found = np.flatnonzero(gone.find(hash_strings(table["uri"]))[0])
+            uris = table["uri"].take(pa.array(found)).to_pylist()
+            free = np.broadcast_to(is_of_ours[ages], table.num_rows)[found]
+            pairs = zip(uris, free, strict=True)
+            names.update(uri for uri, is_free in pairs if is_free or uri.startswith(roots))
         return sorted(names)
 
     def check(self, identity: Identity) -> None:
@@ -89,13 +129,25 @@ def _root(uri: str) -> str:
     return printable(join_uri(*split_uri(uri))).split("*")[0].split("?")[0]
 
 
-def _live_runs(store: Store, until: str | None) -> Iterator[Manifest]:
+def _live_runs(store: Store, rolling: Rolling, until: str | None) -> Iterator[Manifest]:
+    """Those that were kept, and from their own files the others and the newest, so that what was
+    kept of another output, copied over this one, is not taken for its own."""
     listed = {*store.children(layout.RUNS), *_latest(store)}
-    for run_id in sorted(filter(layout.is_run_id, listed), reverse=True):
-        if until is not None and run_id > until:
-            continue
-        manifest = store.read_record(Manifest, layout.manifest_file(run_id))
+    known = [run_id for run_id in filter(layout.is_run_id, listed) if run_id <= (until or run_id)]
+    run_ids = sorted(known, reverse=True)
+    kept = {run.run_id: run for run in rolling.runs}
+    is_first = True
+
+    def read(run_id: str) -> Manifest | None:
+        if run_id in kept and not is_first:
+            return kept[run_id]
+        return store.read_record(Manifest, layout.manifest_file(run_id))
+
+    manifests: Iterator[Manifest | None]
+    manifests = map(read, run_ids) if kept else map_ahead(read, run_ids)
+    for manifest in manifests:
         if manifest is not None:
+            is_first = False
             yield manifest
             if manifest.is_full:
                 return

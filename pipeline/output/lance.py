@@ -93,7 +93,7 @@ class _Follower:
         live = [run for run in reversed(History.load(self.store).runs) if run.file_names]
         dataset = self._open()
         applied = dataset.config().get(APPLIED, "") if dataset else ""
-        todo = [run for run in live if run.run_id > applied]
+        todo = [run for run in live if not _has(applied, run)]
         if not todo:
             return
         if dataset is None or todo == live:
@@ -131,6 +131,13 @@ class _Follower:
             with self.store.fs.open(self.store.path(name)) as file:
                 for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
                     yield batch.replace_schema_metadata(schema.metadata)
+
+
+def _has(applied: str, run: Manifest) -> bool:
+    """Whether a dataset with the rows of the run ``applied``, and earlier ones, has those of a run;
+    a compaction has none of its own."""
+    newest = run.source_runs[0] if run.compacted is not None and run.source_runs else run.run_id
+    return newest <= applied
 
 
 def _exists(store: Store) -> bool:

@@ -25,6 +25,8 @@ Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.intp]
+Ages = int | npt.NDArray[np.int32]
+"""How many runs closed since: of all rows of a table, or of each."""
 
 LEDGER_COLUMNS = ("uri", "source_version", "status", "error_code")
 
@@ -176,9 +178,15 @@ class Ledger:
     @classmethod
     def from_runs(cls, newest_first: Iterable[Iterable[pa.Table]], names: ShardNames) -> Ledger:
         """Build from tables with ``LEDGER_COLUMNS``, the newest run first."""
+        return cls.from_aged(_with_ages(newest_first), names)
+
+    @classmethod
+    def from_aged(cls, newest_first: Iterable[tuple[Ages, pa.Table]], names: ShardNames) -> Ledger:
+        """Build from tables with ``LEDGER_COLUMNS`` and the ages of their rows; rows of the newest
+        run, whose age is 0, come first."""
         codes: dict[str, int] = {}
-        tables = chain([(0, _EMPTY)], _with_ages(newest_first))
-        rows = _Rows.concatenate([_Rows.of(table, age, names, codes) for age, table in tables])
+        tables = chain([(0, _EMPTY)], newest_first)
+        rows = _Rows.concatenate([_Rows.of(table, ages, names, codes) for ages, table in tables])
         # np.unique returns first occurrences, which are the newest rows of their uris.
         newest = np.sort(np.unique(rows.uris, return_index=True)[1])
         rows = rows.take(newest[rows.present[newest]])
@@ -233,7 +241,7 @@ class _Rows:
     """0 for rows of the newest run."""
 
     @classmethod
-    def of(cls, table: pa.Table, age: int, names: ShardNames, codes: dict[str, int]) -> Self:
+    def of(cls, table: pa.Table, ages: Ages, names: ShardNames, codes: dict[str, int]) -> Self:
         """Hash a table, and add its new error codes to ``codes``."""
         for code in pc.unique(table["error_code"]).drop_null().to_pylist():
             codes.setdefault(code, len(codes))
@@ -245,7 +253,7 @@ class _Rows:
             np.where(shards.is_valid(), hash_strings(shards), np.uint64(0)),
             pc.fill_null(positions, -1).to_numpy().astype(np.int64),
             pc.not_equal(table["status"], Status.VANISHED.value).to_numpy(),
-            np.full(table.num_rows, age, np.int32),
+            np.broadcast_to(np.asarray(ages, np.int32), table.num_rows),
         )
 
     @classmethod

@@ -36,6 +36,8 @@ from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
 from pipeline.storage.uris import with_ancestors
 
+COMPACT = "compact"
+"""The format of the input of a compaction, which is the output itself."""
 _FOOTER = b"cvt.part"
 _RUN_ID = re.compile(r"(\d{8}T\d{6})Z-([0-9a-f]{5})")
 log = logging.getLogger(__name__)
@@ -162,6 +164,11 @@ class OpenRecord(Record):
     """The last attempt, which wrote this."""
     parts: tuple[str, ...] = ()
     """The parts that it took over from earlier attempts."""
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether its rows are those of closed runs, so that nothing is lost with it."""
+        return self.inputs.get("format") == COMPACT
 
 
 @dataclass

@@ -4,7 +4,8 @@
     _open/<id>/publish/data/<attempt>/part-*    merged, sorted by uri, sized for scans
     _open/<id>/publish/*               the report and the tables beside it
     _open/<id>/publish/manifest.json   with it the run is closed; only moving is left
-    data/run=<id>/, runs/<id>/, images.sql, latest.json, in this order
+    data/run=<id>/, runs/<id>/, images.sql, current.json, latest.json, in this order
+    history/                          for the next run
 
 Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the moving first. No
 step asks a listing what there is: that of an object store may lag behind.
@@ -19,8 +20,9 @@ from types import MappingProxyType
 import pyarrow as pa
 
 from pipeline.contract import layout
-from pipeline.contract.manifest import Latest, Manifest
+from pipeline.contract.manifest import Current, Latest, Manifest
 from pipeline.contract.schema import Status
+from pipeline.output.history import History
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
@@ -87,7 +89,10 @@ def publish(run: OpenRun) -> Manifest:
     store.write_bytes(layout.manifest_file(run_id), written)
     if manifest.files:
         store.write_bytes(layout.VIEW, view(store).encode("utf-8", "backslashreplace"))
+    history = History.ending_with(store, manifest)
+    store.write_json(layout.CURRENT, Current(run_id, tuple(history.files)).to_dict())
     latest = Latest(run_id, layout.manifest_file(run_id), manifest.counts)
     store.write_json(layout.LATEST, latest.to_dict())
+    history.keep()
     run.discard()
     return manifest

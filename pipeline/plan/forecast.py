@@ -24,7 +24,7 @@ class Forecast:
     @classmethod
     def of(cls, plan: Plan, history: History) -> Forecast:
         """Judge by the newest closed run that computed at least ``IMAGES_FOR_A_SPEED``."""
-        for run in history.runs:
+        for run in history.nights:
             if run.timings.inferred >= IMAGES_FOR_A_SPEED and run.timings.execute:
                 return cls(plan, run.timings.images_per_second)
         return cls(plan, None)

@@ -78,7 +78,7 @@ class Contents:
             ):
                 rows = _computed(read_table(self.history.store, name))
                 rows = rows.filter(pc.is_in(rows["sha256"], wanted))
-                found.append(_with_columns(rows, schema))
+                found.append(with_columns(rows, schema))
                 wanted = wanted.filter(pc.invert(pc.is_in(wanted, rows["sha256"].combine_chunks())))
         return pa.concat_tables(found)
 
@@ -87,7 +87,7 @@ def _computed(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["status"], Status.OK.value))
 
 
-def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The columns of a schema: those that an earlier version did not write yet are null."""
     missing = pa.nulls(len(rows))
     columns = [rows[f.name] if f.name in rows.column_names else missing for f in schema]

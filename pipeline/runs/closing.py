@@ -81,6 +81,7 @@ class Account:
     vanished: pa.Table | None = None
     """Rows of images that are no longer there."""
     source_runs: tuple[str, ...] | None = None
+    compacted: tuple[Manifest, ...] | None = None
     review: int = 0
     """How many images of each kind to list for a person."""
     rows_per_file: int | None = None
@@ -157,6 +158,7 @@ def _manifest(
         identity=account.identity,
         arithmetic=account.arithmetic,
         source_runs=account.source_runs,
+        compacted=account.compacted,
         spec=account.spec,
         timings=account.timings,
         versions=versions(),

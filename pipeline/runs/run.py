@@ -30,8 +30,8 @@ from pipeline.plan.forecast import Forecast
 from pipeline.plan.selection import selected
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
+from pipeline.runs.computing.execution import PlannedRun, identity_of, tasks_for
 from pipeline.runs.endings import run_errors, saved
-from pipeline.runs.execution import PlannedRun, identity_of, tasks_for
 from pipeline.runs.result import RunResult
 from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import shard_names
@@ -119,11 +119,15 @@ def _inventory(
 
 
 def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:
-    """Publish the run that an earlier start closed, if it did not come to that."""
+    """Publish the run that an earlier start closed, if it did not come to that. A compaction is
+    also finished, or left out, for it computes nothing and nobody waits for it."""
     found = OpenRun.find(store)
     if found is None or not is_closed(found):
+        if found is not None and found.record.is_copy:
+            found.discard()
         return None
-    return RunResult(store, publish(found), spec.policy)
+    result = RunResult(store, publish(found), spec.policy)
+    return None if found.record.is_copy else result
 
 
 def _take_up(
@@ -147,8 +151,10 @@ def _take_up(
 
 
 def _found(store: Store) -> tuple[OpenRun | None, History]:
-    """The unfinished run, and the closed ones."""
+    """The unfinished run, unless nothing is lost with it, and the closed ones."""
     found, history = OpenRun.find(store), History.load(store)
+    if found and found.record.is_copy:
+        return None, history
     if found and history.runs and found.run_id < history.runs[0].run_id:
         # The listing of an object store did not show it to the run that has closed since.
         log.warning("leaving out the unfinished run %s: a later one has closed", found.run_id)

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -28,6 +29,9 @@ SQL = [
 ]
 (README,) = re.findall(r"```sql\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
 (POLARS,) = re.findall(r"```python\n(import polars .*?)```", PAGE, re.DOTALL)
+NIGHTLY = (REPOSITORY / "docs" / "nightly.md").read_text()
+(NOW_SQL,) = re.findall(r"```sql\n(-- duckdb\n.*?)```", NIGHTLY, re.DOTALL)
+(NOW_PYTHON,) = re.findall(r"```python\n(import json\n.*?)```", NIGHTLY, re.DOTALL)
 (LANCE,) = re.findall(r"```python\n(import lance\n.*?)```", PAGE, re.DOTALL)
 
 WITHOUT_RAY = """
@@ -136,6 +140,29 @@ def test_the_same_in_polars(directory: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert dict(names["images"].select("uri", "label").rows()) == {
         uri: row["label"] for uri, row in rows.items()
     }
+
+
+def test_the_views_of_the_table_as_it_is_now(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a compaction and after it, which leaves the old runs where they are."""
+    shutil.copytree(directory / "out", tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    rows = newest(tmp_path / "out")
+    for _ in range(2):
+        names: dict[str, Any] = {}
+        exec(NOW_PYTHON, names)
+        with duckdb.connect() as connection:
+            connection.execute(NOW_SQL)
+            found = connection.sql("SELECT * EXCLUDE (run) FROM images ORDER BY uri")
+            assert found.to_arrow_table().to_pylist() == [rows[uri] for uri in sorted(rows)]
+        for table in (names["with_polars"].to_dicts(), names["with_pandas"].to_dict("records")):
+            assert {row["uri"]: row["sha256"] for row in table if row["status"] == "ok"} == {
+                uri: row["sha256"] for uri, row in rows.items() if row["status"] == "ok"
+            }
+            assert {row["uri"] for row in table} == set(rows)
+            assert len(table) == len(rows)
+        assert call_main("compact", "out") == 0
 
 
 def test_the_search_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,10 @@ def called(job: str, *arguments: str | Path) -> tuple[int, set[str]]:
     return imported(f"runpy.run_module('jobs.{job}', run_name='__main__')", *arguments)
 
 
-@pytest.mark.parametrize("job", ["classify", "embed", "nightly", "relabel", "finetune", "bench"])
+JOBS = ("classify", "compact", "embed", "nightly", "relabel", "finetune", "bench")
+
+
+@pytest.mark.parametrize("job", JOBS)
 def test_help(job: str) -> None:
     code, packages = called(job, "--help")
     assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from jobs.bench.arguments import add_model, add_run, run_spec
 from jobs.bench.subcommand import Subcommand, add_json, add_rounds, save, scratch_directory
@@ -98,6 +99,34 @@ def _start(a: argparse.Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def _add_nights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=int, default=1000, metavar="N",
+        help="closed runs, made up (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--rows", type=int, default=100, metavar="N",
+        help="of each (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--output", metavar="OUT",
+        help="where they are made up: a directory or URI that does not exist yet (default: a "
+        "temporary directory)")  # fmt: skip
+    add_json(parser)
+
+
+def _nights(a: argparse.Namespace) -> ExitCode:
+    if min(a.runs, a.rows) < 1:
+        raise UsageError(f"--runs is {a.runs}, --rows {a.rows}; both must be 1 or more")
+    from jobs.bench.campaigns.nights import bench_nights
+    from pipeline.storage.store import Store
+    from pipeline.storage.uris import join_uri, split_uri
+
+    with scratch_directory() as scratch:
+        store = Store(join_uri(*split_uri(a.output or str(scratch / "out"))))
+        if store.list(""):
+            raise UsageError(f"--output is {a.output}, where something is; name a new one")
+        found = bench_nights(store, a.runs, a.rows)
+    print(json.dumps(found))
+    save(a, found)
+    return ExitCode.OK
+
+
 START = Subcommand(
     name="start",
     help="what the start of a run costs: CPU time of every process until the first row",
@@ -121,4 +150,10 @@ COMPARE = Subcommand(
     help="speed on one INPUT as a share of that on another",
     add_arguments=_add_compare,
     measure=_compare,
+)
+NIGHTS = Subcommand(
+    name="nights",
+    help="what a night costs after many nights",
+    add_arguments=_add_nights,
+    measure=_nights,
 )

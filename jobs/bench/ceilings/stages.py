@@ -30,7 +30,7 @@ from pipeline.model.arithmetic import choose
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
 from pipeline.plan.diff import Work
-from pipeline.runs.sizes import Cut
+from pipeline.runs.computing.sizes import Cut
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.cluster.places import places
 from pipeline.stages.decode.settings import DecodeSettings

@@ -43,7 +43,9 @@ def bench_close(rows: int, dimensions: int, *, shuffle: bool = False) -> dict[st
 
     Ray is started before the clock is, as a run of this size has one.
     """
-    from pipeline.runs.execution import tasks_for  # not in workers, which import this module
+    from pipeline.runs.computing.execution import (
+        tasks_for,  # not in workers, which import this module
+    )
 
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         run = _open_run(Store(directory), rows, dimensions, shuffle=shuffle)

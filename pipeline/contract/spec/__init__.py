@@ -32,7 +32,7 @@ from pipeline.contract.spec.output import (
     Sink,
 )
 from pipeline.contract.spec.policy import PolicySpec
-from pipeline.contract.spec.relabel import RelabelSpec
+from pipeline.contract.spec.relabel import CompactSpec, RelabelSpec
 from pipeline.contract.spec.run import SECTIONS, SETTINGS, RunSpec
 from pipeline.contract.spec.settings import About, Setting, check_settings, setting, settings
 
@@ -48,6 +48,7 @@ __all__ = [
     "URI_COLUMNS",
     "About",
     "Activation",
+    "CompactSpec",
     "ComputeSpec",
     "CpuDecodeMode",
     "DecodeMode",

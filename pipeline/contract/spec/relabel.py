@@ -1,4 +1,4 @@
-"""The settings of a relabelling."""
+"""The settings of what rewrites an output: of a relabelling, and of a compaction."""
 
 from __future__ import annotations
 
@@ -86,3 +86,29 @@ class RelabelSpec:
             "head": self.head and public(self.head),
             "model": self.model and public(self.model),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompactSpec:
+    """How to combine the runs of an output."""
+
+    output: str = field(
+        metadata=About(
+            "the output of earlier jobs", metavar="OUT", flag="out", place="output.uri"
+        ).metadata
+    )
+    drop_vanished: bool = setting(False, "leave out the rows of images that are no longer there")
+    keep_days: float | None = setting(
+        None,
+        "remove the runs that a compaction or a full run replaced more than D days ago "
+        "(default: keep them)",
+        metavar="D",
+        at_least=1,
+    )
+    """At least a day, for whoever reads them now."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, "compact")
+        if not self.output:
+            raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
+        check_no_password("output.uri", self.output)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import PurePosixPath
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.contract import layout
 from pipeline.output.merging.file import Job, Unwatched, Watch, merge_file
 from pipeline.output.merging.plan import FilePlan, Spread, one_after_the_other, uri_at
-from pipeline.output.merging.tally import Tally, count_repeated
+from pipeline.output.merging.tally import Tally, count_repeated, repeated
 from pipeline.output.merging.tasks import InThisProcess, Tasks
 from pipeline.output.open_run import OpenRun, Part, PartFooter
-from pipeline.storage.parquet import write_table
+from pipeline.storage.parquet import read_columns, write_table
 
 TARGET_FILE_BYTES = 256 * 2**20
 ROWS_OF_A_RANGE = 4_000_000
@@ -54,12 +56,21 @@ def merge(
     ranges = math.ceil(rows / ROWS_OF_A_RANGE)
     watch = watch or Unwatched()
     job = Job(run.store, run.run_id, run.record.attempt, metadata, complete, watch, ranges)
-    pieces, repeated = tasks.exchange(partial(merge_file, job), plans, ranges, count_repeated)
-    tally = Tally(repeated=sum(repeated))
+    pieces, found = tasks.exchange(partial(merge_file, job), plans, ranges, repeated)
+    tally = Tally()
     for piece in pieces:
         tally.include(piece.tally)
         watch.include(piece.seen)
+    if any(map(len, found)):
+        tally.repeated = count_repeated(_uris(run, tally), np.concatenate(found))
     return tally
+
+
+def _uris(run: OpenRun, tally: Tally) -> Iterator[pa.ChunkedArray]:
+    """Of the staged files."""
+    staged = layout.publish_data_dir(run.run_id, run.record.attempt)
+    names = [f"{staged}/{PurePosixPath(file.name).name}" for file in tally.files]
+    return (table["uri"] for table in read_columns(run.store, names, ["uri"]))
 
 
 def _as_parts(run: OpenRun, vanished: pa.Table | None) -> Iterator[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract.manifest import DataFile
 from pipeline.contract.schema import Status
-from pipeline.output.ledger import Hashes
+from pipeline.output.ledger import Hashes, HashIndex, hash_strings
 
 FAILURES_SHOWN = 50
 
@@ -71,7 +71,17 @@ def split_by_range(hashes: Hashes, ranges: int) -> list[Hashes]:
     return np.split(ordered, np.searchsorted(ordered, starts))
 
 
-def count_repeated(pieces: Sequence[Hashes]) -> int:
-    """How many of the hashes of one range, from all files, repeat another one."""
-    hashes = np.concatenate(pieces) if pieces else np.array([], np.uint64)
-    return len(hashes) - len(np.unique(hashes))
+def repeated(pieces: Sequence[Hashes]) -> Hashes:
+    """Those hashes of one range, from all files, that repeat another one."""
+    hashes = np.sort(np.concatenate(pieces)) if pieces else np.array([], np.uint64)
+    again: Hashes = hashes[1:][hashes[1:] == hashes[:-1]]
+    return again
+
+
+def count_repeated(uris: Iterable[pa.ChunkedArray], hashes: Hashes) -> int:
+    """How many URIs repeat another one, of those with these hashes: two may share one."""
+    suspects = HashIndex(np.unique(hashes))
+    times: Counter[str] = Counter()
+    for some in uris:
+        times.update(some.filter(pa.array(suspects.find(hash_strings(some))[0])).to_pylist())
+    return times.total() - len(times)

@@ -24,13 +24,13 @@ from pipeline.output.history import History
 from pipeline.output.identity import short_hash
 from pipeline.output.lease import Lease
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
-from pipeline.output.publish import is_closed, publish
 from pipeline.runs.closing import Account, Clock, close_run, utc_now
 from pipeline.runs.relabel.computed import Computed
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.rescore import Groups, Rescorer
 from pipeline.runs.relabel.source import check_embeddings, load_source, stored_classes
+from pipeline.runs.relabel.unfinished import clear
 from pipeline.runs.result import RunResult
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.parquet import write_table
@@ -63,7 +63,7 @@ def relabel(spec: RelabelSpec) -> RunResult:
     job = _Job.prepare(spec)
     with Lease(output) as lease:
         try:
-            _clear(output)
+            clear(output, FORMAT)
             history = History.load(output)
             if not spec.full:
                 history.check(job.identity)
@@ -74,21 +74,6 @@ def relabel(spec: RelabelSpec) -> RunResult:
                 f"relabelling stopped: {one_line(error)}; start the same command again"
             ) from error
     return RunResult(output, manifest, PolicySpec(max_failure_rate=1.0))
-
-
-def _clear(output: Store) -> None:
-    """Publish or discard what an interrupted relabelling left; redoing it takes little time."""
-    found = OpenRun.find(output)
-    if found is None:
-        return
-    if is_closed(found):
-        publish(found)
-    elif found.record.inputs.get("format") != FORMAT:
-        raise UsageError(
-            f"{output.uri} has an unfinished run of another job, {found.run_id}; finish it first"
-        )
-    else:
-        found.discard()
 
 
 @dataclass
@@ -138,7 +123,7 @@ class _Job:
         account = self._account(len(fresh), len(rows) - len(fresh), clock)
         if gone:
             account = replace(account, vanished=vanished_rows(gone, _schema(open_run, history)))
-        return close_run(open_run, history.runs, account)
+        return close_run(open_run, history.nights, account)
 
     def _commit(self, rows: LiveRows, run: OpenRun) -> None:
         """Relabel rows into parts of the open run."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
+from math import ceil
 from typing import Self
 
 import numpy as np
@@ -12,13 +14,15 @@ import pyarrow.compute as pc
 
 from pipeline.contract.schema import Status
 from pipeline.output.history import History
-from pipeline.output.ledger import Hashes, HashIndex, Mask, hash_strings
+from pipeline.output.ledger import Hashes, HashIndex, Mask, Positions, hash_strings
 from pipeline.storage.parquet import open_table, read_columns
 from pipeline.storage.store import Store
 
 _KEY_COLUMNS = ("uri", "source_version", "sha256", "error_code")
 _COLUMNS = (*_KEY_COLUMNS, "status")
 _NAMES_AT_ONCE = 65_536
+_URIS_AT_ONCE = 2**20
+"""Held to be compared, some 200 MB of them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class LiveRows:
     """For every row of the files, a hash of what it says about its image."""
     chosen: Mask
     """For every row of the files, whether it is one of these rows."""
+    vanished: Mask
+    """For every row of the files, whether it is the newest of its URI and says that the image is no
+    longer there."""
 
     @classmethod
     def of(cls, history: History) -> Self:
@@ -47,12 +54,35 @@ class LiveRows:
             uris.append(hash_strings(table["uri"]))
             keys.append(_hash_rows(table))
             is_present.append(pc.not_equal(table["status"], Status.VANISHED.value).to_numpy())
-        every = np.concatenate(uris)
-        chosen = np.zeros(len(every), bool)
-        # np.unique returns first occurrences, which are the newest rows of their uris.
-        chosen[np.unique(every, return_index=True)[1]] = True
-        chosen &= np.concatenate(is_present)
-        return cls(history.store, files, every, np.concatenate(keys), chosen)
+        present = np.concatenate(is_present)
+        none = np.zeros(len(present), bool)
+        rows = cls(history.store, files, np.concatenate(uris), np.concatenate(keys), none, none)
+        newest = rows.newest()
+        return replace(rows, chosen=newest & present, vanished=newest & ~present)
+
+    def newest(self) -> Mask:
+        """Of every row, whether it is the newest of its URI. Equal hashes are not believed: of
+        some billion URIs two are likely to share one, and neither may cost the other its row."""
+        _, first, at, times = np.unique(
+            self.uris, return_index=True, return_inverse=True, return_counts=True
+        )
+        newest = np.zeros(len(self.uris), bool)
+        newest[first] = True
+        repeated = times[at] > 1
+        portions = ceil(repeated.sum() / _URIS_AT_ONCE)
+        for number in range(portions):
+            some = repeated & (at % portions == number)
+            newest[np.flatnonzero(some)[replace(self, chosen=some)._first()]] = True
+        return newest
+
+    def _first(self) -> Positions:
+        """Which of these rows are the first of their URI."""
+        batches = self.batches(_NAMES_AT_ONCE, ["uri"])
+        numbers: dict[str, int] = {}
+        uris = chain.from_iterable(batch["uri"].to_pylist() for batch in batches)
+        for position, uri in enumerate(uris):
+            numbers.setdefault(uri, position)
+        return np.fromiter(numbers.values(), np.intp, len(numbers))
 
     def __len__(self) -> int:
         return int(self.chosen.sum())
@@ -65,8 +95,11 @@ class LiveRows:
     def missing_in(self, other: LiveRows) -> list[str]:
         """The URIs of these rows that ``other`` has no row of, in order."""
         known, _ = HashIndex(np.unique(other.uris[other.chosen])).find(self.uris)
-        missing = replace(self, chosen=self.chosen & ~known)
-        batches = missing.batches(_NAMES_AT_ONCE, ["uri"])
+        return replace(self, chosen=self.chosen & ~known).names()
+
+    def names(self) -> list[str]:
+        """The URIs of these rows, in order."""
+        batches = self.batches(_NAMES_AT_ONCE, ["uri"])
         return sorted(uri for batch in batches for uri in batch["uri"].to_pylist())
 
     def batches(self, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:

@@ -33,19 +33,27 @@ def load_source(uri: str, job: str = "relabelling") -> History:
     return history
 
 
-def stored_classes(source: History) -> list[str]:
-    """The names by ``label_id``, from the newest run that wrote labels.
-
-    Raises:
-        UsageError: none did.
-    """
+def find_classes(source: History) -> list[str] | None:
+    """The names by ``label_id``, from the newest run that wrote labels, if any did."""
     for run in source.runs:
         name = layout.classes_file(run.run_id)
         with damage_named(source.store.locate(name)):
             classes = source.store.read_json(name)
             if classes is not None:
                 return list(read_value(tuple[str, ...], classes, "it"))
-    raise UsageError(f"{source.store.uri} has no class names: no run there labelled an image")
+    return None
+
+
+def stored_classes(source: History) -> list[str]:
+    """The names by ``label_id``, from the newest run that wrote labels.
+
+    Raises:
+        UsageError: none did.
+    """
+    classes = find_classes(source)
+    if classes is None:
+        raise UsageError(f"{source.store.uri} has no class names: no run there labelled an image")
+    return classes
 
 
 def check_embeddings(source: History, taker: str, wanted: int | None = None) -> None:

@@ -26,7 +26,7 @@ from pipeline.contract.schema import NO_COLUMNS
 from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.output.open_run import OpenRecord
-from pipeline.runs import execution
+from pipeline.runs.computing import execution
 from pipeline.stages.allocation import Allocation, Node, allocate
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import ACTOR_LIMITS, TASK_LIMITS

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import classify, embed, nightly, relabel
+from jobs import classify, compact, embed, nightly, relabel
 from jobs.cli import command
 from pipeline.monitoring.log import OURS, is_displayed
 from tests.support.commands import REPOSITORY
@@ -127,6 +127,8 @@ def test_the_other_jobs_name_their_own_flags(complaint: Complaint) -> None:
     assert "give --label-map, --thresholds, --head, --model or --top-k" in nothing
     scores = complaint(relabel, "old", "--output", "new", "--top-k", "2", "--scores", "sigmoid")
     assert scores == "error: --scores needs --head: stored scores cannot be converted"
+    days = complaint(compact, "out", "--keep-days", "0.5")
+    assert days == "error: --keep-days is 0.5; it must be 1 or more"
 
 
 @pytest.mark.parametrize("job", [classify, embed, nightly, relabel])

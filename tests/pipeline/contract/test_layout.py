@@ -10,7 +10,8 @@ from pipeline.contract import layout
 ROOT = Path(__file__).parents[3]
 NAMES = (
     "_open", "_lease.json", "latest.json", "images.lance", "open.json", "manifest.json",
-    "report.html", "classes.json", "changes.parquet", "review.parquet",
+    "report.html", "classes.json", "changes.parquet", "review.parquet", "current.json",
+    "/rows-",
     "run=", "part-", "/parts", "/publish",
 )  # fmt: skip
 
@@ -32,6 +33,7 @@ def test_names_that_scripts_rely_on() -> None:
     assert layout.classes_file("R") == "runs/R/classes.json"
     assert (layout.CHANGES, layout.REVIEW) == ("changes.parquet", "review.parquet")
     assert (layout.LATEST, layout.LANCE) == ("latest.json", "images.lance")
+    assert layout.CURRENT == "current.json"
 
 
 def test_what_is_not_closed_is_hidden_from_readers() -> None:

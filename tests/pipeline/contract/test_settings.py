@@ -18,6 +18,7 @@ from pipeline.contract.spec import (
     SECTIONS,
     SETTINGS,
     Activation,
+    CompactSpec,
     DecodeMode,
     FinetuneSpec,
     Pooling,
@@ -30,7 +31,10 @@ from pipeline.contract.spec import (
 )
 
 ROOT = Path(__file__).parents[3]
-OF_JOBS = (*settings(RelabelSpec, "relabel"), *settings(FinetuneSpec, "finetune"))
+OF_JOBS = (
+    *settings(RelabelSpec, "relabel"), *settings(FinetuneSpec, "finetune"),
+    *settings(CompactSpec, "compact"),
+)  # fmt: skip
 PLACES = {*SETTINGS, *(one.place for one in OF_JOBS)}
 FLAGS_IN_ROWS = {
     "pipeline/sources/doors.py", "pipeline/storage/files.py", "pipeline/storage/web/http.py"

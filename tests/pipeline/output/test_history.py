@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from pipeline.contract.errors import DamagedFileError, UsageError
-from pipeline.contract.manifest import Counts, Manifest
+from pipeline.contract.manifest import Counts
 from pipeline.contract.provenance import Identity
 from pipeline.contract.spec import (
     FIRST_EXTENSIONS,
+    CompactSpec,
     InputSpec,
     ModelSpec,
     OutputSpec,
@@ -20,47 +21,19 @@ from pipeline.contract.spec import (
     RunSpec,
 )
 from pipeline.model.loaded import LoadedModel
+from pipeline.monitoring.comparison import RowsSeen
 from pipeline.output.history import History, check_open_run
-from pipeline.output.merging.merge import merge
-from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
-from pipeline.output.publish import publish, seal
+from pipeline.output.open_run import OpenRecord, OpenRun, PartFooter
 from pipeline.plan.sightings import Sightings
-from pipeline.runs.run import run
+from pipeline.runs.compact.job import compact
+from pipeline.runs.run import forecast, run
 from pipeline.sources.inventory import inventory
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 from tests.support.inputs.world import SHARD_NAMES, Row, listing_of, table_of
+from tests.support.outputs.closed_runs import BARE, closed
 
-IDENTITY = Identity(fingerprint="f1", top_k=5, preprocessing={"size": 224, "crop_pct": 0.875})
-
-OLD = replace(IDENTITY, fingerprint="f0")
-
-
-def closed(
-    store: Store,
-    run_id: str,
-    rows: list[Row],
-    *,
-    full: bool = False,
-    identity: Identity = IDENTITY,
-    inputs: tuple[str, ...] = (),
-) -> None:
-    """A published run; nothing was computed for it."""
-    open_run = OpenRun(store, run_id)
-    open_run.save()
-    if rows:
-        write_table(store, open_run.part_name(0), table_of(rows))
-        open_run.parts.append(Part(open_run.part_name(0), len(rows), PartFooter()))
-    tally = merge(open_run, {}, None)
-    manifest = Manifest(
-        run_id=run_id,
-        identity=identity,
-        spec={"policy": {"full": full}, "inputs": {"uris": list(inputs)}},
-        files=tuple(tally.files),
-        counts=Counts(listed=len(rows), ok=tally.ok, failed=tally.failed),
-    )
-    seal(open_run, manifest, "")
-    publish(open_run)
+OLD = replace(BARE, fingerprint="f0")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +64,7 @@ class TestLiveRuns:
         history = History.load(store)
         assert history.runs == ()
         assert len(history.ledger(SHARD_NAMES)) == 0
-        history.check(IDENTITY)
+        history.check(BARE)
 
     def test_newest_first(self, store: Store) -> None:
         for number in (2, 1, 3):
@@ -106,7 +79,7 @@ class TestLiveRuns:
         closed(local_store, "3", [Row("b.jpg", "A")])
         history = History.load(local_store)
         assert [r.run_id for r in history.runs] == ["3", "2"]
-        history.check(IDENTITY)
+        history.check(BARE)
 
     def test_newest_row_of_a_uri_counts(self, local_store: Store) -> None:
         closed(local_store, "1", [Row("a.jpg", "A", "timeout")])
@@ -126,7 +99,7 @@ class TestIdentity:
     def test_refusal_shows_both_sides_and_the_way_out(self, local_store: Store) -> None:
         closed(local_store, "1", [], identity=replace(OLD, preprocessing={"size": 384}))
         with pytest.raises(UsageError) as refusal:
-            History.load(local_store).check(IDENTITY)
+            History.load(local_store).check(BARE)
         message = str(refusal.value)
         assert "fingerprint: f0 -> f1" in message
         assert "preprocessing.size: 384 -> 224" in message
@@ -141,22 +114,22 @@ class TestIdentity:
         closed(local_store, "1", [], identity=OLD)
         closed(local_store, "2", [])
         with pytest.raises(UsageError, match="closed run 1"):
-            History.load(local_store).check(IDENTITY)
+            History.load(local_store).check(BARE)
 
     @pytest.mark.parametrize(
         ("ours", "inputs", "named"),
         [
-            (replace(IDENTITY, top_k=1), {"uris": ["in"]}, "top_k: 5 -> 1"),
-            (IDENTITY, {"uris": ["in", "more"]}, "inputs.uris: ['in'] -> ['in', 'more']"),
+            (replace(BARE, top_k=1), {"uris": ["in"]}, "top_k: 5 -> 1"),
+            (BARE, {"uris": ["in", "more"]}, "inputs.uris: ['in'] -> ['in', 'more']"),
         ],
         ids=["settings", "inputs"],
     )
     def test_open_run_is_finished_by_its_own_command(
         self, local_store: Store, ours: Identity, inputs: dict[str, Any], named: str
     ) -> None:
-        record = OpenRecord(identity=IDENTITY, inputs={"uris": ["in"]})
+        record = OpenRecord(identity=BARE, inputs={"uris": ["in"]})
         open_run = OpenRun.begin(local_store, record)
-        check_open_run(open_run, IDENTITY, {"uris": ["in"]})
+        check_open_run(open_run, BARE, {"uris": ["in"]})
         with pytest.raises(UsageError) as refusal:
             check_open_run(open_run, ours, inputs)
         message = str(refusal.value)
@@ -264,6 +237,26 @@ class TestCommand:
         record = OpenRecord(identity=OLD, inputs={"uris": ["elsewhere"]})
         open_run = OpenRun.begin(store, record)
         assert run(spec()).run_id != open_run.run_id
+        assert not store.list("_open")
+
+    @pytest.mark.parametrize("step", ["seal", "publish"])
+    def test_a_compaction_that_was_killed_binds_nobody(
+        self, spec: SpecOf, step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Before it had closed it is left out, afterwards its publication is finished."""
+        store = self.finish_all(spec())
+        (newest,) = History.load(store).runs
+        closed(store, "20260102T000000Z-1", [Row("a", "A")], identity=newest.identity)
+        with monkeypatch.context() as patch:
+            patch.setattr(RowsSeen, "add", lambda *_: None)  # these rows have no scores
+            patch.setattr(f"pipeline.runs.closing.{step}", None)
+            with pytest.raises(TypeError):
+                compact(CompactSpec(output=store.uri))
+        plan = forecast(spec()).plan
+        assert (plan.counts.unchanged, plan.counts.new) == (2, 0)
+        result = run(spec(max_failure_rate=0))
+        assert (result.counts.skipped, result.interrupted) == (2, None)
+        assert len(History.load(store).runs) == (3 if step == "seal" else 2)
         assert not store.list("_open")
 
     @pytest.mark.parametrize("wrong", ["gone", ""], ids=["missing", "empty"])

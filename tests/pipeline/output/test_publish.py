@@ -1,10 +1,5 @@
 """A publication that may break off anywhere: the next start of the command finishes it."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 
 from pipeline.contract import layout
@@ -16,36 +11,7 @@ from pipeline.output.publish import is_closed, publish, seal
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.outputs.open_runs import METADATA, manifest_of, open_run
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
-@contextmanager
-def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch, store: Store) -> Iterator[list[str]]:
-    """Every change of the storage is a step; the one after ``steps`` of them never happens."""
-    done: list[str] = []
-
-    def guard(owner: object, name: str) -> Callable[..., Any]:
-        real = getattr(owner, name)
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            if len(done) == steps:
-                raise KilledError
-            done.append(f"{name} {args[0]}")
-            return real(*args, **kwargs)
-
-        return step
-
-    with monkeypatch.context() as patch:
-        if store.is_local:
-            for name in ("replace", "unlink", "rename", "rmdir"):
-                patch.setattr(os, name, guard(os, name))
-        else:
-            for name in ("cp_file", "rm_file", "pipe_file"):
-                patch.setattr(store.fs, name, guard(store.fs, name))
-        yield done
+from tests.support.processes.killed import KilledError, killed_after
 
 
 def finished_tree(store: Store, run_id: str) -> dict[str, bytes]:
@@ -89,7 +55,9 @@ def test_publication_may_break_off_after_any_step(
         finish(run, manifest)
     expected = finished_tree(whole, run.run_id)
     assert sorted(expected) == [
+        "current.json",
         *(f"data/run=ID/part-0000{n}.parquet" for n in range(3 if store.is_local else 2)),
+        "history/index.json", "history/rows-ID-0.parquet",
         "images.sql", "latest.json", "runs/ID/manifest.json", "runs/ID/report.html",
     ]  # fmt: skip
     written = [step for step in steps if "latest.json" in step]
@@ -123,6 +91,7 @@ def check_readable(store: Store, run: OpenRun, steps: int) -> None:
         latest = store.read_json("latest.json")
         manifest = store.read_json(latest["manifest"])
         assert {file["name"] for file in manifest["files"]} == set(store.list("data"))
+        assert store.read_json("current.json")["files"] == sorted(store.list("data"))
         assert History.load(store).runs[0].run_id == run.run_id
 
 
@@ -134,8 +103,9 @@ def test_publishing_twice_changes_nothing(store: Store) -> None:
     following = OpenRun.begin(store, OpenRecord())
     finish(following, manifest_of(following, merge(following, METADATA, None)))
     after = finished_tree(store, run.run_id)
-    assert {name: after[name] for name in before if name != "latest.json"} == {
-        name: data for name, data in before.items() if name != "latest.json"
+    newest = {"latest.json", "current.json", "history/index.json"}
+    assert {name: after[name] for name in before.keys() - newest} == {
+        name: data for name, data in before.items() if name not in newest
     }
     assert store.read_json("latest.json")["run_id"] == following.run_id
     assert not store.list(f"data/run={following.run_id}")

@@ -17,7 +17,7 @@ from pipeline.output.open_run import OpenRun
 from pipeline.plan import waves as module
 from pipeline.plan.diff import Plan, Work
 from pipeline.plan.waves import waves
-from pipeline.runs.execution import PlannedRun
+from pipeline.runs.computing.execution import PlannedRun
 from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
 from pipeline.storage.read_ahead import Ahead

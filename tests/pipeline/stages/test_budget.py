@@ -9,7 +9,7 @@ from ray.data._internal.execution.interfaces import ExecutionResources
 from ray.data._internal.execution.resource_manager import ReservationOpResourceAllocator
 
 from pipeline.contract.spec import ComputeSpec
-from pipeline.runs.sizes import rows_per_block
+from pipeline.runs.computing.sizes import rows_per_block
 from pipeline.stages.allocation import (
     GPU_BLOCK_BYTES,
     WRITE_CPUS,

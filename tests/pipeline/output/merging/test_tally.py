@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.output.merging.tally import FAILURES_SHOWN, Tally, count_repeated, split_by_range
+from pipeline.output.merging.tally import FAILURES_SHOWN, Tally, repeated, split_by_range
 from tests.support.outputs.open_runs import names, result_rows
 
 FAILED = set(names(200)[::3])
@@ -41,6 +41,5 @@ def test_the_same_hash_is_in_the_same_range_wherever_it_comes_from() -> None:
     every = rng.integers(0, 2**64, 500, np.uint64, endpoint=False)
     files = [every[:300], every[200:], every[:7]]
     pieces = [split_by_range(hashes, 5) for hashes in files]
-    repeated = sum(count_repeated([piece[n] for piece in pieces]) for n in range(5))
-    assert repeated == 100 + 7
-    assert count_repeated([]) == 0
+    assert sum(len(repeated([piece[n] for piece in pieces])) for n in range(5)) == 100 + 7
+    assert len(repeated([])) == 0

@@ -17,9 +17,9 @@ from pipeline.output.merging.merge import HERE
 from pipeline.output.merging.tasks import Tasks
 from pipeline.output.open_run import OpenRun
 from pipeline.output.publish import is_closed
-from pipeline.runs import execution
 from pipeline.runs.closing import close_run
-from pipeline.runs.execution import ROWS_WORTH_TASKS, tasks_for
+from pipeline.runs.computing import execution
+from pipeline.runs.computing.execution import ROWS_WORTH_TASKS, tasks_for
 from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.parquet import read_table

@@ -27,7 +27,7 @@ from pipeline.plan.diff import Plan, Work
 from pipeline.plan.reuse import Contents
 from pipeline.plan.shards import Estimate
 from pipeline.runs.closing import Account, Clock, close_run
-from pipeline.runs.sizes import Cut, num_tasks, rows_per_part
+from pipeline.runs.computing.sizes import Cut, num_tasks, rows_per_part
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session
 from pipeline.stages.cluster.tasks import RayTasks
@@ -174,7 +174,7 @@ class PlannedRun:
         Raises:
             RunError: rows are missing or repeated; the run stays open.
         """
-        return close_run(self.open_run, self.history.runs, self._account(clock), tasks)
+        return close_run(self.open_run, self.history.nights, self._account(clock), tasks)
 
     def _account(self, clock: Clock) -> Account:
         spec, model, deferred = self.spec, self.model, self.committed.deferred

@@ -1,0 +1,1 @@
+"""The runs of an output combined into one, and old ones removed."""

@@ -1,0 +1,1 @@
+"""Files below OUT that no run wrote, or not so."""
