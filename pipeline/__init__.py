@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ComputeSpec",
     "Decode",
+    "FinetuneSpec",
     "InputSpec",
     "JobError",
     "ModelSpec",
@@ -24,6 +25,7 @@ __all__ = [
     "UsageError",
     "classify",
     "embed",
+    "finetune",
     "nightly",
     "relabel",
     "run",
@@ -33,6 +35,7 @@ if typing.TYPE_CHECKING:
     from pipeline.contract.errors import JobError, RunError, UsageError
     from pipeline.contract.spec import (
         ComputeSpec,
+        FinetuneSpec,
         InputSpec,
         ModelSpec,
         OutputSpec,
@@ -41,13 +44,13 @@ if typing.TYPE_CHECKING:
         RunSpec,
     )
     from pipeline.runs.python.decode import Decode
-    from pipeline.runs.python.jobs import classify, embed, nightly, relabel, run
+    from pipeline.runs.python.jobs import classify, embed, finetune, nightly, relabel, run
     from pipeline.runs.python.predict import Predict
     from pipeline.runs.python.result import Result
 else:
     _MODULES = {
         "contract.errors": {"JobError", "RunError", "UsageError"},
-        "runs.python.jobs": {"classify", "embed", "nightly", "relabel", "run"},
+        "runs.python.jobs": {"classify", "embed", "finetune", "nightly", "relabel", "run"},
         "runs.python.decode": {"Decode"},
         "runs.python.predict": {"Predict"},
         "runs.python.result": {"Result"},

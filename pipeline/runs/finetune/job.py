@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import __version__
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.spec import FinetuneSpec, ModelSpec
@@ -34,6 +33,9 @@ from pipeline.runs.relabel.source import check_embeddings, load_source
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, printable, split_uri
+
+METHOD = 1
+"""Counted up when the same labels and settings would give another model."""
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,7 @@ class _Job:
         del settings["output"]
         champion = self.champion and self.champion.checkpoint.weights_sha256
         parents = (self.parent.weights_sha256, champion)
-        parts = [__version__, settings, parents, samples.fingerprint, samples.failed]
+        parts = [METHOD, settings, parents, samples.fingerprint, samples.failed]
         return short_hash(json.dumps(parts, sort_keys=True))
 
     def _train(

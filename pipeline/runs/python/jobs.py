@@ -19,6 +19,7 @@ from pipeline.contract.spec import (
     DEFAULT_TOP_K,
     SECTIONS,
     SETTINGS,
+    FinetuneSpec,
     RelabelSpec,
     RunSpec,
     settings,
@@ -27,6 +28,7 @@ from pipeline.runs.python.keywords import Keywords, Place, fields, flat, run_spe
 from pipeline.runs.python.shown import as_in_python
 
 if TYPE_CHECKING:
+    from pipeline.runs.finetune.result import FinetuneResult
     from pipeline.runs.python.result import Result
     from pipeline.runs.result import RunResult
 
@@ -34,6 +36,7 @@ _TOP_K = replace(SETTINGS["output.top_k"], default=DEFAULT_TOP_K)
 _RUN = Keywords((SETTINGS | {_TOP_K.place: _TOP_K}).values())
 _EMBED = Keywords(one for one in SETTINGS.values() if one.place != "output.embeddings")
 _RELABEL = Keywords(settings(RelabelSpec, "relabel"))
+_FINETUNE = Keywords(settings(FinetuneSpec, "finetune"))
 
 log = logging.getLogger(__name__)
 
@@ -157,10 +160,46 @@ def relabel(source: Place, *, output: Place, progress: bool = False, **settings:
     """
     with as_in_python(_RELABEL.spell, progress=progress):
         found = _RELABEL.values(settings | {"source": source, "output": output})
-        named = {
-            one.name: found[place] for place, one in _RELABEL.settings.items() if place in found
-        }
-        return _relabelled(RelabelSpec(**named))
+        return _relabelled(RelabelSpec(**_by_field(_RELABEL, found)))
+
+
+@_FINETUNE.listed
+def finetune(
+    outputs: Place | Iterable[Place],
+    *more: Place | Iterable[Place],
+    model: Place,
+    output: Place,
+    progress: bool = False,
+    **settings: Any,
+) -> FinetuneResult:
+    """Train a classifier on labels of your own, from the embeddings that outputs store.
+
+    Args:
+        outputs: an output with embeddings, or several.
+        model: the checkpoint that computed them.
+        output: a directory or URI for the models.
+        progress: whether to show the log; otherwise it goes where the program sends it.
+        settings: whose labels, and how to learn, called as the flags of ``cvt-finetune``.
+
+    Raises:
+        UsageError: nothing was written; the message says what to change.
+        RunError: it could not finish; the same call does it again.
+    """
+    with as_in_python(_FINETUNE.spell, progress=progress):
+        given = {"outputs": flat([outputs, *more]), "model": model, "output": output}
+        spec = FinetuneSpec(**_by_field(_FINETUNE, _FINETUNE.values(settings | given)))
+        from pipeline.runs.finetune.job import finetune  # which imports torch
+
+        found = finetune(spec)
+        if found.complaint:
+            log.warning("%s", found.complaint)
+        return found
+
+
+def _by_field(keywords: Keywords, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of settings, by the fields of their spec."""
+    named = keywords.settings.items()
+    return {one.name: found[place] for place, one in named if place in found}
 
 
 def _ends(

@@ -3,12 +3,13 @@
 import inspect
 from dataclasses import MISSING
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import pipeline
-from pipeline import UsageError, classify, embed, nightly, relabel
+from pipeline import FinetuneSpec, UsageError, classify, embed, finetune, nightly, relabel
 from pipeline.contract.spec import SETTINGS, RelabelSpec, settings
 from pipeline.runs.python.keywords import Keywords, flat
 
@@ -133,6 +134,24 @@ def test_relabelling_has_settings_of_its_own() -> None:
         relabel("old", output="new", batch_size=3)
     with pytest.raises(UsageError, match="label_map is 3; it must be a valid dictionary"):
         relabel("old", output="new", label_map=3)
+
+
+def test_finetuning_has_settings_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[FinetuneSpec] = []
+
+    def train(spec: FinetuneSpec) -> SimpleNamespace:
+        asked.append(spec)
+        return SimpleNamespace(complaint="worse than before")
+
+    monkeypatch.setattr("pipeline.runs.finetune.job.finetune", train)
+    finetune("out", [Path("more")], **(MODEL | {"output": "models"}), labels=Path("a,b.csv"))
+    assert asked[0].outputs == ("out", "more")
+    assert (asked[0].labels, asked[0].output, asked[0].model) == (("a,b.csv",), "models", "m")
+    assert caplog.messages == ["worse than before"]
+    with pytest.raises(UsageError, match=r"no setting label; did you mean labels\?"):
+        finetune("out", **MODEL, label="a.csv")
 
 
 @pytest.mark.parametrize(
