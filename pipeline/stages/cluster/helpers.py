@@ -18,9 +18,10 @@ _UNUSED = (
 @contextmanager
 def without_helpers() -> Iterator[None]:
     """A Ray that is started inside saves the second of CPU time that each of these takes to come
-    up, beside our workers. Ray has no option for them."""
-    started = {name: getattr(_node, name) for name in _UNUSED}
-    for name in _UNUSED:
+    up, beside our workers. Ray has no option for them; a Ray whose methods have other names starts
+    them all."""
+    started = {name: getattr(_node, name) for name in _UNUSED if hasattr(_node, name)}
+    for name in started:
         setattr(_node, name, _nothing)
     try:
         yield
