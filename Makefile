@@ -8,6 +8,9 @@ CHECKED := cvt pipeline jobs tests
 PYTHON_VERSION := 3.12
 AZURITE := 3.35.0
 
+# A worker that crashes ends the tests: xdist may wait for ever for those that it had before it.
+TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --max-worker-restart 0
+
 # Modules are compiled on first use, not by pip; kept from that, every process of Ray would do it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -21,10 +24,10 @@ demo: $(VENV)/demo ## install, then classify the bundled images into a Parquet t
 	@$(RUN) jobs.demo
 
 check: lint ## check style and types, run the tests that need neither Ray nor a server
-	@$(RUN) pytest --numprocesses 2 --dist loadfile -m 'not (slow or ray or server)'
+	@$(RUN) pytest $(TWO_AT_A_TIME) -m 'not (slow or ray or server)'
 
 test: lint $(VENV)/azurite ## install, then check style and types and run the tests
-	@$(RUN) pytest --numprocesses 2 --dist loadfile
+	@$(RUN) pytest $(TWO_AT_A_TIME)
 
 test-slow: $(VENV)/test ## the campaigns that take minutes: many kills, outages, millions of rows
 	@$(RUN) pytest -m slow

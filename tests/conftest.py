@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fsspec.config
 import pytest
 import s3fs
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:  # torch and transformers are imported by the tests that need 
     from tests.support.models.oracle import Oracle
 
 # Nothing of the machine's own accounts may decide a test, and no test asks the network.
-_FOREIGN = ("AWS_", "AZURE_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_", "RAY_", "HF_", "FSSPEC_")
+_STORES = ("AWS_", "AZURE_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_", "FSSPEC_")
+_FOREIGN = (*_STORES, "RAY_", "HF_")
 _HERMETIC = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -57,6 +59,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     with needs.withhold(item):
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def storage_as_found() -> Iterator[None]:
+    """What a worker is told about storage counts for its process, which may be everybody's here."""
+    yield
+    fsspec.config.conf.clear()
+    for name in _of_storage().keys() - _HERMETIC.keys():
+        del os.environ[name]
+
+
+def _of_storage() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_STORES)}
 
 
 @pytest.fixture(scope="session")

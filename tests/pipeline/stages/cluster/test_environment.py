@@ -22,12 +22,12 @@ raylet: Any = import_module("ray._raylet")
 @pytest.fixture(autouse=True)
 def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Somebody who has said nothing to Ray."""
-    with monkeypatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path))
-        for name in ("RAY_AUTH_MODE", *TOKENS):
-            patch.delenv(name, raising=False)
-        read_again()
-        yield
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", *TOKENS):
+        monkeypatch.delenv(name, raising=False)
+    read_again()
+    yield
+    monkeypatch.undo()  # all of the test's, too, or a Ray that is alive here loses its token
     read_again()
 
 
