@@ -1,4 +1,5 @@
-"""People downstream read what the public command wrote: without Ray, and as docs/output.md says."""
+"""People downstream read what the public command wrote, without Ray, as docs/output.md and
+docs/nightly.md say."""
 
 import csv
 import re
