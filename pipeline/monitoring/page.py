@@ -64,10 +64,15 @@ def number(value: float | None, form: str) -> str:
     return f'<td class="number">{"" if value is None else format(value, form)}'
 
 
+def table(title: str, rows: Iterable[str], head: str = "") -> str:
+    """A section of rows, which are HTML; nothing if there are none."""
+    body = "".join(rows)
+    return f"<h2>{title}</h2><table>{head}{body}</table>" if body else ""
+
+
 def facts(title: str, found: Mapping[str, Any]) -> str:
     """Names and values as a table, nested ones by dotted name; nothing if there are none."""
-    rows = "".join(f"<tr><td>{escape(n)}<td>{escape(t)}" for n, t in _flat(found))
-    return f"<h2>{title}</h2><table>{rows}</table>" if rows else ""
+    return table(title, (f"<tr><td>{escape(n)}<td>{escape(t)}" for n, t in _flat(found)))
 
 
 def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

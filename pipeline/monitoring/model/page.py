@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract import layout
-from pipeline.monitoring.page import facts, number, page, tiles
+from pipeline.monitoring.page import facts, number, page, table, tiles
 
 CLASSES_SHOWN = 100
 PAIRS_SHOWN = 30
@@ -97,36 +97,36 @@ def _classes(classes: list[Mapping[str, Any]]) -> str:
 def _pairs(confusion: list[Mapping[str, Any]]) -> str:
     mistaken = [cell for cell in confusion if cell["label"] != cell["predicted"]]
     mistaken.sort(key=lambda cell: -cell["images"])
-    rows = "".join(
+    rows = (
         f"<tr><td>{escape(cell['label'])}<td>{escape(cell['predicted'])}"
         f"{number(cell['images'], ',')}"
         for cell in mistaken[:PAIRS_SHOWN]
     )
     head = "<tr><th>label<th>taken for<th>held-out images"
-    return f"<h2>What is mistaken for what</h2><table>{head}{rows}</table>" if rows else ""
+    return table("What is mistaken for what", rows, head)
 
 
 def _losses(predictions: pa.Table) -> str:
     held = predictions.filter(pc.equal(predictions["split"], "validation"))
     wrong = held.filter(pc.not_equal(held["label"], held["predicted"]))
     worst = wrong.sort_by([("loss", "descending"), ("uri", "ascending")]).slice(0, IMAGES_SHOWN)
-    rows = "".join(
+    rows = (
         f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['predicted'])}"
         f"{number(row['score'], '.3f')}"
         for row in worst.to_pylist()
     )
     title = f"The surest mistakes ({len(worst)} of {len(wrong):,} in {layout.PREDICTIONS})"
     head = "<tr><th>image<th>label<th>predicted<th>score"
-    return f"<h2>{title}</h2><table>{head}{rows}</table>" if rows else ""
+    return table(title, rows, head)
 
 
 def _issues(issues: pa.Table) -> str:
     shown = issues.slice(0, IMAGES_SHOWN)
-    rows = "".join(
+    rows = (
         f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['suggested'])}"
         f"{number(row['score'], '.3f')}{number(row['suggested_score'], '.3f')}"
         for row in shown.to_pylist()
     )
     title = f"Labels in doubt ({len(shown)} of {len(issues):,} in {layout.LABEL_ISSUES})"
     head = "<tr><th>image<th>label<th>probably<th>score of the label<th>of the other"
-    return f"<h2>{title}</h2><table>{head}{rows}</table>" if rows else ""
+    return table(title, rows, head)
