@@ -22,8 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
     parser = new_parser("compact", "OUT [options]", __doc__)
     flags.add_reporting(parser)
-    for setting in SETTINGS:
-        flags.add(parser, setting)
+    flags.add(parser, *SETTINGS)
     return parser
 
 

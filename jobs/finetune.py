@@ -21,8 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     usage = "OUT [OUT ...] --output MODELS --model SOURCE [--labels FILE] [options]"
     parser = new_parser("finetune", usage, __doc__)
     flags.add_control(parser)
-    for setting in SETTINGS:
-        flags.add(parser, setting)
+    flags.add(parser, *SETTINGS)
     return parser
 
 

@@ -17,8 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
     parser = new_parser("relabel", "OUT --output NEW_OUT [options]", __doc__)
     flags.add_reporting(parser)
-    for setting in SETTINGS:
-        flags.add(parser, setting)
+    flags.add(parser, *SETTINGS)
     return parser
 
 

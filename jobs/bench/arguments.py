@@ -38,8 +38,7 @@ def add_model(parser: argparse.ArgumentParser, default_preset: str | None = None
     model.add_argument("--model", metavar="SOURCE", help=SETTINGS["model.source"].about.help)
     model.add_argument("--preset", choices=PRESET_NAMES, default=default_preset,
         help="a published shape with random weights instead")  # fmt: skip
-    for one in (*(SETTINGS[place] for place in _MODEL), _dtype(), *_COMPUTE):
-        flags.add(parser, one)
+    flags.add(parser, *(SETTINGS[place] for place in _MODEL), _dtype(), *_COMPUTE)
     parser.add_argument("--output", metavar="OUT",
         help="where results go meanwhile; on a cluster, where all nodes reach it")  # fmt: skip
 

@@ -58,11 +58,12 @@ def add_grouped(parser: argparse.ArgumentParser, some: Iterable[Setting]) -> Gro
     return groups
 
 
-def add(to: argparse._ActionsContainer, one: Setting) -> None:
-    """Add a setting's flag to a parser or to one of its groups."""
-    action = to.add_argument(one.flag, **_keywords(one))
-    # Afterwards, for Python 3.11 and 3.12 add the default of a --no-... flag of their own accord.
-    action.help = one.about.help.replace("%", "%%") + _default(action.default)
+def add(to: argparse._ActionsContainer, *some: Setting) -> None:
+    """Add the flags of settings to a parser or to one of its groups."""
+    for one in some:
+        action = to.add_argument(one.flag, **_keywords(one))
+        # Afterwards, for Python 3.11 and 3.12 add the default of a --no-... flag themselves.
+        action.help = one.about.help.replace("%", "%%") + _default(action.default)
 
 
 def _keywords(one: Setting) -> dict[str, Any]:
