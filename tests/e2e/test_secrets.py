@@ -23,6 +23,11 @@ pytestmark = pytest.mark.ray
 
 SENTINEL = "-".join(("5en", "tine1"))
 """In every secret below, followed by where it stood; not in this file, which Ray copies."""
+QUIET_AND_DEBUG = pytest.mark.parametrize(
+    "flags",
+    [pytest.param((), marks=pytest.mark.slow), ("--debug",)],  # which says the more of the two
+    ids=["quiet", "debug"],
+)
 
 
 @pytest.fixture
@@ -115,7 +120,7 @@ def short() -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.mark.parametrize("flags", [(), ("--debug",)], ids=["quiet", "debug"])
+@QUIET_AND_DEBUG
 def test_a_run_here(
     tmp_path: Path, config: Path, env: dict[str, str], short: Path, flags: tuple[str, ...]
 ) -> None:
@@ -136,7 +141,7 @@ def test_a_run_here(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [(), ("--debug",)], ids=["quiet", "debug"])
+@QUIET_AND_DEBUG
 def test_a_submitted_job(
     tmp_path: Path, config: Path, env: dict[str, str], flags: tuple[str, ...]
 ) -> None:
@@ -149,7 +154,7 @@ def test_a_submitted_job(
         assert leaks(tmp_path / "out", cluster.directory) == []
 
 
-@pytest.mark.parametrize("flags", [(), ("--debug",)], ids=["quiet", "debug"])
+@QUIET_AND_DEBUG
 def test_messages_about_urls(tmp_path: Path, env: dict[str, str], flags: tuple[str, ...]) -> None:
     """Of a model, an INPUT and an output that cannot be used."""
     (tmp_path / "a.jpg").write_bytes(b"")

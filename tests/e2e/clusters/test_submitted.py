@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,39 +10,14 @@ import yaml
 from tests.support.commands import REPOSITORY, command
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
-from tests.support.processes.ray_cluster import SCRIPTS, RayCluster
+from tests.support.processes.ray_cluster import SCRIPTS, Job, RayCluster
 from tests.support.servers.seaweedfs import Bucket
 
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[RayCluster]:
-    with RayCluster(num_cpus=2) as cluster:
-        yield cluster
-
-
-def test_submitted_jobs_publish_and_tell_their_exit_codes(
-    tmp_path: Path, checkpoint: Path, cluster: RayCluster
-) -> None:
-    write_images(tmp_path / "in", 20)
-    (tmp_path / "in" / "bad.jpg").write_bytes(b"")
-    arguments = (tmp_path / "in", "--output", tmp_path / "out", "--model", checkpoint)
-    entrypoint = ("python", "-m", "jobs.classify", *map(str, arguments))
-
-    # Ray's command turns every failure into 1; the job's own code stands in its details.
-    strict = cluster.submit(*entrypoint, "--max-failure-rate", "0", working_dir=REPOSITORY)
-    assert (strict.returncode, strict.driver_exit_code) == (1, 3), strict.output
-    assert "21 images listed = 20 ok + 1 failed + 0 skipped" in strict.output
-    assert len({row["uri"] for row in published_rows(tmp_path / "out")}) == 21
-
-    again = cluster.submit(*entrypoint, working_dir=REPOSITORY)
-    assert (again.returncode, again.driver_exit_code) == (0, 0), again.output
-    assert "nothing new: 21 images unchanged" in again.output
-
-
-class TestTokens:
-    """A user whose home is fresh. Ray's own ``ray.init`` leaves a token there, after which a
+class TestSubmitted:
+    """By a user whose home is fresh. Ray's own ``ray.init`` leaves a token there, after which a
     cluster refuses jobs that are submitted as before."""
 
     @pytest.fixture
@@ -54,33 +28,45 @@ class TestTokens:
     def test_recipes_work_before_and_after_a_local_run(
         self, tmp_path: Path, checkpoint: Path, env: dict[str, str]
     ) -> None:
-        write_images(tmp_path / "in", 3)
+        write_images(tmp_path / "in", 20)
+        (tmp_path / "in" / "bad.jpg").write_bytes(b"")
         token = tmp_path / ".ray" / "auth_token"
         arguments = (tmp_path / "in", "--model", checkpoint, "--output")
         self.classify(*arguments, tmp_path / "before", env=env)
         assert not token.parent.exists()
 
-        self.submit(*arguments, tmp_path / "without", env=env)
+        with RayCluster(num_cpus=2, env=env) as cluster:
+            self.check_exit_codes(cluster, *arguments, tmp_path / "without")
         assert not token.parent.exists()
 
         env |= {"RAY_AUTH_MODE": "token"}  # from here on as the README has it
         generate = [str(SCRIPTS / "ray"), "get-auth-token", "--generate"]
         subprocess.run(generate, env=env, check=True, capture_output=True)
         made = token.read_text()
-        self.submit(*arguments, tmp_path / "with", env=env)
+        with RayCluster(num_cpus=2, env=env) as cluster:
+            job = self.submit(cluster, *arguments, tmp_path / "with")
+        assert job.returncode == 0, job.output
 
         self.classify(*arguments, tmp_path / "after", env=env)
         assert token.read_text() == made
 
+    def check_exit_codes(self, cluster: RayCluster, *arguments: str | Path) -> None:
+        """Ray's command turns every failure into 1; the job's own code stands in its details."""
+        strict = self.submit(cluster, *arguments, "--max-failure-rate", "0")
+        assert (strict.returncode, strict.driver_exit_code) == (1, 3), strict.output
+        assert "21 images listed = 20 ok + 1 failed + 0 skipped" in strict.output
+        assert len({row["uri"] for row in published_rows(Path(arguments[-1]))}) == 21
+
+        again = self.submit(cluster, *arguments)
+        assert (again.returncode, again.driver_exit_code) == (0, 0), again.output
+        assert "nothing new: 21 images unchanged" in again.output
+
     def classify(self, *arguments: str | Path, env: dict[str, str]) -> None:
         subprocess.run(command("classify", *arguments), cwd=REPOSITORY, env=env, check=True)
 
-    def submit(self, *arguments: str | Path, env: dict[str, str]) -> None:
+    def submit(self, cluster: RayCluster, *arguments: str | Path) -> Job:
         entrypoint = ("python", "-m", "jobs.classify", *map(str, arguments))
-        with RayCluster(num_cpus=2, env=env) as cluster:
-            job = cluster.submit(*entrypoint, working_dir=REPOSITORY)
-        assert job.returncode == 0, job.output
-        assert "3 images listed = 3 ok" in job.output
+        return cluster.submit(*entrypoint, working_dir=REPOSITORY)
 
 
 @pytest.mark.slow

@@ -26,9 +26,7 @@ sys.exit(main())
 """The command, killed in mid-publish: after its first copy, before what was copied is removed."""
 
 
-@pytest.mark.parametrize(
-    "cloud", ["azurite", pytest.param("fake_gcs", marks=pytest.mark.slow)], indirect=True
-)
+@pytest.mark.slow
 def test_kills_in_mid_run_and_in_mid_publish(on_cloud: Scene) -> None:
     first = on_cloud.start()
     on_cloud.until_parts(first, 1)

@@ -79,6 +79,7 @@ def test_the_only_raylet_dies(on_disk: Scene) -> None:
     assert computed_twice(on_disk.finish()) == 0
 
 
+@pytest.mark.slow
 def test_a_power_failure_costs_what_the_disk_had_not_kept(on_disk: Scene) -> None:
     first = on_disk.start()
     on_disk.until_parts(first, 1)

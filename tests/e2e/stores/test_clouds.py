@@ -137,6 +137,7 @@ def test_a_useless_container_is_found_before_the_first_image(
     assert not container.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cloud", ["azurite"], indirect=True)
 @pytest.mark.usefixtures("ray_local")
 def test_credentials_that_expire_stop_the_run_and_cost_no_image(

@@ -36,6 +36,7 @@ def test_parity_and_network(
     assert printed.count("passed") == len(found["parity"]["rows"])
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_the_whole_and_its_faults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -148,6 +148,7 @@ def _work(directory: Path, files: list[bytes]) -> pa.Table:
     return work(*({"uri": str(directory / f"{n:02d}")} for n in range(len(files))))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_a_block_of_traps_through_ray(tmp_path: Path) -> None:
     """More of them in one task than Ray tries it again; and another task that has none."""
