@@ -22,7 +22,7 @@ from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.decode.task import decode_block
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.stages.progress import shows_all
+from pipeline.stages.watching.progress import shows_all
 from pipeline.stages.write import PartSink
 
 NO_PROGRESS_TIMEOUT_SECONDS = 600

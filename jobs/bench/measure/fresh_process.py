@@ -27,8 +27,8 @@ from pipeline.contract.errors import RunError, one_line
 from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import RunSpec
 from pipeline.runs.run import run
-from pipeline.stages import progress
 from pipeline.stages.cluster.ray_session import ray_session
+from pipeline.stages.watching import progress
 
 START_POLL_SECONDS = 0.2
 POLL_SECONDS = 1.0

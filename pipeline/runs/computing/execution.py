@@ -35,7 +35,7 @@ from pipeline.stages.decode.settings import DecodeSettings, bytes_of
 from pipeline.stages.decode.warm_up import warm_up
 from pipeline.stages.graph import Stages, execute
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.stages.progress import Progress, Reporter, is_watched
+from pipeline.stages.watching.progress import Progress, Reporter, is_watched
 from pipeline.stages.write import PartSink
 from pipeline.storage.filesystems import WorkerEnvironment
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.contract.errors import JobError
 from pipeline.monitoring.log import OURS, Spell, SpellingFormatter, Stderr
-from pipeline.stages.reading import Reading
+from pipeline.stages.watching.reading import Reading
 
 
 @contextmanager

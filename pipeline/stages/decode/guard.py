@@ -26,7 +26,7 @@ from ray._private.worker import WORKER_MODE, global_worker
 from pipeline.contract.errors import NOBODYS_FAULT, DecodeError, ItemError, RunError
 from pipeline.stages.decode.image import Found, failure, read_image
 from pipeline.stages.decode.settings import DecodeSettings
-from pipeline.stages.progress import Reporter
+from pipeline.stages.watching.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
 
 START_SECONDS = 300

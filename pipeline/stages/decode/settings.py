@@ -14,7 +14,7 @@ from pipeline.model.network import Decoded, DevicePreprocessing, JpegHeader, Pre
 from pipeline.output.ledger import HashIndex
 from pipeline.sources.formats.item import ReadOptions
 from pipeline.stages.allocation import CPU_BLOCK
-from pipeline.stages.progress import Reporter
+from pipeline.stages.watching.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
 
 MOST_JPEG_BYTES = 8 * 2**20

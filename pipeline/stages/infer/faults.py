@@ -10,7 +10,7 @@ from typing import NoReturn
 import torch
 
 from pipeline.contract.errors import one_line
-from pipeline.stages.progress import Reporter
+from pipeline.stages.watching.progress import Reporter
 
 _NO_MEMORY = ("out of memory", "_ALLOC_FAILED", "cudaErrorMemoryAllocation")
 _LOST = (

@@ -13,7 +13,7 @@ from pipeline.contract.spec import ComputeSpec, EmbeddingDtype
 from pipeline.model.loaded import LoadedModel
 from pipeline.model.network import DevicePreprocessing
 from pipeline.stages.allocation import Allocation
-from pipeline.stages.progress import Reporter
+from pipeline.stages.watching.progress import Reporter
 
 
 @dataclass(frozen=True, kw_only=True)

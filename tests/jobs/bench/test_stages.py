@@ -32,7 +32,7 @@ from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import ACTOR_LIMITS, TASK_LIMITS
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.stages.progress import Reporter
+from pipeline.stages.watching.progress import Reporter
 from tests.support.inputs.images import write_images
 from tests.support.models.checkpoints import write_checkpoint
 

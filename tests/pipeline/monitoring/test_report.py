@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.contract.manifest import Manifest
 from pipeline.monitoring.report import LABELS_SHOWN, render
-from pipeline.stages.reading import Reading
+from pipeline.stages.watching.reading import Reading
 
 EVIL = "<script>alert('x')</script> & \"ü\""
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.contract.errors import RunError
 from pipeline.monitoring.log import OURS, is_displayed
 from pipeline.runs.python.shown import as_in_python
-from pipeline.stages.reading import Reading
+from pipeline.stages.watching.reading import Reading
 
 LOG = logging.getLogger("pipeline.runs.run")
 

@@ -21,7 +21,7 @@ from pipeline.model.families.cvt import CvtPreprocessing
 from pipeline.stages.decode.image import THUMBNAIL_PIXELS
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.decode.task import decode_block
-from pipeline.stages.progress import Reporter
+from pipeline.stages.watching.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
 from tests.support.inputs.fetching import work
 from tests.support.inputs.images import encode, noise

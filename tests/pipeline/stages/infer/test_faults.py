@@ -57,7 +57,7 @@ def test_leaving_ends_the_process_at_once() -> None:
     code = (
         "import atexit; atexit.register(print, 'not at once')\n"
         "from pipeline.stages.infer.faults import leave\n"
-        "from pipeline.stages.progress import Reporter\n"
+        "from pipeline.stages.watching.progress import Reporter\n"
         "leave(RuntimeError('CUDA error: x'), 'the GPU', Reporter())\n"
     )
     done = subprocess.run(

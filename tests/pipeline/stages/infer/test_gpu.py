@@ -14,7 +14,7 @@ from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.devices import Gpu
 from pipeline.stages.infer.nvjpeg import why_not
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.stages.progress import Reporter
+from pipeline.stages.watching.progress import Reporter
 from tests.support.inputs.decoding import decoded
 from tests.support.inputs.images import encode, noise, photograph
 from tests.support.models.inference import PIXELS, batch, prepare, reference, tensor

@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.monitoring.log import is_displayed
 from pipeline.plan.shards import Estimate
-from pipeline.stages.reading import Pace, Reading
+from pipeline.stages.watching.reading import Pace, Reading
 
 INTERVAL_SECONDS = 5.0
 """Between two lines of a log."""
@@ -181,7 +181,7 @@ class Progress:
 
 
 def _display() -> AbstractContextManager[Callable[[Reading], None]]:
-    from pipeline.stages.display import display  # which no worker needs
+    from pipeline.stages.watching.display import display  # which no worker needs
 
     return display()
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline.stages.display import picture
-from pipeline.stages.reading import WINDOW_SECONDS, Pace, Reading
+from pipeline.stages.watching.display import picture
+from pipeline.stages.watching.reading import WINDOW_SECONDS, Pace, Reading
 
 TOTALS = {
     "actors": 2,

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.stages.reading import Reading
+from pipeline.stages.watching.reading import Reading
 
 
 @contextmanager
