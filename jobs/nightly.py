@@ -11,9 +11,9 @@ from typing import Any
 
 from jobs.cli import command, flags, template
 from jobs.cli.parser import new_parser
-from pipeline.contract.config import read_config, spec_from_config
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.spec import RunSpec
+from pipeline.runs.python.config import read_config, spec_from_config
 
 
 def build_parser() -> argparse.ArgumentParser:

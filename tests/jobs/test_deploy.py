@@ -16,7 +16,7 @@ from ray.runtime_env import RuntimeEnv
 
 from jobs.cli import command as cli
 from jobs.deploy import __main__ as deploy
-from pipeline.contract.config import read_config, spec_from_config
+from pipeline.runs.python.config import read_config, spec_from_config
 from pipeline.storage.filesystems import WorkerEnvironment
 
 DEPLOY = Path(__file__).resolve().parents[2] / "jobs" / "deploy"

@@ -82,7 +82,8 @@ def test_a_wrong_configuration(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["pipeline", "pipeline.contract.spec", "pipeline.contract.config", "jobs.cli.command"]
+    "module",
+    ["pipeline", "pipeline.contract.spec", "pipeline.runs.python.config", "jobs.cli.command"],
 )
 def test_an_import(module: str) -> None:
     code, packages = imported(f"import {module}")

@@ -22,10 +22,10 @@ from typing import Any, Self
 from jobs.bench.measure import machine
 from jobs.bench.measure.processes import Memory, Sampler
 from jobs.bench.measure.rates import steady_rate
-from pipeline.contract.config import spec_from_config
 from pipeline.contract.errors import RunError, one_line
 from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import RunSpec
+from pipeline.runs.python.config import spec_from_config
 from pipeline.runs.run import run
 from pipeline.stages.cluster.ray_session import ray_session
 from pipeline.stages.watching import progress

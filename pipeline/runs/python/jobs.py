@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.contract.config import read_config, spec_from_config
 from pipeline.contract.spec import (
     DEFAULT_TOP_K,
     SECTIONS,
@@ -24,6 +23,7 @@ from pipeline.contract.spec import (
     RunSpec,
     settings,
 )
+from pipeline.runs.python.config import read_config, spec_from_config
 from pipeline.runs.python.keywords import Keywords, Place, fields, flat, run_spec
 from pipeline.runs.python.shown import as_in_python
 

@@ -10,8 +10,8 @@ import yaml
 
 from jobs import nightly
 from jobs.cli import command, template
-from pipeline.contract.config import read_config, spec_from_config
 from pipeline.contract.spec import SETTINGS, InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.runs.python.config import read_config, spec_from_config
 
 
 def init(monkeypatch: pytest.MonkeyPatch, directory: Path, *words: str) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract.config import read_config, spec_from_config
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import (
     ComputeSpec,
@@ -17,6 +16,7 @@ from pipeline.contract.spec import (
     PolicySpec,
     RunSpec,
 )
+from pipeline.runs.python.config import read_config, spec_from_config
 from tests.support.commands import REPOSITORY
 
 
