@@ -139,6 +139,8 @@ def ray_local() -> Iterator[None]:
         "include_dashboard": False,
         "object_store_memory": 256 << 20,
         "log_to_driver": False,
+        # As a run's own Ray: whoever has imported torch is kept for the next test.
+        "_system_config": {"idle_worker_killing_time_threshold_ms": cluster.IDLE_WORKER_MS},
     }
     with without_helpers():
         cluster.start_ray("local", options)
