@@ -28,6 +28,9 @@ it, is nobody's business.
 from __future__ import annotations
 
 import re
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 DATA = "data"
 RUNS = "runs"
@@ -70,11 +73,33 @@ LABEL_ISSUES = "label_issues.parquet"
 _DATA_FILE = re.compile(rf"{DATA}/run=[\w.-]+/[\w-][\w.-]*\.parquet", re.ASCII)
 _HISTORY_ROWS = re.compile(rf"{HISTORY}/rows-[\w.-]+\.parquet", re.ASCII)
 _RUN_ID = re.compile(r"\d+(T\d{6}Z-[0-9a-f]+)?")
+_TIME = re.compile(r"(\d{8}T\d{6})Z-([0-9a-f]{5})")
 
 
 def is_run_id(name: str) -> bool:
     """Whether an entry of ``RUNS`` or ``OPEN`` may be a run."""
     return _RUN_ID.fullmatch(name) is not None
+
+
+def new_run_id(earlier: Iterable[str] = ()) -> str:
+    """IDs sort by time, to the microsecond: the newest run of an output is the last by name.
+
+    Where a clock was set back, or another host's is ahead, the time is a little after that of the
+    last of the ``earlier`` ones.
+    """
+    now = max([datetime.now(UTC), *map(_after, earlier)])
+    return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)}"
+
+
+def _after(run_id: str) -> datetime:
+    """The first moment whose IDs follow this one; long ago if it is none of ours."""
+    found = _TIME.match(run_id)
+    try:
+        second = datetime.strptime(found[1], "%Y%m%dT%H%M%S") if found else datetime.min
+        past = timedelta(microseconds=int(found[2], 16) + 1 if found else 0)
+        return (second + past).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # it only resembles one
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def data_dir(run_id: str) -> str:

@@ -21,7 +21,7 @@ from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.schema import Status
 from pipeline.contract.spec import Sink
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.storage.objects.s3.access import access
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri

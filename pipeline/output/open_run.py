@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -30,7 +28,14 @@ from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError, one_line
 from pipeline.contract.provenance import Identity
 from pipeline.contract.records import Record
-from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, ShardNames, hash_strings
+from pipeline.output.identity import check_same
+from pipeline.output.ledger.ledger import (
+    LEDGER_COLUMNS,
+    HashIndex,
+    Ledger,
+    ShardNames,
+    hash_strings,
+)
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
@@ -38,8 +43,8 @@ from pipeline.storage.uris import with_ancestors
 
 COMPACT = "compact"
 """The format of the input of a compaction, which is the output itself."""
+_ADVICE = "finish it with its own settings, or start over with <policy.discard_open_run>"
 _FOOTER = b"cvt.part"
-_RUN_ID = re.compile(r"(\d{8}T\d{6})Z-([0-9a-f]{5})")
 log = logging.getLogger(__name__)
 
 
@@ -126,27 +131,6 @@ class Committed:
         return Committed(self.parts + other.parts, self.deferred + other.deferred)
 
 
-def new_run_id(earlier: Iterable[str] = ()) -> str:
-    """IDs sort by time, to the microsecond: the newest run of an output is the last by name.
-
-    Where a clock was set back, or another host's is ahead, the time is a little after that of the
-    last of the ``earlier`` ones.
-    """
-    now = max([datetime.now(UTC), *map(_after, earlier)])
-    return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)}"
-
-
-def _after(run_id: str) -> datetime:
-    """The first moment whose IDs follow this one; long ago if it is none of ours."""
-    found = _RUN_ID.match(run_id)
-    try:
-        second = datetime.strptime(found[1], "%Y%m%dT%H%M%S") if found else datetime.min
-        past = timedelta(microseconds=int(found[2], 16) + 1 if found else 0)
-        return (second + past).replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # it only resembles one
-        return datetime.min.replace(tzinfo=UTC)
-
-
 @dataclass(frozen=True, kw_only=True)
 class OpenRecord(Record):
     """What an unfinished run is, as stored in ``open.json``."""
@@ -191,7 +175,7 @@ class OpenRun:
         """Start a run, after removing what is left of discarded ones. Writing its record also
         proves that the output can be written."""
         store.remove(layout.OPEN)
-        run = cls(store, new_run_id(store.children(layout.RUNS)), record)
+        run = cls(store, layout.new_run_id(store.children(layout.RUNS)), record)
         run.save()
         return run
 
@@ -218,6 +202,16 @@ class OpenRun:
         record = self.record
         self.record = replace(record, attempts=record.attempts + 1, full=record.full or full)
         self.save()
+
+    def check(self, identity: Identity, inputs: Mapping[str, Any]) -> None:
+        """Only the command that began an open run may finish it.
+
+        Raises:
+            UsageError: the settings or the inputs differ.
+        """
+        ours = {**identity.to_dict(), "inputs": inputs}
+        theirs = {**self.record.identity.to_dict(), "inputs": self.record.inputs}
+        check_same(ours, theirs, f"the unfinished run {self.run_id}", _ADVICE)
 
     def discard(self) -> None:
         """Remove the run, its record first: without a record there is no open run, whatever an

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pipeline.contract import layout
 from pipeline.contract.manifest import Current, Latest, Manifest
 from pipeline.contract.schema import Status
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store

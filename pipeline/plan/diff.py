@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
-from pipeline.output.ledger import HashIndex, Ledger, Mask, Matches
+from pipeline.output.ledger.ledger import HashIndex, Ledger, Mask, Matches
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.counts import Counts
 from pipeline.plan.shards import Estimate, ShardImages

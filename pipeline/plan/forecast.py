@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.contract.manifest import describe_not_taken
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.plan.diff import Plan
 from pipeline.plan.shards import Estimate
 

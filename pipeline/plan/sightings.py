@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from pipeline.output.ledger import HashIndex, Ledger, Mask, Matches, Objects
+from pipeline.output.ledger.ledger import HashIndex, Ledger, Mask, Matches, Objects
 
 
 class Sightings:

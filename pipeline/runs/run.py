@@ -20,9 +20,9 @@ from pipeline.model.loaded import LoadedModel, read_checkpoint
 from pipeline.model.network import Checkpoint
 from pipeline.model.training.published import newest
 from pipeline.output import lance
-from pipeline.output.history import History, check_open_run
 from pipeline.output.lease import Lease
-from pipeline.output.ledger import Ledger, ShardNames
+from pipeline.output.ledger.history import History
+from pipeline.output.ledger.ledger import Ledger, ShardNames
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish
 from pipeline.plan.diff import Plan
@@ -245,7 +245,7 @@ def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun
     if spec.inputs.extensions == IMAGE_EXTENSIONS and began_with == list(FIRST_EXTENSIONS):
         inputs["extensions"] = began_with  # the default of then; there are more by now
     try:
-        check_open_run(found, identity, inputs)
+        found.check(identity, inputs)
     except UsageError:
         if found.parts:
             raise

@@ -14,7 +14,7 @@ from pipeline.contract.manifest import Counts, DataFile, Manifest
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import LISTING, SOURCE
 from pipeline.contract.spec import InputSpec
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.plan.diff import Plan
 from pipeline.runs.closing import Account, close_run, utc_now

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.contract.spec import InputSpec
-from pipeline.output.ledger import Ledger
+from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves

@@ -17,7 +17,7 @@ from pipeline.contract.manifest import Counts, DataFile, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import LISTING
 from pipeline.contract.spec import InputSpec
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
 from pipeline.sources.formats.registry import IMAGE, shard_names

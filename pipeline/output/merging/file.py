@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.contract import layout
 from pipeline.contract.manifest import DataFile
 from pipeline.contract.schema import present
-from pipeline.output.ledger import Hashes, hash_strings
+from pipeline.output.ledger.ledger import Hashes, hash_strings
 from pipeline.output.merging.plan import FilePlan, Slice
 from pipeline.output.merging.tally import Tally, split_by_range
 from pipeline.storage.parquet import open_table, read_columns, read_table

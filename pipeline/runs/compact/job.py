@@ -23,10 +23,10 @@ from pipeline.contract.manifest import Drift, Manifest, Timings
 from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import CompactSpec, InputSpec
 from pipeline.monitoring.comparison import comparable
-from pipeline.output.history import History
 from pipeline.output.identity import check_identity
 from pipeline.output.lease import Lease
-from pipeline.output.ledger import HashIndex, Mask
+from pipeline.output.ledger.history import History
+from pipeline.output.ledger.ledger import HashIndex, Mask
 from pipeline.output.open_run import COMPACT, OpenRecord, OpenRun, Part, PartFooter
 from pipeline.plan.reuse import with_columns
 from pipeline.runs.closing import Account, Clock, close_run, utc_now

@@ -19,7 +19,7 @@ from pipeline.contract.spec import ComputeSpec, RunSpec
 from pipeline.model.bundle import ModelBundle
 from pipeline.model.loaded import LoadedModel
 from pipeline.monitoring.report import THUMBNAILS
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import HERE
 from pipeline.output.merging.tasks import Tasks
 from pipeline.output.open_run import Committed, OpenRun

@@ -18,9 +18,9 @@ from pipeline.contract.urls import public
 from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.published import Training, newest, training_of
-from pipeline.output.history import History
 from pipeline.output.identity import check_identity, short_hash
 from pipeline.output.lease import Lease
+from pipeline.output.ledger.history import History
 from pipeline.runs.closing import utc_now, versions
 from pipeline.runs.finetune.champion import Champion, Contest
 from pipeline.runs.finetune.export import is_published, point_to, publish_model

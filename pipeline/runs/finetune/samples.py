@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import Status
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.runs.finetune.labels import EXAMPLES, Labels, examples
 from pipeline.runs.relabel.live_rows import LiveRows
 

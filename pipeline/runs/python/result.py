@@ -14,7 +14,7 @@ from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.schema import SOURCE
 from pipeline.contract.urls import public
 from pipeline.monitoring.card import card
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.runs.python.keywords import meant
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.result import RunResult

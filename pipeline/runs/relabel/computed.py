@@ -24,7 +24,7 @@ from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.loaded import LoadedModel
 from pipeline.model.network import Checkpoint, TrainableCheckpoint
 from pipeline.model.training.published import newest_model, training_of
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.runs.relabel.source import check_embeddings
 

@@ -20,9 +20,9 @@ from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.output import lance
-from pipeline.output.history import History
 from pipeline.output.identity import short_hash
 from pipeline.output.lease import Lease
+from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.runs.closing import Account, Clock, close_run, utc_now
 from pipeline.runs.relabel.computed import Computed

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 from pipeline.contract import layout
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.records import damage_named, read_value
-from pipeline.output.history import History
 from pipeline.output.identity import check_identity
+from pipeline.output.ledger.history import History
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri

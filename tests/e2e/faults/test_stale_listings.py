@@ -8,7 +8,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.contract import layout
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish, seal

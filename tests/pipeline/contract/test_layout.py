@@ -1,11 +1,16 @@
 """The names below OUT: people's scripts know them, and the code spells each of them once."""
 
 import ast
+import time
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from pipeline.contract import layout
+from pipeline.output.open_run import OpenRecord, OpenRun
+from pipeline.storage.store import Store
 
 ROOT = Path(__file__).parents[3]
 NAMES = (
@@ -18,7 +23,7 @@ NAMES = (
 HOME = "pipeline/contract/layout.py"
 ELSEWHERE = {
     "pipeline/contract/spec/inputs.py": {"manifest.json"},
-    "pipeline/output/history.py": {"_open"},
+    "pipeline/output/open_run.py": {"_open"},
     "pipeline/plan/reuse.py": {"_open"},
     "pipeline/sources/formats/s3_inventory.py": {"manifest.json"},
 }
@@ -54,6 +59,41 @@ def test_a_part_belongs_to_its_attempt() -> None:
     assert part.startswith(layout.parts_of_attempt("R", "abc"))
     assert not part.startswith(layout.parts_of_attempt("R", "ab"))
     assert part.startswith(layout.parts_dir("R"))
+
+
+def test_two_runs_are_told_apart_by_time(local_store: Store) -> None:
+    first = layout.new_run_id()
+    time.sleep(0.001)
+    assert layout.new_run_id() > first
+
+
+class TestRunIds:
+    """They grow whatever the clock does."""
+
+    def set_clock(self, monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Self:
+                return cls.fromtimestamp(moment.timestamp(), tz)
+
+        monkeypatch.setattr(layout, "datetime", Clock)
+
+    def test_grow_when_the_clock_is_set_back(
+        self, local_store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ids: list[str] = []
+        for day in (3, 2, 2, 1, 4, 1):
+            self.set_clock(monkeypatch, datetime(2026, 1, day, 23, 59, 59, 999_999, UTC))
+            run = OpenRun.begin(local_store, OpenRecord())
+            local_store.write_bytes(f"{layout.run_dir(run.run_id)}/report.html", b"")
+            ids.append(run.run_id)
+        assert ids == sorted(set(ids))
+        assert all(layout.is_run_id(run_id) for run_id in ids)
+        assert ids[1].startswith("20260104T000000Z-00000"), "no further than is needed"
+
+    def test_are_not_led_astray_by_what_only_resembles_one(self) -> None:
+        odd = [".DS_Store", "99991231T235959Z-fffff00", "20269999T000000Z-0000000", "7", ""]
+        assert abs(int(layout.new_run_id(odd)[:8]) - int(layout.new_run_id()[:8])) <= 1
 
 
 FILES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "pipeline").rglob("*.py")]

@@ -1,19 +1,14 @@
 """The open run: which parts belong to it after any sequence of attempts, and how it is left."""
 
-import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import pipeline.output.open_run
-from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError
-from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter, Thumbnail, new_run_id
+from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter, Thumbnail
 from pipeline.plan.diff import Plan
 from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store
@@ -167,41 +162,6 @@ class TestDiscard:
         assert store.list("")  # whoever only looks changes nothing
         new = OpenRun.begin(store, OpenRecord())
         assert list(store.list("")) == [f"{new.directory}/open.json"]
-
-
-def test_two_runs_are_told_apart_by_time(local_store: Store) -> None:
-    first = new_run_id()
-    time.sleep(0.001)
-    assert new_run_id() > first
-
-
-class TestRunIds:
-    """They grow whatever the clock does."""
-
-    def set_clock(self, monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
-        class Clock(datetime):
-            @classmethod
-            def now(cls, tz: tzinfo | None = None) -> Self:
-                return cls.fromtimestamp(moment.timestamp(), tz)
-
-        monkeypatch.setattr(pipeline.output.open_run, "datetime", Clock)
-
-    def test_grow_when_the_clock_is_set_back(
-        self, local_store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        ids: list[str] = []
-        for day in (3, 2, 2, 1, 4, 1):
-            self.set_clock(monkeypatch, datetime(2026, 1, day, 23, 59, 59, 999_999, UTC))
-            run = OpenRun.begin(local_store, OpenRecord())
-            local_store.write_bytes(f"{layout.run_dir(run.run_id)}/report.html", b"")
-            ids.append(run.run_id)
-        assert ids == sorted(set(ids))
-        assert all(layout.is_run_id(run_id) for run_id in ids)
-        assert ids[1].startswith("20260104T000000Z-00000"), "no further than is needed"
-
-    def test_are_not_led_astray_by_what_only_resembles_one(self) -> None:
-        odd = [".DS_Store", "99991231T235959Z-fffff00", "20269999T000000Z-0000000", "7", ""]
-        assert abs(int(new_run_id(odd)[:8]) - int(new_run_id()[:8])) <= 1
 
 
 class TestRecord:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.output.ledger import HashIndex, Ledger, hash_strings
+from pipeline.output.ledger.ledger import HashIndex, Ledger, hash_strings
 from pipeline.plan.sightings import Sightings
 from tests.support.inputs.world import SHARD_NAMES, Row, is_shard, listing_of, table_of
 

@@ -14,7 +14,7 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.manifest import Counts, Drift, Manifest
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import vanished_rows
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import Deferred, OpenRecord, OpenRun, PartFooter
 from pipeline.output.publish import is_closed

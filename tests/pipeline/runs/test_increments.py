@@ -15,7 +15,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.schema import Status
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.plan.reuse import Contents
 from pipeline.runs.run import forecast, run
 from pipeline.storage.parquet import read_table, write_table

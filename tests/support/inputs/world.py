@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.contract.schema import LISTING, SOURCE
 from pipeline.contract.spec import InputSpec
-from pipeline.output.ledger import Ledger
+from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.open_run import OpenRecord, OpenRun, PartFooter
 from pipeline.sources.formats.registry import IMAGE, WEBDATASET, shard_names
 from pipeline.storage.parquet import write_table

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.contract import layout
 from pipeline.contract.manifest import Counts, Manifest
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import result_schema
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import merge
-from pipeline.output.open_run import OpenRun, Part, PartFooter, new_run_id
+from pipeline.output.open_run import OpenRun, Part, PartFooter
 from pipeline.output.publish import publish, seal
 from pipeline.runs import closing
 from pipeline.runs.closing import Account
@@ -84,7 +85,7 @@ def close_run(
     # By number, for tests to name them; after a run that got its id as real ones do, like that.
     earlier = list(store.children("runs"))
     are_numbers = all(len(run_id) == 8 for run_id in earlier)
-    run = OpenRun(store, f"{len(earlier):08d}" if are_numbers else new_run_id(earlier))
+    run = OpenRun(store, f"{len(earlier):08d}" if are_numbers else layout.new_run_id(earlier))
     run.save()
     for start in range(0, rows.num_rows, rows_per_part):
         part = rows.slice(start, rows_per_part)

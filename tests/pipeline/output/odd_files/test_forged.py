@@ -13,8 +13,8 @@ from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError, RunError
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.records import Record
-from pipeline.output.history import History
 from pipeline.output.lease import Lease
+from pipeline.output.ledger.history import History
 from pipeline.output.merging.tally import Tally
 from pipeline.output.open_run import OpenRun, PartFooter
 from pipeline.output.publish import publish

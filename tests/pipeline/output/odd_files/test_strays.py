@@ -5,8 +5,8 @@ import os
 import pytest
 
 from pipeline.contract import layout
-from pipeline.output.history import History
 from pipeline.output.lease import Lease
+from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import publish, seal

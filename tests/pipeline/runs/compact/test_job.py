@@ -18,8 +18,8 @@ from pipeline.contract.manifest import Manifest
 from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import CompactSpec
 from pipeline.output import lance
-from pipeline.output.history import History
-from pipeline.output.ledger import HashIndex, Ledger, hash_strings
+from pipeline.output.ledger.history import History
+from pipeline.output.ledger.ledger import HashIndex, Ledger, hash_strings
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.runs.compact.job import compact
 from pipeline.runs.relabel.job import relabel
@@ -114,7 +114,7 @@ def test_a_member_that_its_shard_lost_does_not_come_back(local_store: Store) -> 
 
 
 HASHING = (
-    "output.ledger", "output.history", "output.merging.file", "output.merging.tally",
+    "output.ledger.ledger", "output.ledger.history", "output.merging.file", "output.merging.tally",
     "output.open_run", "runs.relabel.live_rows",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from cvt import CvtForImageClassification
 from pipeline.contract.errors import UsageError
 from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import FinetuneSpec, RelabelSpec
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.runs.finetune.job import finetune
 from pipeline.runs.relabel.job import relabel
 from pipeline.storage.store import Store

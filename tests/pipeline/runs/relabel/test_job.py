@@ -10,7 +10,7 @@ import pytest
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.manifest import Counts
 from pipeline.contract.schema import vanished_rows
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed
 from pipeline.runs.relabel.job import relabel

@@ -1,7 +1,7 @@
 """The newest row of every image, over several runs."""
 
 from pipeline.contract.schema import vanished_rows
-from pipeline.output.history import History
+from pipeline.output.ledger.history import History
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.storage.store import Store
 from tests.support.outputs.closed_runs import close_run, rows_of

@@ -26,7 +26,7 @@ from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.records import Record
-from pipeline.output.ledger import LEDGER_COLUMNS, Ages
+from pipeline.output.ledger.ledger import LEDGER_COLUMNS, Ages
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.store import Store
 

@@ -14,9 +14,9 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import vanished_rows
-from pipeline.output import rolling
-from pipeline.output.history import History
-from pipeline.output.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings
+from pipeline.output.ledger import rolling
+from pipeline.output.ledger.history import History
+from pipeline.output.ledger.ledger import LEDGER_COLUMNS, HashIndex, Ledger, hash_strings
 from pipeline.storage import parquet
 from pipeline.storage.parquet import read_columns
 from pipeline.storage.store import Store

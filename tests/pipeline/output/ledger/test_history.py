@@ -22,7 +22,7 @@ from pipeline.contract.spec import (
 )
 from pipeline.model.loaded import LoadedModel
 from pipeline.monitoring.comparison import RowsSeen
-from pipeline.output.history import History, check_open_run
+from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRecord, OpenRun, PartFooter
 from pipeline.plan.sightings import Sightings
 from pipeline.runs.compact.job import compact
@@ -129,9 +129,9 @@ class TestIdentity:
     ) -> None:
         record = OpenRecord(identity=BARE, inputs={"uris": ["in"]})
         open_run = OpenRun.begin(local_store, record)
-        check_open_run(open_run, BARE, {"uris": ["in"]})
+        open_run.check(BARE, {"uris": ["in"]})
         with pytest.raises(UsageError) as refusal:
-            check_open_run(open_run, ours, inputs)
+            open_run.check(ours, inputs)
         message = str(refusal.value)
         assert named in message
         assert open_run.run_id in message
@@ -139,7 +139,7 @@ class TestIdentity:
 
 
 SpecOf = Callable[..., RunSpec]
-WRITTEN = Path(__file__).parents[1] / "contract/written/first.json"
+WRITTEN = Path(__file__).parents[2] / "contract/written/first.json"
 
 
 class TestCommand:

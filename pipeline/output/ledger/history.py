@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +14,8 @@ from pipeline.contract.errors import DamagedFileError, UsageError, one_line
 from pipeline.contract.manifest import Latest, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.urls import public
-from pipeline.output.identity import check_identity, check_same
-from pipeline.output.ledger import (
+from pipeline.output.identity import check_identity
+from pipeline.output.ledger.ledger import (
     LEDGER_COLUMNS,
     Ages,
     HashIndex,
@@ -24,8 +23,7 @@ from pipeline.output.ledger import (
     ShardNames,
     hash_strings,
 )
-from pipeline.output.open_run import OpenRun
-from pipeline.output.rolling import Rolling
+from pipeline.output.ledger.rolling import Rolling
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, printable, split_uri
@@ -121,7 +119,6 @@ class History:
 _CLOSED_ADVICE = (
     "<policy.full> redoes everything with the new settings, <policy.allow_mixed> keeps both"
 )
-_OPEN_ADVICE = "finish it with its own settings, or start over with <policy.discard_open_run>"
 
 
 def _root(uri: str) -> str:
@@ -159,14 +156,3 @@ def _latest(store: Store) -> list[str]:
         latest = store.read_record(Latest, layout.LATEST)
         return [latest.run_id] if latest else []
     return []
-
-
-def check_open_run(run: OpenRun, identity: Identity, inputs: dict[str, Any]) -> None:
-    """Only the command that began an open run may finish it.
-
-    Raises:
-        UsageError: the settings or the inputs differ.
-    """
-    ours = {**identity.to_dict(), "inputs": inputs}
-    theirs = {**run.record.identity.to_dict(), "inputs": run.record.inputs}
-    check_same(ours, theirs, f"the unfinished run {run.run_id}", _OPEN_ADVICE)

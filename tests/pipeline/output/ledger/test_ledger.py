@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from pipeline.output.ledger import HashIndex, Ledger, ShardNames, hash_strings
+from pipeline.output.ledger.ledger import HashIndex, Ledger, ShardNames, hash_strings
 from tests.support.commands import REPOSITORY
 from tests.support.inputs.world import SHARD_NAMES, Row, table_of
 
@@ -40,7 +40,7 @@ def test_nothing_hashes_like_the_empty_string() -> None:
 def test_hashes_are_the_same_on_every_worker() -> None:
     """An index that the driver makes is looked up in by tasks on other machines."""
     script = (
-        "import pyarrow as pa; from pipeline.output.ledger import hash_strings; "
+        "import pyarrow as pa; from pipeline.output.ledger.ledger import hash_strings; "
         f"print(hash_strings(pa.chunked_array([{NAMES!r}])).tolist())"
     )
     command = [sys.executable, "-c", script]

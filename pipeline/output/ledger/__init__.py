@@ -1,0 +1,1 @@
+"""What earlier runs did: their manifests, their rows, and an index that tells what is done."""
