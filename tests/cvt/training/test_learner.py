@@ -1,0 +1,168 @@
+"""Training: the same numbers as transformers' Trainer, however it is shared out or interrupted."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cvt import CvtConfig, CvtForImageClassification
+from cvt.checkpoints.layouts import translate
+from cvt.training.learner import Learner, Recipe, batches
+from cvt.training.optimizer import make_optimizer, make_schedule, parameter_groups
+from tests.support.models.oracle import SMALL, oracle
+
+COUNT, SIZE = 96, 24
+RECIPE = Recipe(epochs=5, batch_size=12, learning_rate=1e-3, frozen_statistics=False)
+STEPS = RECIPE.epochs * COUNT // RECIPE.batch_size
+NO_DROPS: dict[str, Any] = {"drop_path_rate": [0.0] * 3}
+DROPS: dict[str, Any] = {"drop_path_rate": [0.0, 0.2, 0.2], "drop_rate": [0.1] * 3}
+Data = tuple[Tensor, Tensor]
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    """Images whose class shows as a colour."""
+    random = torch.Generator().manual_seed(0)
+    targets = torch.arange(COUNT) % 7
+    colours = torch.randn(7, 3, 1, 1, generator=random)
+    return torch.randn(COUNT, 3, SIZE, SIZE, generator=random) + colours[targets], targets
+
+
+def small(**fields: Any) -> CvtForImageClassification:
+    torch.manual_seed(3)
+    return CvtForImageClassification(CvtConfig.from_dict(SMALL | fields))
+
+
+def learn(learner: Learner, data: Data, epochs: range) -> list[float]:
+    images, targets = data
+    return [
+        learner.step(images[batch], targets[batch])
+        for epoch in epochs
+        for batch in batches(COUNT, learner.recipe, epoch)
+    ]
+
+
+class InOurOrder(transformers.Trainer):  # type: ignore[misc]  # has no types
+    """transformers' Trainer on given batches; keeps the exact losses."""
+
+    losses: list[float]
+
+    def get_train_dataloader(self) -> Any:
+        self.losses = []
+        epochs = (batches(COUNT, RECIPE, epoch) for epoch in range(RECIPE.epochs))
+        order = [batch.tolist() for epoch in epochs for batch in epoch]
+        return DataLoader(self.train_dataset, batch_sampler=order)
+
+    def compute_loss(self, *arguments: Any, **options: Any) -> Any:
+        found = super().compute_loss(*arguments, **options)
+        loss = found[0] if isinstance(found, tuple) else found
+        self.losses.append(float(loss.detach()))
+        return found
+
+
+def theirs(model: Any, groups: list[dict[str, Any]], data: Data, folder: Path) -> list[float]:
+    """The losses of a training by transformers, with these groups of parameters."""
+    optimizer = make_optimizer(groups)
+    rows = [{"pixel_values": image, "labels": target} for image, target in zip(*data, strict=True)]
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder), num_train_epochs=1, max_grad_norm=RECIPE.clip, use_cpu=True,
+        label_smoothing_factor=RECIPE.smoothing, save_strategy="no", logging_strategy="no",
+        report_to=[], disable_tqdm=True,
+    )  # fmt: skip
+    schedule = make_schedule(optimizer, STEPS, RECIPE.warmup_share)
+    trainer = InOurOrder(model, arguments, train_dataset=rows, optimizers=(optimizer, schedule))
+    trainer.train()
+    return trainer.losses
+
+
+def test_losses_and_predictions_are_those_of_transformers_trainer(
+    data: Data, tmp_path: Path
+) -> None:
+    reference = oracle(**SMALL, **NO_DROPS)
+    reference.save_pretrained(tmp_path)
+    model = CvtForImageClassification.from_pretrained(tmp_path)
+    named = translate(dict(reference.named_parameters()), "hugging_face", "ours")
+    groups = parameter_groups(model, RECIPE.learning_rate, RECIPE.weight_decay)
+    for group in groups:
+        group["params"] = [named[name] for name in group["names"]]
+    expected = theirs(reference, groups, data, tmp_path)
+    found = learn(Learner(model, RECIPE, STEPS), data, range(RECIPE.epochs))
+    assert len(found) == len(expected) == 40
+    assert np.abs(np.array(found) - expected).max() < 1e-5
+    assert found[-1] < 0.7 * found[0]
+    with torch.inference_mode():
+        ours, other = model.eval()(data[0]).logits, reference.eval()(data[0]).logits
+    assert torch.equal(ours.argmax(dim=1), other.argmax(dim=1))
+
+
+def test_whoever_takes_up_a_state_goes_on_as_if_nothing_had_been(data: Data) -> None:
+    """Bit for bit, with everything that draws at random."""
+    whole = Learner(small(**DROPS), RECIPE, STEPS)
+    expected = learn(whole, data, range(3))
+    first = Learner(small(**DROPS), RECIPE, STEPS)
+    losses = learn(first, data, range(1))
+    state = copy.deepcopy(first.state())
+    torch.manual_seed(99)
+    second = Learner(small(**DROPS, num_labels=7), RECIPE, STEPS)
+    second.take_up(state)
+    losses += learn(second, data, range(1, 3))
+    assert losses == expected
+    ours, other = whole.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(ours[name], other[name]) for name in ours)
+
+
+def shared(data: Data, workers: int, recipe: Recipe) -> dict[str, Tensor]:
+    """The gradient of one step on ten images, as data-parallel workers average it."""
+    images, targets = data[0][:10], data[1][:10]
+    total: dict[str, Tensor] = {}
+    for rank in range(workers):
+        learner = Learner(small(**NO_DROPS), recipe, STEPS)
+        mine = slice(rank, None, workers)
+        share = workers * len(images[mine]) / len(images)
+        learner.step(images[mine], targets[mine], share)
+        for name, p in learner.model.named_parameters():
+            assert p.grad is not None
+            total[name] = total.get(name, torch.zeros_like(p)) + p.grad / workers
+    return total
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_statistics_make_the_number_of_workers_irrelevant(data: Data, frozen: bool) -> None:
+    recipe = replace(RECIPE, frozen_statistics=frozen, clip=1e9)
+    one, three = shared(data, 1, recipe), shared(data, 3, recipe)
+    norm = sum(float(g.square().sum()) for g in one.values()) ** 0.5
+    off = sum(float((one[n] - three[n]).square().sum()) for n in one) ** 0.5
+    assert (off < 1e-5 * norm) == frozen
+
+
+def test_frozen_statistics_stay(data: Data) -> None:
+    model = small()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    learn(Learner(model, replace(RECIPE, frozen_statistics=True), STEPS), data, range(1))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_frozen_stages_stay(data: Data) -> None:
+    model = small()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    learn(Learner(model, replace(RECIPE, frozen_stages=2), STEPS), data, range(1))
+    after = model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.split(".")[2] for name in changed if name.startswith("backbone")} == {"2"}
+    assert "head.weight" in changed
+
+
+def test_an_epoch_shows_every_image_once() -> None:
+    found = batches(103, replace(RECIPE, batch_size=10), 4)
+    assert [len(batch) for batch in found] == [10] * 10 + [3]
+    assert sorted(np.concatenate(found).tolist()) == list(range(103))
+    other = batches(103, replace(RECIPE, batch_size=10), 5)
+    assert not np.array_equal(found[0], other[0])
+    assert len(batches(103, replace(RECIPE, batch_size=10), 4, workers=4)) == 10
