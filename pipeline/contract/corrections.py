@@ -28,10 +28,12 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 QUEUES: tuple[Queue, ...] = get_args(Queue)
 COLUMNS = ("uri", "label", "verdict", "queue", "proposed", "score", "run_id", "who", "when")
 NEEDED = ("uri", "label")
+MOST_CHARACTERS = 100_000
+"""Of a cell; what a text has that begins with a quotation mark and never ends."""
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Correction:
     """One decision about one image."""
 
@@ -197,6 +199,8 @@ def _decisions(
 def _correction(line: int, header: Sequence[str], cells: Sequence[str]) -> Correction | None:
     if len(cells) != len(header):
         raise ValueError(f"line {line} has {len(cells)} cells, the header {len(header)}")
+    if max(map(len, cells)) > MOST_CHARACTERS:
+        raise ValueError(f"line {line} has a cell of more than {MOST_CHARACTERS:,} characters")
     try:
         return correction_from(dict(zip(header, cells, strict=True)))
     except ValueError as error:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.contract.corrections import (
+    Correction,
+    correction_from,
+    is_corrections,
+    newest,
+)
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import FinetuneSpec
-from pipeline.sources.formats.list_files import open_records
+from pipeline.sources.formats.list_files import Records, open_records
 from pipeline.sources.formats.lists import find_uri_column, named_image
 from pipeline.sources.formats.parquet.files import PARQUET_SUFFIXES
 from pipeline.sources.formats.tar.members import TAR_SUFFIXES
@@ -32,23 +39,28 @@ EXAMPLES = 3
 class Labels:
     """What is known of labels before any image is looked up."""
 
-    named: Mapping[str, str]
-    """Those of files, by URI or by the end of a URI."""
+    named: Mapping[str, str | None]
+    """Those of files and corrections, by URI or by the end of a URI; None of an image that is of no
+    class, or not usable, and is not trained on."""
     column: str | None
     uses_directory: bool
     files: Sequence[str] = field(default=())
     """Where ``named`` comes from."""
 
     @classmethod
-    def read(cls, spec: FinetuneSpec) -> Labels:
-        """Read the files of labels.
+    def read(cls, spec: FinetuneSpec, stored: Iterable[Correction] = ()) -> Labels:
+        """Read the files of labels. Corrections overrule labels, which nobody has dated, and among
+        each other the newest counts; else, the later file does.
+
+        Args:
+            stored: corrections that lie beside the outputs.
 
         Raises:
             UsageError: one cannot be read, lacks a column, or gives an image two labels.
         """
-        named: dict[str, str] = {}
-        for file in spec.labels:
-            named |= read_labels(file)
+        files = chain.from_iterable(map(read_labels, spec.labels))
+        found = newest(chain(files, stored))
+        named = {uri: one.label or None for uri, one in found.items()}
         return cls(named, spec.label_column, spec.label_from == "directory", spec.labels)
 
     def key_of(self, uri: str) -> str | None:
@@ -71,31 +83,41 @@ class Labels:
         return directory_of(uri) if self.uses_directory else None
 
 
-def read_labels(file: str) -> dict[str, str]:
-    """The labels of a file, by the URIs of the images, or by what these end with. Relative paths
-    in the column of URIs are relative to the file.
+def read_labels(file: str) -> list[Correction]:
+    """What a file of labels says, or one of corrections, of images by their URIs, or by what these
+    end with. Relative paths in the column of URIs are relative to the file.
 
     Raises:
         UsageError: it cannot be read, lacks a column, or gives an image two labels.
     """
-    found: dict[str, str] = {}
-    other: dict[str, str] = {}
+    found: dict[tuple[str, str], Correction] = {}
+    other: dict[str, tuple[Correction, Correction]] = {}
     try:
         with open_records(file) as records:
-            uri_column, label_column = _columns(file, records.schema)
-            for uri, label in _entries(file, records.rows, uri_column, label_column):
-                if found.setdefault(uri, label) != label:
-                    other[uri] = label
+            for one in _decisions(file, records):
+                first = found.setdefault((one.uri, one.when), one)
+                if first.label != one.label:
+                    other[one.uri] = first, one
     except FileNotFoundError as error:
         raise UsageError(f"{file} does not exist; check <finetune.labels>") from error
     except STORAGE_ERRORS as error:
         raise UsageError(f"cannot read <finetune.labels> {file}: {one_line(error)}") from error
     if other:
-        pairs = [f"{uri}: {found[uri]} and {label}" for uri, label in other.items()]
+        pairs = [
+            f"{uri}: {one.label or one.verdict} and {two.label or two.verdict}"
+            for uri, (one, two) in other.items()
+        ]
         raise UsageError(
             f"{file} gives {len(other)} images two labels, {examples(pairs)}; leave one of each"
         )
-    return found
+    return list(found.values())
+
+
+def _decisions(file: str, records: Records) -> Iterator[Correction]:
+    names = records.schema.names
+    if is_corrections(names):
+        return _corrections(file, records.rows)
+    return _labels(file, records.rows, *_columns(file, records.schema))
 
 
 def _columns(file: str, schema: pa.Schema) -> tuple[str, str]:
@@ -116,13 +138,11 @@ def _columns(file: str, schema: pa.Schema) -> tuple[str, str]:
     return uri_column, label_column
 
 
-def _entries(
+def _labels(
     file: str, rows: Iterator[dict[str, Any] | OddLine], uri_column: str, label_column: str
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Correction]:
     """Rows that have a label; in a review queue, those that somebody has corrected."""
-    for number, row in enumerate(rows, 1):
-        if isinstance(row, OddLine):
-            raise UsageError(f"{file} cannot be read: {row.reason}")
+    for number, row in _numbered(file, rows):
         label, name = as_label(row.get(label_column)), row.get(uri_column)
         if label is None:
             continue
@@ -130,9 +150,29 @@ def _entries(
             raise UsageError(f"{file}: row {number} has the label {label!r}, but names no image")
         try:
             is_whole = uri_column != SUFFIX_COLUMN
-            yield named_image(name, file) if is_whole else str(name).lstrip("/"), label
+            uri = named_image(name, file) if is_whole else str(name).lstrip("/")
         except ValueError as error:
             raise UsageError(f"{file}: row {number} names no image: {one_line(error)}") from error
+        yield Correction(uri=uri, label=label)
+
+
+def _corrections(file: str, rows: Iterator[dict[str, Any] | OddLine]) -> Iterator[Correction]:
+    for number, row in _numbered(file, rows):
+        try:
+            found = correction_from(row)
+        except ValueError as error:
+            raise UsageError(f"{file}: row {number} is no correction: {one_line(error)}") from error
+        if found is not None:
+            yield found
+
+
+def _numbered(
+    file: str, rows: Iterator[dict[str, Any] | OddLine]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, OddLine):
+            raise UsageError(f"{file} cannot be read: {row.reason}")
+        yield number, row
 
 
 def as_label(value: Any) -> str | None:

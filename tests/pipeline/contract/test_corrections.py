@@ -118,7 +118,7 @@ HEADER = b"uri,label,verdict,queue,score,run_id,when\n"
         (b"uri,label\na.jpg,cat\nb.jpg,\xff\n", "line 3 is not in UTF-8"),
         ("uri,label\n".encode("utf-16"), "line 1 is not in UTF-8"),
         (b"uri,label\na.jpg,\0\n", "line 2 holds a zero byte"),
-        (b"uri,label\na.jpg," + b"x" * 200_000, "line 2: field larger than field limit"),
+        (b"uri,label\na.jpg," + b"x" * 120_000, "line 2 has a cell of more than 100,000 char"),
         (b"uri,label\n,cat\n", "line 2: uri is empty"),
         (HEADER + b"a.jpg,,label,,,,\n", "line 2: label is empty, but verdict is label"),
         (HEADER + b"a.jpg,cat,none,,,,\n", "line 2: label is 'cat', but verdict is none"),

@@ -1,12 +1,15 @@
 """Labels out of files, columns and directories; what is refused, and in which words."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.contract.corrections import Correction, moment
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.runs.finetune.labels import (
@@ -16,6 +19,13 @@ from pipeline.runs.finetune.labels import (
     directory_of,
     read_labels,
 )
+
+SPEC = FinetuneSpec(outputs=("o",), output="m", model="s", label_from="directory")
+
+
+def told(file: str) -> dict[str, str | None]:
+    """What a file says, by image."""
+    return {one.uri: one.label or None for one in read_labels(file)}
 
 
 def write(path: Path, text: str) -> str:
@@ -28,11 +38,11 @@ class TestFiles:
         rows = [{"uri": "s3://b/1.jpg", "label": "cat"}, {"uri": "s3://b/2.jpg", "label": "dog"}]
         expected = {row["uri"]: row["label"] for row in rows}
         csv = "uri,label\n" + "".join(f"{row['uri']},{row['label']}\n" for row in rows)
-        assert read_labels(write(tmp_path / "l.csv", csv)) == expected
+        assert told(write(tmp_path / "l.csv", csv)) == expected
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        assert read_labels(write(tmp_path / "l.jsonl", lines)) == expected
+        assert told(write(tmp_path / "l.jsonl", lines)) == expected
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "l.parquet")
-        assert read_labels(str(tmp_path / "l.parquet")) == expected
+        assert told(str(tmp_path / "l.parquet")) == expected
 
     def test_later_files_overrule_earlier_ones(self, tmp_path: Path) -> None:
         first = write(tmp_path / "1.csv", "uri,label\n/a.jpg,cat\n/b.jpg,dog\n")
@@ -40,10 +50,38 @@ class TestFiles:
         spec = FinetuneSpec(outputs=("o",), output="m", model="s", labels=(first, second))
         assert Labels.read(spec).named == {"/a.jpg": "cat", "/b.jpg": "wolf"}
 
+    def test_corrections_overrule_labels_and_the_newest_counts(self, tmp_path: Path) -> None:
+        head = "uri,label,verdict,when\n"
+        new = "/a.jpg,cat,label,2026-02-01\n/b.jpg,,none,2026-02-01\n/c.jpg,,bad_picture,\n"
+        old = "/a.jpg,dog,label,2026-01-01\n/b.jpg,dog,label,2026-01-01\n"
+        plain = "".join(f"/{name}.jpg,ox\n" for name in "abd")
+        files = (
+            write(tmp_path / "new.csv", head + new),
+            write(tmp_path / "old.csv", head + old),
+            write(tmp_path / "plain.csv", "uri,label\n" + plain),
+        )
+        late = Correction(uri="/a.jpg", label="hen", when=moment(datetime.max.replace(tzinfo=UTC)))
+        for some in (files, files[::-1]):
+            labels = Labels.read(replace(SPEC, labels=some))
+            assert labels.named == {"/a.jpg": "cat", "/b.jpg": None, "/c.jpg": None, "/d.jpg": "ox"}
+            assert Labels.read(replace(SPEC, labels=some), [late]).named["/a.jpg"] == "hen"
+        assert labels.of("/in/b.jpg", None) == "in"
+        assert labels.of("/b.jpg", None) is None, "not even by its directory"
+
+    def test_corrections_in_any_format(self, tmp_path: Path) -> None:
+        row = {
+            "uri": "/a.jpg", "label": None, "verdict": "none", "score": 0.5,
+            "when": datetime(2026, 1, 1, tzinfo=UTC),
+        }  # fmt: skip
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "c.parquet")
+        (found,) = read_labels(str(tmp_path / "c.parquet"))
+        assert (found.verdict, found.score) == ("none", 0.5)
+        assert found.when == "2026-01-01T00:00:00.000Z"
+
     def test_a_review_queue_counts_where_it_was_corrected(self, tmp_path: Path) -> None:
         head = "uri,reason,value,label,score,correct_label\n"
         rows = "/a.jpg,uncertain,0.1,cat,0.4,dog\n/b.jpg,uncertain,0.2,cat,0.4,\n"
-        assert read_labels(write(tmp_path / "q.csv", head + rows)) == {"/a.jpg": "dog"}
+        assert told(write(tmp_path / "q.csv", head + rows)) == {"/a.jpg": "dog"}
 
     def test_a_review_queue_that_nobody_corrected_is_no_truth(self, tmp_path: Path) -> None:
         queue = write(tmp_path / "q.csv", "uri,reason,value,label\n/a.jpg,uncertain,0.1,cat\n")
@@ -59,7 +97,7 @@ class TestFiles:
             "https://host/c.jpg?X-Amz-Signature=1,dog\n"
             "/x.tar#./d.jpg,ox\n"
         )
-        assert read_labels(write(tmp_path / "l.csv", text)) == {
+        assert told(write(tmp_path / "l.csv", text)) == {
             f"{tmp_path}/pictures/a.jpg": "cat",
             f"{tmp_path}/b.jpg": "dog",
             "https://host/c.jpg": "dog",
@@ -68,7 +106,7 @@ class TestFiles:
 
     def test_ends_of_uris(self, tmp_path: Path) -> None:
         text = "uri_suffix,label\n/cat/1.jpg,cat\n1.jpg,other\nx.tar#1.jpg,dog\n"
-        labels = Labels(read_labels(write(tmp_path / "l.csv", text)), None, uses_directory=False)
+        labels = Labels(told(write(tmp_path / "l.csv", text)), None, uses_directory=False)
         assert labels.of("s3://b/cat/1.jpg", None) == "cat"
         assert labels.of("/in/dog/1.jpg", None) == "other"
         assert labels.of("/in/x.tar#1.jpg", None) == "dog"
@@ -77,8 +115,8 @@ class TestFiles:
     def test_two_labels_for_an_image_are_refused(self, tmp_path: Path) -> None:
         rows = "".join(f"/{n}.jpg,cat\n/{n}.jpg,dog\n/{n}.jpg,dog\n" for n in range(5))
         twice = write(tmp_path / "l.csv", f"uri,label\n{rows}/x.jpg,ox\n/x.jpg,ox\n")
-        told = r"gives 5 images two labels, such as /0\.jpg: cat and dog, /1.* and dog, /2"
-        with pytest.raises(UsageError, match=told):
+        complaint = r"gives 5 images two labels, such as /0\.jpg: cat and dog, /1.* and dog, /2"
+        with pytest.raises(UsageError, match=complaint):
             read_labels(twice)
 
     @pytest.mark.parametrize(
@@ -88,6 +126,8 @@ class TestFiles:
             ("uri,label\n,cat\n", "row 1 has the label 'cat', but names no image"),
             ('{"uri": "/a", "label": [1]}\n', r"a label is \[1\]; it must be a text or a whole"),
             ('{"uri": "/a", "label": 1.5}\n', "a label is 1.5"),
+            ("uri,label,verdict\n/a,cat,label\n/b,cat,none\n", "row 2 is no correction: label is"),
+            ("uri,label,verdict\n/a,cat,label\n/a,,none\n", "namely /a: cat and none"),
             ("uri,label\ns3://user:word@b/a,cat\n", "row 1 names no image: .* a password in it"),
         ],
     )
