@@ -36,6 +36,8 @@ def _as_json(result: RunResult) -> dict[str, Any]:
         "failures": dict(result.manifest.failures),
         "deferred": result.manifest.deferred.to_dict(),
         "not_taken": dict(result.manifest.not_taken),
+        "model": result.manifest.model.model,
+        "model_before": result.manifest.model_before,
         "table": result.data_uri,
         "report": result.report_uri,
         "images_per_second": result.manifest.timings.images_per_second,
@@ -54,6 +56,8 @@ def _print(result: RunResult) -> None:
             f"+ {counts.skipped} skipped (unchanged)"
         )
         print(f"table:  {result.data_uri}")
+    if before := manifest.model_before:
+        print(f"model:  {manifest.model.model}, another one than in the last run: {before}")
     if result.policy.is_partial:
         print("a trial: a run without --limit and --sample takes the other files")
     print(f"report: {result.report_uri}")

@@ -196,6 +196,8 @@ class Manifest(Record):
     """The first of the images of earlier runs that are gone; None for runs that list nothing."""
     files: tuple[DataFile, ...]
     model: Provenance = field(default_factory=Provenance)
+    model_before: str | None = omitted()
+    """The model of the newest run before, if that was another one."""
     identity: Identity
     arithmetic: str | None = omitted()
     """What the run computed in, and why; None for runs that compute nothing."""

@@ -40,6 +40,7 @@ def render(
     """
     sections = [
         tiles(manifest),
+        _version(manifest),
         _not_taken(manifest.not_taken),
         _changes(manifest.drift, tables.get(layout.CHANGES)),
         _bars("Labels", manifest.labels),
@@ -67,6 +68,14 @@ def tiles(manifest: Manifest) -> str:
         for name, value in values
     )
     return f'<div class="tiles">{"".join(found)}</div>'
+
+
+def _version(manifest: Manifest) -> str:
+    """Which model it was, said where it changed."""
+    if not manifest.model_before:
+        return ""
+    text = f"Another model than in the last run: {manifest.model.model}, not "
+    return f'<p class="soft"><b>{escape(text + manifest.model_before)}</b></p>'
 
 
 def _not_taken(files: Mapping[str, int]) -> str:

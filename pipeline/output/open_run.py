@@ -142,6 +142,8 @@ class OpenRecord(Record):
     full: bool = False
     """Whether any attempt was asked to do everything again."""
     identity: Identity = field(default_factory=Identity)
+    model: str = ""
+    """Where its model was read from; only a name, and not of earlier versions."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The properties of the INPUT that must stay the same for an attempt to continue the run."""
     attempt: str = ""
@@ -211,7 +213,10 @@ class OpenRun:
         """
         ours = {**identity.to_dict(), "inputs": inputs}
         theirs = {**self.record.identity.to_dict(), "inputs": self.record.inputs}
-        check_same(ours, theirs, f"the unfinished run {self.run_id}", _ADVICE)
+        is_other = identity.weights_sha256 != self.record.identity.weights_sha256
+        name = self.record.model if is_other else ""
+        advice = f"its model is <model.source> {name}: {_ADVICE}" if name else _ADVICE
+        check_same(ours, theirs, f"the unfinished run {self.run_id}", advice)
 
     def discard(self) -> None:
         """Remove the run, its record first: without a record there is no open run, whatever an

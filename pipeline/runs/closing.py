@@ -71,6 +71,8 @@ class Account:
     classes: Sequence[str]
     """Names by ``label_id``."""
     spec: Mapping[str, Any]
+    model_before: str | None = None
+    """The model of the last run, if that was another one."""
     arithmetic: str | None = None
     """What the run computed in, and why."""
     timings: Timings = field(default_factory=Timings)
@@ -155,6 +157,7 @@ def _manifest(
         vanished=_names(account.vanished),
         files=tuple(tally.files),
         model=account.model,
+        model_before=account.model_before,
         identity=account.identity,
         arithmetic=account.arithmetic,
         source_runs=account.source_runs,

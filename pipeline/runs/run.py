@@ -31,6 +31,7 @@ from pipeline.plan.selection import selected
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.computing.execution import PlannedRun, identity_of, tasks_for
+from pipeline.runs.computing.version import closed_advice, say_version
 from pipeline.runs.endings import run_errors, saved
 from pipeline.runs.result import RunResult
 from pipeline.sources.exclusion import Exclusion
@@ -103,7 +104,9 @@ def forecast(spec: RunSpec) -> Forecast:
     found, history = _found(store)
     model = _model(spec, checkpoint, found, history)
     open_run = found or OpenRun(store)
-    _check(spec, history, identity_of(model, kept), open_run)
+    identity = identity_of(model, kept)
+    say_version(spec.model.source, identity, history)
+    _check(spec, history, identity, open_run)
     exclusion = Exclusion(spec.inputs.exclude)
     full = spec.policy.full or open_run.record.full
     plan = _plan(spec, history, open_run, exclusion, full=full)
@@ -143,9 +146,10 @@ def _take_up(
     found, history = _found(store)
     model = _model(spec, checkpoint, found, history, debug=debug)
     identity = identity_of(model, kept)
+    say_version(spec.model.source, identity, history)
     open_run = _reopen(spec, found, identity)
     _check(spec, history, identity, open_run)
-    open_run = open_run or _begin(spec, store, identity)
+    open_run = open_run or _begin(spec, store, model, identity)
     plan = _plan(spec, history, open_run, exclusion, full=open_run.record.full)
     return PlannedRun(spec, model, kept, history, open_run, plan)
 
@@ -205,7 +209,7 @@ def _check(spec: RunSpec, history: History, identity: Identity, open_run: OpenRu
     was begun that this one continues."""
     is_full = spec.policy.full or (open_run is not None and open_run.record.full)
     if not (is_full or spec.policy.allow_mixed):
-        history.check(identity)
+        history.check(identity, closed_advice(spec.model.source, identity, history))
 
 
 def _plan(
@@ -256,9 +260,13 @@ def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun
     return found
 
 
-def _begin(spec: RunSpec, store: Store, identity: Identity) -> OpenRun:
+def _begin(spec: RunSpec, store: Store, model: LoadedModel, identity: Identity) -> OpenRun:
     record = OpenRecord(
-        started=utc_now(), full=spec.policy.full, identity=identity, inputs=_inputs(spec)
+        started=utc_now(),
+        full=spec.policy.full,
+        identity=identity,
+        model=model.provenance.model,
+        inputs=_inputs(spec),
     )
     return OpenRun.begin(store, record)
 

@@ -106,17 +106,21 @@ class History:
             names.update(uri for uri, is_free in pairs if is_free or uri.startswith(roots))
         return sorted(names)
 
-    def check(self, identity: Identity) -> None:
+    def check(self, identity: Identity, advice: str | None = None) -> None:
         """Refuse to mix numbers of different models, or rows of different columns.
+
+        Args:
+            advice: the end of the message, if not ``CLOSED_ADVICE``.
 
         Raises:
             UsageError: they differ; the message shows the differing settings side by side.
         """
         for run in self.runs:
-            check_identity(identity, run.identity, f"the closed run {run.run_id}", _CLOSED_ADVICE)
+            whose = f"the closed run {run.run_id}"
+            check_identity(identity, run.identity, whose, advice or CLOSED_ADVICE)
 
 
-_CLOSED_ADVICE = (
+CLOSED_ADVICE = (
     "<policy.full> redoes everything with the new settings, <policy.allow_mixed> keeps both"
 )
 

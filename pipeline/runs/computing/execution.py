@@ -28,6 +28,7 @@ from pipeline.plan.reuse import Contents
 from pipeline.plan.shards import Estimate
 from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.computing.sizes import Cut, num_tasks, rows_per_part
+from pipeline.runs.computing.version import model_before
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session
 from pipeline.stages.cluster.tasks import RayTasks
@@ -190,6 +191,7 @@ class PlannedRun:
             plan=self.plan.counts.to_dict() | {"vanished": len(vanished)},
             vanished=vanished_rows(vanished, self._schema),
             model=model.provenance,
+            model_before=model_before(self.identity, self.history),
             identity=self.identity,
             classes=model.classes,
             arithmetic=str(model.arithmetic),

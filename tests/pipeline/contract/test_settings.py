@@ -40,8 +40,10 @@ FLAGS_IN_ROWS = {
     "pipeline/sources/doors.py", "pipeline/storage/files.py", "pipeline/storage/web/http.py"
 }  # fmt: skip
 """What is wrong with an image is said in its row, which may be read far from any command."""
-OTHERS = {"pipeline/monitoring/page.py", "pipeline/model/loaded.py"}
-"""A style sheet's variables, and a flag of jobs.embed that is not a setting."""
+OTHERS = {
+    "pipeline/monitoring/page.py", "pipeline/model/loaded.py", "pipeline/runs/computing/version.py"
+}  # fmt: skip
+"""A style sheet's variables, a flag of jobs.embed that is not a setting, a whole other command."""
 
 
 @dataclass(frozen=True, kw_only=True)
