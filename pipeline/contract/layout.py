@@ -11,7 +11,7 @@
       _lease.json                              which process may write
       _open/<run_id>/open.json                 what an unfinished run is
       _open/<run_id>/parts/                    its rows, committed as soon as they are computed
-      _open/<run_id>/publish/                  what is about to be moved to data/ and runs/
+      _open/<run_id>/publish/                  what is about to be published in data/ and runs/
 
 and below MODELS, where fine-tuned models are:
 
@@ -181,6 +181,11 @@ def publish_dir(run_id: str) -> str:
 def publish_manifest(run_id: str) -> str:
     """The manifest before it moves to ``manifest_file``."""
     return f"{publish_dir(run_id)}/{MANIFEST}"
+
+
+def publish_uploads(run_id: str) -> str:
+    """Which merged files are in their place already, and what makes them visible."""
+    return f"{publish_dir(run_id)}/uploads.json"
 
 
 def publish_data_dir(run_id: str, attempt: str) -> str:

@@ -36,6 +36,7 @@ from pipeline.output.ledger.ledger import (
     ShardNames,
     hash_strings,
 )
+from pipeline.output.staged import withdraw
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
@@ -176,6 +177,7 @@ class OpenRun:
     def begin(cls, store: Store, record: OpenRecord) -> OpenRun:
         """Start a run, after removing what is left of discarded ones. Writing its record also
         proves that the output can be written."""
+        withdraw(store)
         store.remove(layout.OPEN)
         run = cls(store, layout.new_run_id(store.children(layout.RUNS)), record)
         run.save()
@@ -222,6 +224,7 @@ class OpenRun:
         """Remove the run, its record first: without a record there is no open run, whatever an
         interruption leaves behind."""
         self.store.remove_file(self._record_name)
+        withdraw(self.store, layout.data_dir(self.run_id))
         self.store.remove(self.directory)
 
     @property

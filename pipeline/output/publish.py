@@ -1,13 +1,14 @@
-"""How a closed run becomes visible, by moves that can be repeated.
+"""How a closed run becomes visible, by steps that can be repeated.
 
     _open/<id>/parts/*                 what the attempts committed
-    _open/<id>/publish/data/<attempt>/part-*    merged, sorted by uri, sized for scans
+    _open/<id>/publish/data/<attempt>/part-*    merged, sorted by uri, sized for scans; on S3 these
+    _open/<id>/publish/uploads.json    are in their place already, as uploads to be completed
     _open/<id>/publish/*               the report and the tables beside it
-    _open/<id>/publish/manifest.json   with it the run is closed; only moving is left
+    _open/<id>/publish/manifest.json   with it the run is closed; only publishing is left
     data/run=<id>/, runs/<id>/, images.sql, current.json, latest.json, in this order
     history/                          for the next run
 
-Every step can be repeated. Whoever finds ``publish/manifest.json`` finishes the moving first. No
+Whoever finds ``publish/manifest.json`` finishes the publication first. No
 step asks a listing what there is: that of an object store may lag behind.
 """
 
@@ -20,10 +21,12 @@ from types import MappingProxyType
 import pyarrow as pa
 
 from pipeline.contract import layout
+from pipeline.contract.errors import RunError, one_line
 from pipeline.contract.manifest import Current, Latest, Manifest
 from pipeline.contract.schema import Status
 from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRun
+from pipeline.output.staged import Uploads, show
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 
@@ -62,7 +65,7 @@ def view(store: Store) -> str:
 
 
 def is_closed(run: OpenRun) -> bool:
-    """Whether only the moving is left to do."""
+    """Whether only publishing is left to do."""
     return run.store.exists(layout.publish_manifest(run.run_id))
 
 
@@ -74,15 +77,44 @@ def _merged_dir(run: OpenRun, files: Set[str]) -> str:
     return common if is_old else layout.publish_data_dir(run.run_id, run.record.attempt)
 
 
+def _show_files(run: OpenRun, names: Sequence[str]) -> None:
+    """Make the data files visible.
+
+    Raises:
+        RunError: they are gone, and are to be merged again.
+    """
+    uploads = run.store.read_record(Uploads, layout.publish_uploads(run.run_id)) or Uploads()
+    try:
+        show(run.store, [name for name in names if name in uploads.files], uploads)
+    except FileNotFoundError as error:
+        _reopen(run)
+        raise RunError(
+            f"the merged files of run {run.run_id} are gone ({one_line(error)}), as if a rule of "
+            "the bucket had aborted their uploads; start the same command again, which merges them "
+            "anew"
+        ) from error
+    aside = [name.rpartition("/")[2] for name in names if name not in uploads.files]
+    if aside:
+        run.store.move(_merged_dir(run, set(aside)), layout.data_dir(run.run_id), aside)
+
+
+def _reopen(run: OpenRun) -> None:
+    """The run is as it was before its parts were merged; nobody has seen it in ``latest.json``."""
+    run.store.remove_file(layout.publish_manifest(run.run_id))
+    run.store.remove(layout.data_dir(run.run_id))
+
+
 def publish(run: OpenRun) -> Manifest:
-    """Make a closed run visible, ``latest.json`` last, and return its manifest. Safe to repeat."""
+    """Make a closed run visible, ``latest.json`` last, and return its manifest. Safe to repeat.
+
+    Raises:
+        RunError: it is open again.
+    """
     store, run_id = run.store, run.run_id
     staged, target = layout.publish_dir(run_id), layout.run_dir(run_id)
     written = store.read_bytes(layout.publish_manifest(run_id))
     manifest = Manifest.from_json(written, store.locate(layout.publish_manifest(run_id)))
-    if manifest.files:
-        files = [name.rpartition("/")[2] for name in manifest.file_names]
-        store.move(_merged_dir(run, set(files)), layout.data_dir(run_id), files)
+    _show_files(run, manifest.file_names)
     for name in layout.BESIDE:
         with suppress(FileNotFoundError):
             store.write_bytes(f"{target}/{name}", store.read_bytes(f"{staged}/{name}"))

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
+from itertools import chain
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -25,6 +26,8 @@ from pipeline.contract.schema import present
 from pipeline.output.ledger.ledger import Hashes, hash_strings
 from pipeline.output.merging.plan import FilePlan, Slice
 from pipeline.output.merging.tally import Tally, split_by_range
+from pipeline.output.staged import stage
+from pipeline.storage.objects.s3.uploads import Upload
 from pipeline.storage.parquet import open_table, read_columns, read_table
 from pipeline.storage.store import Store
 
@@ -83,6 +86,8 @@ class Piece:
 
     tally: Tally
     seen: Watch
+    uploads: Mapping[str, Upload]
+    """What will complete the file, by its name; nothing if it will be moved."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +132,17 @@ def merge_file(job: Job, plan: FilePlan) -> tuple[Piece, list[Hashes]]:
         What the file adds to the tally and to what the watch has seen, and the hashes of its URIs
         by range.
     """
-    tally, seen = Tally(), deepcopy(job.watch)
+    tally, seen, uploads = Tally(), deepcopy(job.watch), {}
     rows = _Rows.of(plan, job.store)
     if len(rows):
-        name = layout.data_file(plan.number)
-        data = _parquet(_groups(rows, plan, job), job.metadata, tally, seen)
-        staged = layout.publish_data_dir(job.run_id, job.attempt)
-        job.store.write_bytes(f"{staged}/{name}", data)
-        tally.files.append(DataFile(f"{layout.data_dir(job.run_id)}/{name}", len(rows)))
-    return Piece(tally, seen), split_by_range(rows.hashes, job.ranges)
+        file = layout.data_file(plan.number)
+        name = f"{layout.data_dir(job.run_id)}/{file}"
+        aside = f"{layout.publish_data_dir(job.run_id, job.attempt)}/{file}"
+        groups = _watched(_groups(rows, plan, job), job.metadata, tally, seen)
+        if upload := stage(job.store, name, aside, partial(_write_parquet, groups)):
+            uploads[name] = upload
+        tally.files.append(DataFile(name, len(rows)))
+    return Piece(tally, seen, uploads), split_by_range(rows.hashes, job.ranges)
 
 
 def _groups(rows: _Rows, plan: FilePlan, job: Job) -> Iterator[pa.Table]:
@@ -185,20 +192,23 @@ def _taken(store: Store, name: str, numbers: Numbers) -> pa.Table:
     return taken
 
 
-def _parquet(
+def _watched(
     groups: Iterator[pa.Table], metadata: Mapping[str, str], tally: Tally, seen: Watch
-) -> bytes:
-    """A file of these row groups, which are counted and watched on the way."""
-    file, writer = BytesIO(), None
+) -> Iterator[pa.Table]:
+    """The same row groups with this metadata, counted and watched on the way."""
     for group in groups:
         table = group.replace_schema_metadata(dict(metadata))
-        writer = writer or pq.ParquetWriter(file, table.schema, **_parquet_options(table.schema))
         tally.add(table)
         seen.add(present(table))
-        writer.write_table(table, len(table))
-    if writer is not None:
-        writer.close()
-    return file.getvalue()
+        yield table
+
+
+def _write_parquet(groups: Iterator[pa.Table], file: Any) -> None:
+    """A file of these row groups, of which there are some."""
+    first = next(groups)
+    with pq.ParquetWriter(file, first.schema, **_parquet_options(first.schema)) as writer:
+        for table in chain([first], groups):
+            writer.write_table(table, len(table))
 
 
 def _parquet_options(schema: pa.Schema) -> dict[str, Any]:

@@ -7,9 +7,9 @@ footers ──plan──► files ──merge_file──► a staged file; a tal
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from pipeline.output.merging.plan import FilePlan, Spread, one_after_the_other, 
 from pipeline.output.merging.tally import Tally, count_repeated, repeated
 from pipeline.output.merging.tasks import InThisProcess, Tasks
 from pipeline.output.open_run import OpenRun, Part, PartFooter
+from pipeline.output.staged import Uploads, withdraw
 from pipeline.storage.parquet import read_columns, write_table
 
 TARGET_FILE_BYTES = 256 * 2**20
@@ -49,6 +50,7 @@ def merge(
         vanished: the rows of images that are no longer there.
         tasks: where files are merged.
     """
+    withdraw(run.store, layout.data_dir(run.run_id))
     run.store.remove(layout.publish_dir(run.run_id))
     parts = [*run.parts, *_as_parts(run, vanished)]
     rows = sum(part.rows for part in parts)
@@ -62,14 +64,15 @@ def merge(
         tally.include(piece.tally)
         watch.include(piece.seen)
     if any(map(len, found)):
-        tally.repeated = count_repeated(_uris(run, tally), np.concatenate(found))
+        tally.repeated = count_repeated(_uris(run, parts), np.concatenate(found))
+    uploads = Uploads(dict(ChainMap(*(dict(piece.uploads) for piece in pieces))))
+    if uploads.files:
+        run.store.write_json(layout.publish_uploads(run.run_id), uploads.to_dict())
     return tally
 
 
-def _uris(run: OpenRun, tally: Tally) -> Iterator[pa.ChunkedArray]:
-    """Of the staged files."""
-    staged = layout.publish_data_dir(run.run_id, run.record.attempt)
-    names = [f"{staged}/{PurePosixPath(file.name).name}" for file in tally.files]
+def _uris(run: OpenRun, parts: Sequence[Part]) -> Iterator[pa.ChunkedArray]:
+    names = [part.name for part in parts]
     return (table["uri"] for table in read_columns(run.store, names, ["uri"]))
 
 

@@ -1,17 +1,25 @@
 """A publication that may break off anywhere: the next start of the command finishes it."""
 
+from typing import Any
+
 import pytest
 
 from pipeline.contract import layout
+from pipeline.contract.errors import RunError
 from pipeline.contract.manifest import Manifest
 from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish, seal
+from pipeline.output.staged import Uploads
+from pipeline.storage.objects.s3.uploads import Sending, abort
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
 from tests.support.outputs.open_runs import METADATA, manifest_of, open_run
 from tests.support.processes.killed import KilledError, killed_after
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
+from tests.support.servers.seaweedfs import Bucket
 
 
 def finished_tree(store: Store, run_id: str) -> dict[str, bytes]:
@@ -81,6 +89,7 @@ def test_publication_may_break_off_after_any_step(
         resume(part)
         OpenRun.begin(part, OpenRecord()).discard()  # the next run, which cleans up what is left
         assert finished_tree(part, run.run_id) == expected, broken_after
+        assert not uploads_in(part), broken_after
 
 
 def check_readable(store: Store, run: OpenRun, steps: int) -> None:
@@ -93,6 +102,95 @@ def check_readable(store: Store, run: OpenRun, steps: int) -> None:
         assert {file["name"] for file in manifest["files"]} == set(store.list("data"))
         assert store.read_json("current.json")["files"] == sorted(store.list("data"))
         assert History.load(store).runs[0].run_id == run.run_id
+
+
+def uploads_in(store: Store) -> list[str]:
+    """The keys of what S3 keeps of uploads that were begun and not ended."""
+    if store.protocol != "s3":
+        return []
+    bucket, _, prefix = store.path().partition("/")
+    found: Any = store.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
+    return [upload["Key"] for upload in found.get("Uploads", [])]
+
+
+class TestOnS3:
+    """Merged files are uploads to their final places, which publishing completes."""
+
+    @pytest.fixture
+    def store(self, s3_bucket: Bucket) -> Store:
+        return Store(f"{s3_bucket.uri}/out put+ü")
+
+    def test_nothing_is_copied(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        with killed_after(10**6, monkeypatch, store) as steps:
+            run, manifest = merged_run(store)
+            assert len(uploads_in(store)) == len(manifest.files) == 2
+            assert not store.list("data")
+            finish(run, manifest)
+        assert not [step for step in steps if step.startswith("cp_file")]
+        assert sorted(store.list("data")) == manifest.file_names
+        rows = [read_table(store, name).num_rows for name in manifest.file_names]
+        assert rows == [file.rows for file in manifest.files]
+
+    def test_a_merge_may_break_off_after_any_step(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = open_run(store, 5)
+        with killed_after(10**6, monkeypatch, store) as steps:
+            merge(run, METADATA, 4)
+        assert len(uploads_in(store)) == 2
+        for broken_after in range(len(steps)):  # the next of which first withdraws what is left
+            with killed_after(broken_after, monkeypatch, store), pytest.raises(KilledError):
+                merge(run, METADATA, 4)
+            assert not store.list("data")
+        finish(run, manifest_of(run, merge(run, METADATA, 4)))
+        assert len(store.list("data")) == 2
+        assert not uploads_in(store)
+
+    def test_a_discarded_run_leaves_no_upload(self, store: Store) -> None:
+        theirs = Sending(store.path("data/of somebody else"))
+        run, _ = merged_run(store)
+        run.discard()
+        late, _ = merged_run(store)
+        store.remove_file(layout.open_record(late.run_id))
+        OpenRun.begin(store, OpenRecord())
+        assert uploads_in(store) == [theirs.path.partition("/")[2]]
+
+    def test_uploads_that_a_rule_aborted_are_made_again(self, store: Store) -> None:
+        run, manifest = merged_run(store)
+        seal(run, manifest, "<html>")
+        uploads = store.read_record(Uploads, layout.publish_uploads(run.run_id))
+        assert uploads is not None
+        lost = manifest.file_names[1]
+        abort(store.path(lost), uploads.files[lost].id)
+        with pytest.raises(RunError, match=r"are gone .* start the same command again"):
+            publish(run)
+        assert not store.list("data")
+        found = OpenRun.find(store)
+        assert found is not None
+        assert not is_closed(found)
+        finish(found, manifest_of(found, merge(found, METADATA, 4)))
+        assert sorted(store.list("data")) == manifest.file_names
+
+    def test_a_store_without_uploads_in_parts_copies(
+        self, store: Store, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fault_proxy.faults = Faults(
+            denied_pattern="/data/run=", denied_status=501, denied_code="NotImplemented",
+            methods=("POST",), pattern="",
+        )  # fmt: skip
+        run, manifest = merged_run(store)
+        assert "takes no uploads in parts: S3 answers 501 NotImplemented" in caplog.text
+        finish(run, manifest)
+        assert sorted(store.list("data")) == manifest.file_names
+
+    def test_what_may_not_be_listed_stays(
+        self, store: Store, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        run, manifest = merged_run(store)
+        fault_proxy.faults = Faults(denied_pattern="^/[^/]+/$", pattern="uploads=")
+        finish(run, manifest)
+        assert "a lifecycle rule of the bucket removes them" in caplog.text
+        assert sorted(store.list("data")) == manifest.file_names
 
 
 def test_publishing_twice_changes_nothing(store: Store) -> None:

@@ -11,9 +11,9 @@ from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from pipeline.contract.errors import FetchError, JobError
-from pipeline.storage.objects.s3.requests import answer, refusal
-from pipeline.storage.retry import PassingError, Patience, classify
+from pipeline.contract.errors import FetchError
+from pipeline.storage.objects.s3.requests import answer, insist, refusal
+from pipeline.storage.retry import PassingError
 
 AWAY_SECONDS = 30.0
 """A listing waits so long for a server that is busy or away: it is the first thing that a run asks
@@ -64,22 +64,7 @@ def _read_page(bucket: str, prefix: str, continuation: str | None) -> Page:
     if continuation is not None:
         query["continuation-token"] = continuation
     path = "?" + urlencode(sorted(query.items()), quote_via=quote, safe="~")
-    patience = Patience(away_seconds=AWAY_SECONDS)
-    while True:
-        try:
-            return _ask(bucket, path)
-        except JobError:
-            raise
-        except Exception as error:  # noqa: BLE001  # HTTP clients raise classes of their own
-            try:
-                patience.pause(classify(error))
-            except FetchError as last:
-                raise _os_error(last) from error
-
-
-def _os_error(error: FetchError) -> OSError:
-    kinds = {"not_found": FileNotFoundError, "access_denied": PermissionError}
-    return kinds.get(error.code, OSError)(str(error))
+    return insist(lambda: _ask(bucket, path), AWAY_SECONDS)
 
 
 def _ask(bucket: str, path: str) -> Page:

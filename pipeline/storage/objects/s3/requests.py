@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import unescape
+from typing import TypeVar
 from urllib.parse import quote
 
 from botocore import UNSIGNED
@@ -22,12 +24,12 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
-from pipeline.contract.errors import FetchError
+from pipeline.contract.errors import FetchError, JobError
 from pipeline.storage.objects.bodies import Body
 from pipeline.storage.objects.s3.access import CONNECT_SECONDS, LIST_SECONDS, Access, access
 from pipeline.storage.objects.s3.refusals import SKEWED, wrong_clock
 from pipeline.storage.read_ahead import THREADS
-from pipeline.storage.retry import BadCredentialsError, PassingError
+from pipeline.storage.retry import BadCredentialsError, PassingError, Patience, classify
 
 _DEFAULT_REGION = "us-east-1"
 _BUSY = ("SlowDown", "Throttling", "RequestLimitExceeded", "TooManyRequests", "BandwidthLimit")
@@ -39,6 +41,8 @@ _BAD_CREDENTIALS = (
 )  # fmt: skip
 """The beginnings of what AWS and compatible stores say of the credentials themselves."""
 _DENIED = ("AccessDenied", "AllAccessDisabled", *_BAD_CREDENTIALS)
+_NOT_IMPLEMENTED = 501
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ def answer(
     path: str,
     headers: dict[str, str] | None = None,
     *,
+    body: bytes = b"",
     patient: bool = False,
 ) -> AWSResponse:
     """What the bucket's region answers.
@@ -134,17 +139,41 @@ def answer(
         method: of HTTP.
         path: the key, or a query, already quoted.
         headers: beside those that S3 wants.
+        body: what is sent.
         patient: wait for the answer as long as for a listing, not as for an object.
     """
     reach = access()
     if patient:
         reach = replace(reach, read_seconds=max(LIST_SECONDS, reach.read_seconds))
     place = _locate(reach, bucket)
-    response = _send(reach, place, method, path, headers or {})
+    response = _send(reach, place, method, path, headers or {}, body)
     if response.status_code >= 300 and (region := _other_region(response, place)):
         _regions[bucket] = region
-        response = _send(reach, _locate(reach, bucket), method, path, headers or {})
+        response = _send(reach, _locate(reach, bucket), method, path, headers or {}, body)
     return response
+
+
+def insist(request: Callable[[], T], away_seconds: float | None = None) -> T:
+    """What a request of ours returns, tried again as long as there is hope, and a server that is
+    busy or away as ``Patience`` has it.
+
+    Raises:
+        FileNotFoundError: there is no such object, or no such bucket.
+        PermissionError: it is not allowed.
+        OSError: S3 does not answer, or refuses.
+    """
+    patience = Patience(away_seconds)
+    while True:
+        try:
+            return request()
+        except JobError:
+            raise
+        except Exception as error:  # noqa: BLE001  # HTTP clients raise classes of their own
+            try:
+                patience.pause(classify(error))
+            except FetchError as last:
+                kinds = {"not_found": FileNotFoundError, "access_denied": PermissionError}
+                raise kinds.get(last.code, OSError)(str(last)) from error
 
 
 _regions: dict[str, str] = {}
@@ -183,11 +212,12 @@ def _connections(reach: Access, server: str) -> URLLib3Session:
 
 
 def _send(
-    reach: Access, bucket: _Bucket, method: str, path: str, headers: dict[str, str]
+    reach: Access, bucket: _Bucket, method: str, path: str, headers: dict[str, str], body: bytes
 ) -> AWSResponse:
     if reach.requester_pays:
         headers = headers | {"x-amz-request-payer": "requester"}
-    request = AWSRequest(method=method, url=bucket.url + path, headers=headers, stream_output=True)
+    url = bucket.url + path
+    request = AWSRequest(method=method, url=url, headers=headers, data=body, stream_output=True)
     if reach.is_signed:
         credentials = reach.credentials.get_frozen_credentials()
         S3SigV4Auth(credentials, "s3", bucket.region).add_auth(request)
@@ -218,7 +248,7 @@ def refusal(response: AWSResponse) -> FetchError:
         return PassingError("access_denied", text)
     if status in (408, 504) or code == "RequestTimeout":
         return PassingError("timeout", text)
-    if status >= 500 or status == 409:
+    if (status >= 500 and status != _NOT_IMPLEMENTED) or status == 409:
         return PassingError("storage_error", text)
     return FetchError("storage_error", text)
 
