@@ -12,8 +12,12 @@ from typing import Any
 from jobs.cli import command, flags, template
 from jobs.cli.parser import new_parser
 from pipeline.contract.errors import ExitCode
-from pipeline.contract.spec import RunSpec
+from pipeline.contract.spec import SETTINGS, RunSpec
 from pipeline.runs.python.config import read_config, spec_from_config
+
+SHADOW = SETTINGS["model.shadow"]
+OVERRIDING = (*flags.INCREMENTS, SHADOW)
+"""The settings that a night's flags can say otherwise than its file."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="write CONFIG.yaml (default: nightly.yaml) with every setting, and stop",
     )
     flags.add_control(parser)
-    unset = (replace(setting, default=argparse.SUPPRESS) for setting in flags.INCREMENTS)
+    unset = (replace(setting, default=argparse.SUPPRESS) for setting in OVERRIDING)
     flags.add_grouped(parser, unset)
     return parser
 
@@ -43,8 +47,9 @@ class _Init(argparse._StoreTrueAction):
 def spec(arguments: argparse.Namespace) -> RunSpec:
     """What the file says, except where a flag says otherwise."""
     described = spec_from_config(read_config(arguments.config), str(arguments.config))
-    override = partial(replace, described.policy)
-    return replace(described, policy=flags.from_flags(override, flags.INCREMENTS, arguments))
+    policy = flags.from_flags(partial(replace, described.policy), flags.INCREMENTS, arguments)
+    model = flags.from_flags(partial(replace, described.model), [SHADOW], arguments)
+    return replace(described, policy=policy, model=model)
 
 
 def job(arguments: argparse.Namespace) -> ExitCode:
@@ -59,7 +64,7 @@ def job(arguments: argparse.Namespace) -> ExitCode:
 
 def main() -> int:
     """Entry point of ``cvt-nightly``."""
-    return command.main(job, build_parser(), flags.INCREMENTS)
+    return command.main(job, build_parser(), OVERRIDING)
 
 
 if __name__ == "__main__":

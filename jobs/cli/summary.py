@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.manifest import describe_not_taken
+from pipeline.monitoring.model.shadow import described
 from pipeline.plan.forecast import Forecast
 from pipeline.runs.result import RunResult
 
@@ -41,6 +42,7 @@ def _as_json(result: RunResult) -> dict[str, Any]:
         "table": result.data_uri,
         "report": result.report_uri,
         "images_per_second": result.manifest.timings.images_per_second,
+        "shadow": result.manifest.shadow,
         "alarms": list(result.alarms),
         "error": result.complaint,
     }
@@ -58,6 +60,8 @@ def _print(result: RunResult) -> None:
         print(f"table:  {result.data_uri}")
     if before := manifest.model_before:
         print(f"model:  {manifest.model.model}, another one than in the last run: {before}")
+    if manifest.shadow is not None:
+        print(f"shadow: {described(manifest.shadow)}")
     if result.policy.is_partial:
         print("a trial: a run without --limit and --sample takes the other files")
     print(f"report: {result.report_uri}")

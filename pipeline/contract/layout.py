@@ -2,7 +2,8 @@
 
     OUT/
       data/run=<run_id>/part-NNNNN.parquet     rows of closed runs
-      runs/<run_id>/manifest.json, report.html, classes.json, changes.parquet, review.parquet
+      runs/<run_id>/manifest.json, report.html, classes.json, changes.parquet, review.parquet,
+                      shadow.parquet
       latest.json                              the last closed run; written last
       current.json                             the files of the rows that count
       images.sql                               a view of the images that are there, for DuckDB
@@ -53,7 +54,9 @@ CHANGES = "changes.parquet"
 """How the run differs from earlier ones, if it differs at all."""
 REVIEW = "review.parquet"
 """Images that deserve a look."""
-BESIDE = (REPORT, CLASSES, CHANGES, REVIEW)
+SHADOW = "shadow.parquet"
+"""Images of which a second model says something else."""
+BESIDE = (REPORT, CLASSES, CHANGES, REVIEW, SHADOW)
 """What may stand beside a manifest."""
 
 MODELS = "models"

@@ -201,6 +201,8 @@ class Manifest(Record):
     identity: Identity
     arithmetic: str | None = omitted()
     """What the run computed in, and why; None for runs that compute nothing."""
+    shadow: Mapping[str, Any] | None = omitted()
+    """What a second model said of the same images; None for runs without one."""
     source_runs: tuple[str, ...] | None = omitted()
     """The runs whose rows were relabelled or combined; None for runs that compute."""
     compacted: tuple[Manifest, ...] | None = omitted()

@@ -78,6 +78,19 @@ JPEG = pa.field(
 """A file that the actor's GPU decodes, and how its pixels are to be turned, as in EXIF; instead of
 ``_pixels``. Tables of runs without such files lack the column."""
 
+SHADOW = pa.field(
+    "_shadow",
+    pa.struct(
+        [
+            pa.field("key", pa.string()),  # which model it is
+            pa.field("label", pa.string()),
+            pa.field("score", pa.float32()),
+        ]
+    ),
+)
+"""What a second model says of the image; null where it says nothing. It travels with the rows, in
+parts too, until they are merged: so whatever becomes of a row becomes of it."""
+
 DECODED = pa.unify_schemas([SOURCE, INTERNAL]).append(PIXELS)
 TOP_K = [
     pa.field("label_id", pa.int32()),
@@ -125,9 +138,15 @@ def with_kept(schema: pa.Schema, kept: pa.Schema) -> pa.Schema:
     return schema.append(pa.field(KEPT, pa.struct(list(kept)))) if len(kept) else schema
 
 
+def without_internal(table: pa.Table) -> pa.Table:
+    """The table without columns that only travel; the same one if it has none."""
+    names = [name for name in table.column_names if not name.startswith("_")]
+    return table if len(names) == len(table.column_names) else table.select(names)
+
+
 def published(table: pa.Table) -> pa.Table:
     """The table without the columns that only travel between stages, kept ones last."""
-    result = table.select([name for name in table.column_names if not name.startswith("_")])
+    result = without_internal(table)
     if KEPT in table.column_names:
         for number, field in enumerate(table.schema.field(KEPT).type):
             result = result.append_column(field, pc.struct_field(table[KEPT], [number]))

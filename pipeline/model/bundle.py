@@ -24,3 +24,14 @@ class ModelBundle:
     def size(self) -> int:
         """Height and width of the pixels that the network takes, S."""
         return int(self.golden.pixels.shape[1])
+
+
+@dataclass(frozen=True)
+class ShadowBundle:
+    """A second network, which an actor runs over the pixels of the first one."""
+
+    bundle: ModelBundle
+    scores: str
+    """Their kind: softmax, sigmoid or logits."""
+    key: str
+    """What its answers are known by."""

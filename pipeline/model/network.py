@@ -103,6 +103,11 @@ class Preprocessing(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Everything that changes the numbers, as JSON types: a part of the fingerprint."""
 
+    @property
+    def of_pixels(self) -> Mapping[str, Any]:
+        """What of it changes the pixels; where all of this agrees, two networks can be given the
+        same ones, though each may normalise them in its own way."""
+
 
 @runtime_checkable
 class DevicePreprocessing(Preprocessing, Protocol):

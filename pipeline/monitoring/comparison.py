@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -13,6 +13,7 @@ from pipeline.contract import layout
 from pipeline.contract.manifest import Drift, Manifest, RowSummary
 from pipeline.contract.provenance import Identity
 from pipeline.monitoring.drift import MIN_IMAGES, compare, to_table
+from pipeline.monitoring.model.shadow import Disagreement, ShadowModel
 from pipeline.monitoring.review_queue import ReviewQueue
 from pipeline.monitoring.summary import Moments, Summary, count_scores, embedding_matrix, in_batches
 from pipeline.output.merging.tally import Tally
@@ -27,6 +28,8 @@ class Comparison:
 
     summary: RowSummary
     drift: Drift
+    shadow: Mapping[str, Any] | None
+    """What a second model said, for the manifest; None without one."""
     tables: dict[str, pa.Table]
     """The tables that go beside the manifest, by name; empty ones are left out."""
 
@@ -43,6 +46,8 @@ class RowsSeen:
     """What is to be known of some rows of a run, to compare it and to pick images for a look."""
 
     queue: ReviewQueue
+    shadow: Disagreement | None = None
+    """With the labels of a second model, if there is one."""
     now: Summary = field(default_factory=Summary)
     """Scores and embeddings so far; labels and failures are counted elsewhere."""
 
@@ -56,11 +61,15 @@ class RowsSeen:
                 if len(vectors):
                     self.now += Summary(embedding=Moments.of(vectors))
         self.queue.add(table)
+        if self.shadow is not None:
+            self.shadow.add(table)
 
     def include(self, other: RowsSeen) -> None:
         """Add what was seen of the rows that follow."""
         self.now += other.now
         self.queue.include(other.queue)
+        if self.shadow is not None and other.shadow is not None:
+            self.shadow.include(other.shadow)
 
 
 @dataclass
@@ -72,13 +81,19 @@ class Retrospect:
     rows: RowsSeen
 
     @classmethod
-    def of(cls, runs: Iterable[Manifest], identity: Identity, review: int) -> Self:
-        """Compare with those of ``runs`` (newest first) that are ``comparable``; keep ``review``
-        images of each kind for a person."""
+    def of(
+        cls,
+        runs: Iterable[Manifest],
+        identity: Identity,
+        review: int,
+        shadow: ShadowModel | None = None,
+    ) -> Self:
+        """Compare with those of ``runs`` (newest first) that are ``comparable``, and with a second
+        model; keep ``review`` images of each kind for a person."""
         earlier = comparable(runs, identity)
         before = sum((_summary(run) for run in earlier), Summary())
         queue = ReviewQueue(review, identity.scores, before.embedding)
-        return cls(earlier, before, RowsSeen(queue))
+        return cls(earlier, before, RowsSeen(queue, Disagreement(shadow) if shadow else None))
 
     def conclude(self, tally: Tally) -> Comparison:
         """Compare the rows that were seen; ``tally`` has their counts."""
@@ -92,8 +107,13 @@ class Retrospect:
             statistics=tuple(change for change in changes if change.threshold is not None),
         )
         tables = {layout.CHANGES: to_table(changes), layout.REVIEW: self.rows.queue.table()}
+        shadow = self.rows.shadow
+        told = None
+        if shadow is not None:
+            told = shadow.to_dict(tally.ok)
+            tables[layout.SHADOW] = shadow.table()
         filled = {name: table for name, table in tables.items() if table.num_rows}
-        return Comparison(summary, drift, filled)
+        return Comparison(summary, drift, told, filled)
 
 
 def _summary(run: Manifest) -> Summary:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract import layout
 from pipeline.contract.manifest import Drift, Manifest, describe_not_taken
+from pipeline.monitoring.model.shadow import render_shadow
 from pipeline.monitoring.page import facts, number, page
 
 THUMBNAILS = 48
@@ -36,7 +37,8 @@ def render(
         manifest: the one beside the page.
         failures: uri, error_code and error_message of some failed images.
         thumbnails: uri, label and base64 JPEG of some images.
-        tables: those beside the page, by name: ``layout.CHANGES``, ``layout.REVIEW``.
+        tables: those beside the page, by name: ``layout.CHANGES``, ``layout.REVIEW``,
+            ``layout.SHADOW``.
     """
     sections = [
         tiles(manifest),
@@ -46,6 +48,7 @@ def render(
         _bars("Labels", manifest.labels),
         _bars("Failures by code", manifest.failures, "bad"),
         _failures(failures, manifest.counts.failed),
+        render_shadow(manifest.shadow, tables.get(layout.SHADOW), thumbnails),
         _review(tables.get(layout.REVIEW)),
         _sheet(thumbnails),
         facts("Model", manifest.model.to_dict()),

@@ -26,6 +26,7 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.manifest import Counts, DeferredCounts, Manifest, Timings
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.monitoring.comparison import Comparison, Retrospect
+from pipeline.monitoring.model.shadow import ShadowModel
 from pipeline.monitoring.report import THUMBNAILS, render
 from pipeline.output.merging.merge import HERE, merge
 from pipeline.output.merging.tally import Tally
@@ -86,6 +87,8 @@ class Account:
     compacted: tuple[Manifest, ...] | None = None
     review: int = 0
     """How many images of each kind to list for a person."""
+    shadow: ShadowModel | None = None
+    """A second model whose labels the parts have, beside the rows."""
     rows_per_file: int | None = None
     """None for files of a size that suits scans."""
     complete: Callable[[pa.Table], pa.Table] = lambda table: table
@@ -104,7 +107,9 @@ def close_run(
     Raises:
         RunError: a row is missing or repeated; the run stays open.
     """
-    retrospect = Retrospect.of(earlier if run.parts else (), account.identity, account.review)
+    retrospect = Retrospect.of(
+        earlier if run.parts else (), account.identity, account.review, account.shadow
+    )
     metadata = _file_metadata(run, account.model)
     tally = merge(
         run,
@@ -167,6 +172,7 @@ def _manifest(
         versions=versions(),
         summary=comparison.summary,
         drift=comparison.drift,
+        shadow=comparison.shadow,
     )
 
 

@@ -30,6 +30,7 @@ from pipeline.plan.forecast import Forecast
 from pipeline.plan.selection import selected
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
+from pipeline.runs.computing.challenger import Challenge
 from pipeline.runs.computing.execution import PlannedRun, identity_of, tasks_for
 from pipeline.runs.computing.version import closed_advice, say_version
 from pipeline.runs.endings import run_errors, saved
@@ -64,6 +65,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
     check_gpus(spec.compute)
     with clock.phase("model"):
         checkpoint = read_checkpoint(spec)
+        challenge = Challenge.read(spec, checkpoint)
         check_decoder(spec, debug=debug)
     with clock.phase("list"):
         kept = kept_columns(spec.inputs)
@@ -75,6 +77,7 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):
                 planned = _take_up(spec, store, checkpoint, kept, exclusion, debug=debug)
+                planned.challenger = challenge.beside(planned.model) if challenge else None
                 work = waves(listing, planned.plan, planned.open_run)
                 first = next(work)
             if not first.is_empty:
@@ -99,6 +102,7 @@ def forecast(spec: RunSpec) -> Forecast:
     lance.check(spec.output.sink, store)
     check_gpus(spec.compute)
     checkpoint = read_checkpoint(spec)
+    Challenge.read(spec, checkpoint)
     check_decoder(spec)
     kept = kept_columns(spec.inputs)
     found, history = _found(store)

@@ -15,7 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.data.dataset import MaterializedDataset
 from ray.util.annotations import RayDeprecationWarning
 
-from pipeline.model.bundle import ModelBundle
+from pipeline.model.bundle import ModelBundle, ShadowBundle
 from pipeline.output.open_run import Committed
 from pipeline.stages.allocation import WRITE_CPUS, Allocation
 from pipeline.stages.decode.settings import DecodeSettings
@@ -55,13 +55,15 @@ class Stages:
     bundle: ray.ObjectRef[ModelBundle]
     infer: InferSettings
     allocation: Allocation
+    shadow: ray.ObjectRef[ShadowBundle] | None = None
 
 
 def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
     """Stream the blocks through decode and inference into the sink; returns what it committed."""
     work = source(blocks, stages.decode)
     decoded = decode_stage(work, partial(decode_block, settings=stages.decode), stages.allocation)
-    results = infer_stage(decoded, Predictor, (stages.bundle, stages.infer), stages.allocation)
+    arguments = (stages.bundle, stages.infer, stages.shadow)
+    results = infer_stage(decoded, Predictor, arguments, stages.allocation)
     writers = stages.allocation.write_tasks
     with warnings.catch_warnings():
         # A short run may not reach this limit either; how many blocks come, nobody knows yet.

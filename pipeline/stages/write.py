@@ -11,7 +11,7 @@ from ray.data import Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.datasource.datasink import WriteResult
 
-from pipeline.contract.schema import Status, published
+from pipeline.contract.schema import SHADOW, Status, published
 from pipeline.output.open_run import Committed, Deferred, OpenRun, Part, PartFooter, Thumbnail
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.parquet import write_table
@@ -48,12 +48,19 @@ class PartSink(Datasink[Committed]):
             return Committed(deferred=deferred)
         footer = _footer(table)
         name = self.run.part_name(ctx.task_idx, self.wave)
-        write_table(self.run.store, name, footer.attach(published(table)))
+        write_table(self.run.store, name, footer.attach(_kept(table)))
         return Committed((Part(name, table.num_rows, footer),), deferred)
 
     def on_write_complete(self, write_result: WriteResult[Committed]) -> None:
         """On the driver: keep what was committed; from now on it belongs to the run."""
         self.committed = sum(write_result.write_returns, Committed())
+
+
+def _kept(table: pa.Table) -> pa.Table:
+    """What a part has of the rows: what is published, and what a second model says."""
+    rows = published(table)
+    has_shadow = SHADOW.name in table.column_names
+    return rows.append_column(SHADOW, table[SHADOW.name]) if has_shadow else rows
 
 
 def _deferred(rows: pa.Table) -> Deferred:

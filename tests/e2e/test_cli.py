@@ -56,6 +56,7 @@ RUN_FLAGS = {
     "--runtime",
     "--sample",
     "--scores",
+    "--shadow",
     "--sink",
     "--thresholds",
     "--top-k",

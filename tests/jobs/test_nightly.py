@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jobs import nightly
-from pipeline.contract.spec import PolicySpec
+from pipeline.contract.spec import ModelSpec, PolicySpec
 
 FILE = """
 inputs: {uris: [in]}
@@ -39,3 +39,14 @@ def test_zero_and_nothing_are_values_too(tmp_path: Path) -> None:
     assert found.max_seconds == 0
     assert found.stop_at(1000.0) == 1000.0
     assert found.retry_failed == ()
+
+
+def test_a_night_can_have_a_shadow(tmp_path: Path) -> None:
+    path = tmp_path / "night.yaml"
+    path.write_text(FILE.replace("source: m", "source: m, shadow: old, dtype: float32"))
+
+    def model(*flags: str) -> ModelSpec:
+        return nightly.spec(nightly.build_parser().parse_args([str(path), *flags])).model
+
+    assert model() == ModelSpec(source="m", shadow="old", dtype="float32")
+    assert model("--shadow", "new") == ModelSpec(source="m", shadow="new", dtype="float32")

@@ -40,6 +40,10 @@ class Blank:
     def to_dict(self) -> dict[str, Any]:
         return {}
 
+    @property
+    def of_pixels(self) -> dict[str, Any]:
+        return {}
+
 
 def bench_feed(inputs: list[str], images: int, rows: int, size: int, rounds: int) -> dict[str, Any]:
     """CPU milliseconds an image of each part, of the median round; Ray is started for its part.

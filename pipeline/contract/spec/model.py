@@ -28,6 +28,12 @@ class ModelSpec:
             "checkpoint: directory, file, URI or hub name", metavar="SOURCE", flag="--model"
         ).metadata
     )
+    shadow: str | None = setting(
+        None,
+        "a second model, or MODELS, that looks at the same images: where it says something else, "
+        "the report and shadow.parquet have it, and the table nothing",
+        metavar="CHALLENGER",
+    )
     activation: Activation | None = setting(None, "override the checkpoint's convention")
     image_size: int | None = setting(
         None, "override the size in preprocessor_config.json", metavar="S", at_least=3
@@ -53,6 +59,8 @@ class ModelSpec:
             raise UsageError(
                 "<model.source> is empty: name a checkpoint directory, file, URI or hub name"
             )
+        if self.shadow == "":
+            raise UsageError("<model.shadow> is empty: name a checkpoint, or drop it")
         if self.decode == "gpu" and self.runtime == "openvino":
             raise UsageError(
                 "<model.decode> gpu needs GPUs, and <model.runtime> openvino runs on CPUs; drop one"

@@ -34,11 +34,19 @@ class RunSpec:
                 "not comparable; <policy.full> redoes everything with the new one"
             )
 
+        if self.model.shadow is not None and self.output.top_k is None:
+            raise UsageError(
+                "<model.shadow> compares labels, and this run writes none; drop it, or ask for "
+                "labels as jobs.embed with <output.top_k> or jobs.classify does"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON types, for the manifest: URLs are without credentials."""
         values = dataclasses.asdict(self)
         values["inputs"]["uris"] = tuple(map(public, self.inputs.uris))
         values["model"]["source"] = public(self.model.source)
+        if self.model.shadow is not None:
+            values["model"]["shadow"] = public(self.model.shadow)
         return values
 
 

@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from cvt import CvtConfig, CvtForImageClassification, CvtOutput
     from cvt.inference.openvino import OpenVinoCvt
 
+_OF_NORMALIZING = (
+    "do_normalize", "do_rescale", "image_mean", "image_std", "rescale_factor",
+    "image_processor_type",
+)  # fmt: skip
+"""What of a preprocessing happens beside the network."""
+
 log = logging.getLogger(__name__)
 
 
@@ -106,6 +112,10 @@ class CvtPreprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         return self.processor.to_dict()
+
+    @property
+    def of_pixels(self) -> dict[str, Any]:
+        return {k: v for k, v in self.to_dict().items() if k not in _OF_NORMALIZING}
 
 
 @dataclass(frozen=True)

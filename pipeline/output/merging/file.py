@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import layout
 from pipeline.contract.manifest import DataFile
-from pipeline.contract.schema import present
+from pipeline.contract.schema import present, without_internal
 from pipeline.output.ledger.ledger import Hashes, hash_strings
 from pipeline.output.merging.plan import FilePlan, Slice
 from pipeline.output.merging.tally import Tally, split_by_range
@@ -165,9 +165,10 @@ def _in_order(
 
 
 def _bytes_of_a_row(store: Store, name: str) -> int:
-    """In memory, about."""
+    """In memory, about; what is not published does not decide where a row group ends."""
     with open_table(store, name) as parquet:
-        batch = next(parquet.iter_batches(_ROWS_WEIGHED))
+        names = [name for name in parquet.schema_arrow.names if not name.startswith("_")]
+        batch = next(parquet.iter_batches(_ROWS_WEIGHED, columns=names))
     return int(batch.nbytes / batch.num_rows) + 1
 
 
@@ -182,7 +183,12 @@ def _gathered(
     order = np.argsort(at, kind="stable")
     indices = np.empty_like(order)
     indices[order] = np.arange(len(order))
-    return pa.concat_tables(pieces).combine_chunks(), pa.array(indices)
+    return _joined(pieces).combine_chunks(), pa.array(indices)
+
+
+def _joined(pieces: Sequence[pa.Table]) -> pa.Table:
+    """Rows of several parts, not all of which need have what a second model says."""
+    return pa.concat_tables(pieces, promote_options="default")
 
 
 def _taken(store: Store, name: str, numbers: Numbers) -> pa.Table:
@@ -197,9 +203,9 @@ def _watched(
 ) -> Iterator[pa.Table]:
     """The same row groups with this metadata, counted and watched on the way."""
     for group in groups:
-        table = group.replace_schema_metadata(dict(metadata))
+        table = without_internal(group).replace_schema_metadata(dict(metadata))
         tally.add(table)
-        seen.add(present(table))
+        seen.add(present(group))
         yield table
 
 

@@ -16,7 +16,7 @@ from pipeline.contract.manifest import DeferredCounts, Manifest, Timings
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import ComputeSpec, RunSpec
-from pipeline.model.bundle import ModelBundle
+from pipeline.model.bundle import ModelBundle, ShadowBundle
 from pipeline.model.loaded import LoadedModel
 from pipeline.monitoring.report import THUMBNAILS
 from pipeline.output.ledger.history import History
@@ -27,6 +27,7 @@ from pipeline.plan.diff import Plan, Work
 from pipeline.plan.reuse import Contents
 from pipeline.plan.shards import Estimate
 from pipeline.runs.closing import Account, Clock, close_run
+from pipeline.runs.computing.challenger import Challenger
 from pipeline.runs.computing.sizes import Cut, num_tasks, rows_per_part
 from pipeline.runs.computing.version import model_before
 from pipeline.stages.allocation import Allocation
@@ -81,6 +82,8 @@ class PlannedRun:
     open_run: OpenRun
     plan: Plan
     committed: Committed = field(default_factory=Committed)
+    challenger: Challenger | None = None
+    """A second model, which sees the same images."""
     totals: dict[str, float] = field(default_factory=dict)
     """What the workers reported."""
 
@@ -90,22 +93,31 @@ class PlannedRun:
         """Compute the waves, the first of which is not empty; afterwards the open run owns the new
         parts."""
         with ThreadPoolExecutor(1) as beside:
-            packed = beside.submit(self.model.pack)  # Ray takes seconds to start, and few cores
-            weights = self.model.weights_bytes
+            packed = beside.submit(self._pack)  # Ray takes seconds to start, and few cores
+            weights = sum(model.weights_bytes for model in self._models)
             if is_watched():
                 log.info("starting Ray ...")
             with ray_session(self.spec.compute, weights_bytes=weights, debug=debug) as allocation:
                 tasks = self._num_tasks(first, allocation)
                 warm_up(self.model.preprocessing, allocation, tasks)
                 log.info("%s", allocation.describe())
-                bundle = ray.put(packed.result())
-                self._compute(chain([first], later), bundle, allocation, stop_at)
+                bundle, second = packed.result()
+                shadow = ray.put(second) if second else None
+                self._compute(chain([first], later), ray.put(bundle), shadow, allocation, stop_at)
         self.open_run.parts += self.committed.parts
+
+    @property
+    def _models(self) -> list[LoadedModel]:
+        return [self.model, *([self.challenger.loaded] if self.challenger else [])]
+
+    def _pack(self) -> tuple[ModelBundle, ShadowBundle | None]:
+        return self.model.pack(), self.challenger.pack() if self.challenger else None
 
     def _compute(
         self,
         waves: Iterable[Work],
         bundle: ray.ObjectRef[ModelBundle],
+        shadow: ray.ObjectRef[ShadowBundle] | None,
         allocation: Allocation,
         stop_at: float | None,
     ) -> None:
@@ -115,7 +127,7 @@ class PlannedRun:
             infer = InferSettings.of_run(
                 self.model, self.spec.compute, allocation, reporter=reporter
             )
-            stages = Stages(decode, bundle, infer, allocation)
+            stages = Stages(decode, bundle, infer, allocation, shadow)
             progress.expect = self._expected
             for number, work in enumerate(waves):
                 if not work.is_empty:
@@ -198,6 +210,7 @@ class PlannedRun:
             spec=replace(spec, policy=policy).to_dict(),
             timings=Timings(clock.seconds, reported),
             review=spec.output.review,
+            shadow=self.challenger.model if self.challenger else None,
             rows_per_file=spec.output.rows_per_file,
             complete=self.contents.fill,
         )

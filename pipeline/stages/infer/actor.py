@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from typing import Self
 
 import pyarrow as pa
 import ray
 import torch
 from torch import Tensor
 
-from pipeline.contract.schema import JPEG, PIXELS, Status
-from pipeline.model.bundle import ModelBundle
+from pipeline.contract.schema import JPEG, PIXELS, SHADOW, Status
+from pipeline.model.bundle import ModelBundle, ShadowBundle
 from pipeline.model.network import Pixels
-from pipeline.stages.infer.devices import device, device_pixels
+from pipeline.stages.infer.devices import Device, device, device_pixels
 from pipeline.stages.infer.faults import is_lost_device, leave
-from pipeline.stages.infer.rows import Predictions, assemble, count, pixels_of
+from pipeline.stages.infer.rows import Predictions, assemble, count, pixels_of, shadow_answers
 from pipeline.stages.infer.settings import InferSettings
 
 
@@ -22,23 +24,24 @@ class Predictor:
     """Callable for ``Dataset.map_batches``: turns decoded images into result rows."""
 
     def __init__(
-        self, bundle: ray.ObjectRef[ModelBundle] | ModelBundle, settings: InferSettings
+        self,
+        bundle: ray.ObjectRef[ModelBundle] | ModelBundle,
+        settings: InferSettings,
+        shadow: ray.ObjectRef[ShadowBundle] | ShadowBundle | None = None,
     ) -> None:
+        """``shadow``: a second network, over the same pixels."""
         shared = bundle if isinstance(bundle, ModelBundle) else ray.get(bundle)
         self.settings, self.size = settings, shared.size
         self.labels = pa.array(shared.classes, pa.string())
         try:
-            self.device = device(shared, settings)
-            out = self.device.run(shared.golden.pixels)
+            self.device = _checked(shared, settings)
+            self.shadow = None if shadow is None else _Shadow.of(shadow, settings)
             self.jpegs = device_pixels(settings)
             if self.jpegs is not None:
                 self.jpegs.check(shared.golden.pixels[0])
         except RuntimeError as error:
             self._end_if_lost(error)
             raise
-        shared.golden.check(
-            out.logits.numpy(), out.embedding.numpy(), shared.form.dtype, self.device.name
-        )
         settings.reporter.report(actors=1)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -46,6 +49,8 @@ class Predictor:
         rows, pixels = self.pixels(batch)
         predictions = self.predict(pixels) if len(pixels) else None
         table = assemble(rows, predictions, self.labels, self.settings)
+        if self.shadow is not None:
+            table = table.append_column(SHADOW, self.answers(self.shadow, rows, pixels))
         self.settings.reporter.report(
             inferred=table.num_rows - count(table, Status.DEFERRED),
             failed=count(table, Status.FAILED),
@@ -74,6 +79,46 @@ class Predictor:
             self._end_if_lost(error)
             raise
 
+    def answers(self, shadow: _Shadow, rows: pa.Table, pixels: Pixels | Tensor) -> pa.Array:
+        """What the second network says of the rows."""
+        try:
+            with torch.inference_mode():
+                return shadow.answers(rows, pixels)
+        except RuntimeError as error:
+            self._end_if_lost(error)
+            raise
+
     def _end_if_lost(self, error: RuntimeError) -> None:
         if self.settings.gpus and is_lost_device(error):
             leave(error, "the GPU", self.settings.reporter)
+
+
+def _checked(bundle: ModelBundle, settings: InferSettings) -> Device:
+    """The network where it computes, after a batch whose numbers are known."""
+    found = device(bundle, settings)
+    out = found.run(bundle.golden.pixels)
+    logits, embedding = out.logits.numpy(), out.embedding.numpy()
+    bundle.golden.check(logits, embedding, bundle.form.dtype, found.name)
+    return found
+
+
+@dataclass(frozen=True)
+class _Shadow:
+    """A second network beside the first."""
+
+    device: Device
+    labels: pa.Array
+    shared: ShadowBundle
+
+    @classmethod
+    def of(
+        cls, shadow: ray.ObjectRef[ShadowBundle] | ShadowBundle, settings: InferSettings
+    ) -> Self:
+        shared = shadow if isinstance(shadow, ShadowBundle) else ray.get(shadow)
+        labels = pa.array(shared.bundle.classes, pa.string())
+        return cls(_checked(shared.bundle, settings), labels, shared)
+
+    def answers(self, rows: pa.Table, pixels: Pixels | Tensor) -> pa.Array:
+        if not len(pixels):
+            return pa.nulls(len(rows), SHADOW.type)
+        return shadow_answers(rows, self.device.run(pixels).logits, self.labels, self.shared)

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.contract.errors import InferenceError
-from pipeline.contract.schema import Status
+from pipeline.contract.schema import SHADOW, Status
+from pipeline.model.bundle import ShadowBundle
 from pipeline.model.label_columns import label_columns, to_scores
 from pipeline.model.network import DTYPES, Outputs, Pixels
 from pipeline.stages.infer.settings import InferSettings
@@ -90,6 +91,22 @@ def assemble(
         values = columns[column.name].take(indices) if columns else pa.nulls(len(rows), column.type)
         rows = rows.append_column(column, values.cast(column.type))
     return rows
+
+
+def shadow_answers(
+    rows: pa.Table, logits: Tensor, labels: pa.Array, shadow: ShadowBundle
+) -> pa.Array:
+    """What a second network says, as ``SHADOW``, in the order of ``rows``; null where an image has
+    no finite ``logits`` (B, N)."""
+    decoded = np.flatnonzero(pc.equal(rows["status"], "ok").to_numpy())
+    finite = logits.isfinite().all(dim=1).numpy()
+    best = label_columns(to_scores(logits, shadow.scores), labels, 1)
+    told = pa.StructArray.from_arrays(
+        [pa.repeat(shadow.key, len(logits)), best["label"], best["score"]], fields=list(SHADOW.type)
+    )
+    slots = np.full(len(rows), -1)
+    slots[decoded[finite]] = np.flatnonzero(finite)
+    return told.take(pa.array(slots, mask=slots < 0))
 
 
 def _columns(

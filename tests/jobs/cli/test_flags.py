@@ -123,7 +123,7 @@ def test_relabelling_takes_its_settings_from_flags(tmp_path: Path) -> None:
     [
         (classify.build_parser(), GROUPS),
         (embed.build_parser(), GROUPS),
-        (nightly.build_parser(), ["increments"]),
+        (nightly.build_parser(), ["increments", "model"]),
     ],
     ids=lambda value: value.prog if isinstance(value, argparse.ArgumentParser) else "",
 )

@@ -55,6 +55,10 @@ class ToyPreprocessing:
     def to_dict(self) -> dict[str, Any]:
         return {"size": self.size}
 
+    @property
+    def of_pixels(self) -> dict[str, Any]:
+        return {"family": "toy", "size": self.size}
+
 
 @dataclass(frozen=True)
 class ToyNetwork:
