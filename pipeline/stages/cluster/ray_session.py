@@ -27,7 +27,7 @@ from pipeline.stages.allocation import SMALLEST_STORE_BYTES, Allocation, allocat
 from pipeline.stages.cluster.address import check_cluster, cluster_address
 from pipeline.stages.cluster.environment import environment_as_found, use_own_token
 from pipeline.stages.cluster.growth import nodes, release, wait_for_room
-from pipeline.stages.cluster.helpers import without_helpers
+from pipeline.stages.cluster.helpers import without_actors, without_helpers
 from pipeline.stages.cluster.imports import OurImports, check_imports
 from pipeline.stages.cluster.object_store import object_store_bytes
 from pipeline.storage.uris import printable
@@ -65,11 +65,13 @@ def ray_session(
         RunError: Ray did not start.
     """
     with ray_as_found():
+        is_ours = not on_cluster()
         join(compute, debug=debug)
         store: float = ray.cluster_resources().get("object_store_memory", SMALLEST_STORE_BYTES)
         room = allocate(compute, nodes(), store_bytes=store, weights_bytes=weights_bytes)
         release()  # actors, which start now, keep their nodes
-        yield room
+        with without_actors() if is_ours and not debug else nullcontext():
+            yield room
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import logging
 import os
-import subprocess
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import ray
 import yaml
 from ray.data import DataContext
 
+from jobs.bench.campaigns.start import watch
 from pipeline import RunSpec, classify, embed, nightly, relabel, run
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec
 from tests.support.commands import REPOSITORY
@@ -121,18 +122,19 @@ def _listed(value: Any) -> Any:
 
 
 @pytest.mark.ray
-def test_a_ray_of_its_own_leaves_nothing_behind(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_ray_of_its_own_leaves_nothing_behind_and_starts_what_it_needs(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_images(tmp_path / "in", 4)
     (home := tmp_path / "home").mkdir()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(checkpoint)],
-        cwd=tmp_path,
-        env=env | {"HOME": str(home), "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for name in filter(lambda name: name.startswith("RAY_AUTH"), list(os.environ)):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", SCRIPT, str(checkpoint)]
+    seen = watch(command, (tmp_path / "out" / "latest.json").exists, tmp_path / "log")
+    assert (tmp_path / "log").read_text() == ""
     assert not list(home.rglob("*auth*"))
+    unused = re.compile("Stats|Coordinator|Location|Agent|dashboard|monitor")
+    assert not list(filter(unused.search, seen.whole))
+    assert any("Predictor" in name for name in seen.whole)
