@@ -114,8 +114,8 @@ def correction_from(values: Mapping[str, Any]) -> Correction | None:
     Raises:
         ValueError: nobody would say that; the message has the column and the value.
     """
-    uri = str(values.get("uri") or "")
-    text = {name: str(values.get(name) or "").strip() for name in COLUMNS}
+    uri = _text_of(values.get("uri"))
+    text = {name: _text_of(values.get(name)).strip() for name in COLUMNS}
     if not text["label"] and not text["verdict"]:
         return None
     verdict = _one_of("verdict", text["verdict"] or "label", VERDICTS)
@@ -137,6 +137,11 @@ def correction_from(values: Mapping[str, Any]) -> Correction | None:
         who=text["who"],
         when=_when(text["when"]),
     )
+
+
+def _text_of(value: Any) -> str:
+    """NaN is how pandas leaves a cell empty."""
+    return "" if value is None or value != value else str(value)
 
 
 def _rows(data: bytes) -> Iterator[tuple[int, list[str]]]:

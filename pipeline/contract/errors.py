@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from pipeline.contract.urls import public
 
-_SECTIONS = "inputs|model|output|compute|policy|relabel|finetune|compact"
+_SECTIONS = "inputs|model|output|compute|policy|relabel|finetune|compact|corrections"
 _PLACE = re.compile(rf"<((?:{_SECTIONS})\.[a-z_]+)>")
 
 

@@ -9,6 +9,8 @@
       images.sql                               a view of the images that are there, for DuckDB
       images.lance/                            with --sink lance: the newest row of every image
       history/index.json, rows-*.parquet       what the next run reads of all earlier ones at once
+      corrections/columns.csv                  the header alone: no reader finds the directory empty
+      corrections/<when>-<hash>.csv            what people said of images; added to, never changed
       _lease.json                              which process may write
       _open/<run_id>/open.json                 what an unfinished run is
       _open/<run_id>/parts/                    its rows, committed as soon as they are computed
@@ -44,6 +46,10 @@ LEASE = "_lease.json"
 OPEN = "_open"
 HISTORY = "history"
 HISTORY_INDEX = f"{HISTORY}/index.json"
+CORRECTIONS = "corrections"
+CORRECTION_COLUMNS = f"{CORRECTIONS}/columns.csv"
+CORRECTION_FILES = f"{CORRECTIONS}/*.csv"
+"""Whatever a person puts there counts, too."""
 
 MANIFEST = "manifest.json"
 """What ran. Its existence means that the run is closed."""
@@ -75,6 +81,7 @@ LABEL_ISSUES = "label_issues.parquet"
 
 _DATA_FILE = re.compile(rf"{DATA}/run=[\w.-]+/[\w-][\w.-]*\.parquet", re.ASCII)
 _HISTORY_ROWS = re.compile(rf"{HISTORY}/rows-[\w.-]+\.parquet", re.ASCII)
+_CORRECTION_FILE = re.compile(rf"{CORRECTIONS}/[^./][^/]*\.csv")
 _RUN_ID = re.compile(r"\d+(T\d{6}Z-[0-9a-f]+)?")
 _TIME = re.compile(r"(\d{8}T\d{6})Z-([0-9a-f]{5})")
 
@@ -204,3 +211,13 @@ def history_rows(run_id: str, number: int) -> str:
 def is_history_rows(name: str) -> bool:
     """Whether this may be such a name, wherever it comes from."""
     return _HISTORY_ROWS.fullmatch(name) is not None
+
+
+def correction_file(when: str, digest: str) -> str:
+    """A file of corrections, by when it was added and the hash of what it says."""
+    return f"{CORRECTIONS}/{when}-{digest}.csv"
+
+
+def is_correction_file(name: str) -> bool:
+    """Whether this file holds corrections; it may have been put there by hand."""
+    return name != CORRECTION_COLUMNS and _CORRECTION_FILE.fullmatch(name) is not None

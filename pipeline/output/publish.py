@@ -23,12 +23,11 @@ import pyarrow as pa
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, one_line
 from pipeline.contract.manifest import Current, Latest, Manifest
-from pipeline.contract.schema import Status
+from pipeline.output.corrections.live_view import write_view
 from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRun
 from pipeline.output.staged import Uploads, show
 from pipeline.storage.parquet import write_table
-from pipeline.storage.store import Store
 
 
 def seal(
@@ -50,18 +49,6 @@ def seal(
             run.store.write_json(f"{staged}/{name}", list(value))
     run.store.write_bytes(f"{staged}/{layout.REPORT}", report.encode("utf-8", "backslashreplace"))
     run.store.write_json(layout.publish_manifest(run.run_id), manifest.to_dict())
-
-
-def view(store: Store) -> str:
-    """SQL of DuckDB: the newest row of every image that is there."""
-    files = store.locate(f"{layout.DATA}/**/*.parquet").replace("'", "''")
-    return (
-        "-- The newest row of every image that is there: duckdb -init images.sql\n"
-        "CREATE OR REPLACE VIEW images AS\n"
-        f"FROM read_parquet('{files}', hive_partitioning = true, union_by_name = true)\n"
-        "QUALIFY row_number() OVER (PARTITION BY uri ORDER BY run DESC) = 1\n"
-        f"AND status <> '{Status.VANISHED.value}';\n"
-    )
 
 
 def is_closed(run: OpenRun) -> bool:
@@ -120,7 +107,7 @@ def publish(run: OpenRun) -> Manifest:
             store.write_bytes(f"{target}/{name}", store.read_bytes(f"{staged}/{name}"))
     store.write_bytes(layout.manifest_file(run_id), written)
     if manifest.files:
-        store.write_bytes(layout.VIEW, view(store).encode("utf-8", "backslashreplace"))
+        write_view(store)
     history = History.ending_with(store, manifest)
     store.write_json(layout.CURRENT, Current(run_id, tuple(history.files)).to_dict())
     latest = Latest(run_id, layout.manifest_file(run_id), manifest.counts)

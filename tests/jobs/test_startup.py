@@ -41,7 +41,7 @@ def called(job: str, *arguments: str | Path) -> tuple[int, set[str]]:
     return imported(f"runpy.run_module('jobs.{job}', run_name='__main__')", *arguments)
 
 
-JOBS = ("classify", "compact", "embed", "nightly", "relabel", "finetune", "bench")
+JOBS = ("classify", "compact", "corrections", "embed", "nightly", "relabel", "finetune", "bench")
 
 
 @pytest.mark.parametrize("job", JOBS)

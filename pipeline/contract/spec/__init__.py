@@ -32,7 +32,7 @@ from pipeline.contract.spec.output import (
     Sink,
 )
 from pipeline.contract.spec.policy import PolicySpec
-from pipeline.contract.spec.relabel import CompactSpec, RelabelSpec
+from pipeline.contract.spec.relabel import CompactSpec, CorrectionsSpec, RelabelSpec, Tool
 from pipeline.contract.spec.run import SECTIONS, SETTINGS, RunSpec
 from pipeline.contract.spec.settings import About, Setting, check_settings, setting, settings
 
@@ -50,6 +50,7 @@ __all__ = [
     "Activation",
     "CompactSpec",
     "ComputeSpec",
+    "CorrectionsSpec",
     "CpuDecodeMode",
     "DecodeMode",
     "Dtype",
@@ -68,6 +69,7 @@ __all__ = [
     "Scores",
     "Setting",
     "Sink",
+    "Tool",
     "check_settings",
     "has_dtype",
     "setting",

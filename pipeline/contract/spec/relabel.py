@@ -1,16 +1,19 @@
-"""The settings of what rewrites an output: of a relabelling, and of a compaction."""
+"""The settings of what works on an output that is there: of a relabelling, of a compaction, and of
+what people say of its images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec.output import OutputSpec, Scores, Sink, check_thresholds
 from pipeline.contract.spec.run import same
 from pipeline.contract.spec.settings import About, check_no_password, check_settings, setting
 from pipeline.contract.urls import public
+
+Tool = Literal["label-studio", "fiftyone", "hf"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,4 +114,45 @@ class CompactSpec:
         check_settings(self, "compact")
         if not self.output:
             raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
+        check_no_password("output.uri", self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionsSpec:
+    """What to do with corrections: add some, or give the queue to another tool."""
+
+    output: str = field(
+        metadata=About(
+            "the output of earlier jobs", metavar="OUT", flag="out", place="output.uri"
+        ).metadata
+    )
+    add: tuple[str, ...] = setting(
+        (),
+        "corrections.csv of a review page, a CSV with the columns uri and label, or what Label "
+        "Studio exports as JSON; may be repeated, and the same file twice is there once",
+        metavar="FILE",
+        repeatable=True,
+    )
+    export: Tool | None = setting(
+        None, "write the review queue of a run for another tool, with what is corrected already"
+    )
+    to: str | None = setting(None, "the directory to write it into", metavar="DIR")
+    run: str | None = setting(
+        None, "the run whose queue it is (default: the newest that has one)", metavar="RUN_ID"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, "corrections")
+        if not self.output:
+            raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
+        if not all(self.add):
+            raise UsageError("one <corrections.add> is empty: name a file")
+        if self.export is not None and self.add:
+            raise UsageError("<corrections.add> excludes <corrections.export>; do one at a time")
+        if (self.export is None) != (self.to is None):
+            raise UsageError(
+                "<corrections.export> and <corrections.to> belong together: what for, and where"
+            )
+        if self.run is not None and self.export is None:
+            raise UsageError("<corrections.run> needs <corrections.export>")
         check_no_password("output.uri", self.output)

@@ -11,6 +11,6 @@ def test_the_reference_is_not_stale() -> None:
 
 def test_every_job_is_in_it() -> None:
     headings = re.findall(r"^## (.*)$", reference.PAGE.read_text(), flags=re.MULTILINE)
-    jobs = ("classify", "compact", "embed", "finetune", "nightly", "relabel")
+    jobs = ("classify", "compact", "corrections", "embed", "finetune", "nightly", "relabel")
     assert {f"cvt-{job}" for job in jobs} <= set(headings)
     assert headings[-1] == "The file of cvt-nightly"

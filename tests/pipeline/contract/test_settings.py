@@ -19,6 +19,7 @@ from pipeline.contract.spec import (
     SETTINGS,
     Activation,
     CompactSpec,
+    CorrectionsSpec,
     DecodeMode,
     FinetuneSpec,
     Pooling,
@@ -33,7 +34,7 @@ from pipeline.contract.spec import (
 ROOT = Path(__file__).parents[3]
 OF_JOBS = (
     *settings(RelabelSpec, "relabel"), *settings(FinetuneSpec, "finetune"),
-    *settings(CompactSpec, "compact"),
+    *settings(CompactSpec, "compact"), *settings(CorrectionsSpec, "corrections"),
 )  # fmt: skip
 PLACES = {*SETTINGS, *(one.place for one in OF_JOBS)}
 FLAGS_IN_ROWS = {

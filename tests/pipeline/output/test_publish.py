@@ -63,6 +63,7 @@ def test_publication_may_break_off_after_any_step(
         finish(run, manifest)
     expected = finished_tree(whole, run.run_id)
     assert sorted(expected) == [
+        "corrections/columns.csv",
         "current.json",
         *(f"data/run=ID/part-0000{n}.parquet" for n in range(3 if store.is_local else 2)),
         "history/index.json", "history/rows-ID-0.parquet",

@@ -1,0 +1,2 @@
+"""What people said of the images of an output: collected beside it, summed up, exchanged with other
+tools."""
