@@ -27,6 +27,7 @@ _GROUPS = {"inputs": "input"}
 _READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     int | Literal["auto"]: values.number_or_auto,
+    int | str: values.number_or_text,
     float: float,
     float | str: str,
     str: str,

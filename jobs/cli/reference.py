@@ -43,6 +43,7 @@ below `policy`. `inputs.uris`, `model.source` and `output.uri` are required, and
 _KINDS: dict[Any, str] = {
     int: "whole number",
     int | Literal["auto"]: "whole number, auto",
+    int | str: "whole number, MIN:MAX",
     float: "number",
     float | str: "number, or 1%",
     str: "text",

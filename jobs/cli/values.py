@@ -25,6 +25,14 @@ def number_or_auto(text: str) -> int | Literal["auto"]:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from error
 
 
+def number_or_text(text: str) -> int | str:
+    """A whole number, or what else it is, for the setting to judge."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def thresholds(text: str) -> float | dict[str, float]:
     """A number, or a JSON file that maps labels to numbers."""
     try:

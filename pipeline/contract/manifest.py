@@ -203,6 +203,9 @@ class Manifest(Record):
     """What the run computed in, and why; None for runs that compute nothing."""
     shadow: Mapping[str, Any] | None = omitted()
     """What a second model said of the same images; None for runs without one."""
+    actors: Mapping[str, int] | None = omitted()
+    """Replicas of the model in the last attempt: the "least" and the "most" that there might be,
+    and the most that ran at a time, "reached"; None for runs that compute nothing."""
     source_runs: tuple[str, ...] | None = omitted()
     """The runs whose rows were relabelled or combined; None for runs that compute."""
     compacted: tuple[Manifest, ...] | None = omitted()

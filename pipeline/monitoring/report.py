@@ -54,6 +54,7 @@ def render(
         facts("Model", manifest.model.to_dict()),
         facts("Plan", manifest.plan),
         facts("Seconds", manifest.timings.to_dict()),
+        facts("Replicas", manifest.actors or {}),
         facts("Versions", manifest.versions),
     ]
     when = f"{manifest.started} to {manifest.finished}"

@@ -76,6 +76,8 @@ class Account:
     """The model of the last run, if that was another one."""
     arithmetic: str | None = None
     """What the run computed in, and why."""
+    actors: Mapping[str, int] | None = None
+    """How many computed."""
     timings: Timings = field(default_factory=Timings)
     """Of the phases before the closing."""
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -165,6 +167,7 @@ def _manifest(
         model_before=account.model_before,
         identity=account.identity,
         arithmetic=account.arithmetic,
+        actors=account.actors,
         source_runs=account.source_runs,
         compacted=account.compacted,
         spec=account.spec,

@@ -12,6 +12,11 @@ that their sum always leaves room:
 
 A task has to fit into what one node has left: the sum over a hundred small nodes is no use to it.
 
+A pool whose size changes (``--num-actors 1:8``) finds room for its least size at the start. The
+shares are those of its largest, so that there is room whatever it grows to: on the nodes that are
+there, as many as fit on them; if the cluster can grow, on nodes like them, however many there come.
+Ray Data starts no actor for which there are no CPUs, or GPUs, in the cluster as it is.
+
 Ray Data runs fewer decode tasks than there is room for, unless two of its reserves are met:
 
     CPUs    it keeps a sixth of all for every stage without a limit on its tasks. The writers need
@@ -26,10 +31,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import ComputeSpec
+from pipeline.stages.nodes import (
+    Node,
+    check_memory,
+    cpus_beside_gpus,
+    crowded,
+    fitting_on_cpus,
+    fitting_on_gpus,
+    gpu_share,
+    with_cpus,
+)
 
 ACTOR_SHARE = 0.9
 WRITERS = 4
@@ -58,6 +73,11 @@ class Allocation:
     """Who gets what. CPUs and GPUs are Ray's logical ones."""
 
     num_actors: int
+    """The most there may be."""
+    least_actors: int
+    """With which the pool begins."""
+    growth: int = 1
+    """How many times as large the cluster may become while it runs."""
     actor_cpus: float
     actor_gpus: float
     actor_threads: int
@@ -69,6 +89,11 @@ class Allocation:
     batch_size: int
     store_bytes: float
     """Of the object stores of all nodes."""
+
+    def limited(self, actors: int) -> Allocation:
+        """With no more than so many actors."""
+        fewer = min(self.num_actors, actors)
+        return replace(self, num_actors=fewer, least_actors=min(self.least_actors, fewer))
 
     @property
     def on_gpu(self) -> bool:
@@ -86,7 +111,8 @@ class Allocation:
 
     def describe(self) -> str:
         """One line for the log."""
-        actors = f"{self.num_actors} actor{'s' if self.num_actors > 1 else ''}"
+        least = "" if self.least_actors == self.num_actors else f"{self.least_actors} to "
+        actors = f"{least}{self.num_actors} actor{'s' if self.num_actors > 1 else ''}"
         if self.on_gpu:
             return f"{actors} with {self.actor_gpus:g} GPU each, batches of {self.batch_size}"
         return (
@@ -95,23 +121,13 @@ class Allocation:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """What a node of the cluster has. CPUs and GPUs are Ray's logical ones."""
-
-    cpus: float = 0
-    gpus: float = 0
-    memory: float = math.inf
-    """In bytes, of which Ray counts some 70 %."""
-    host: str = "this machine"
-
-
 def allocate(
     compute: ComputeSpec,
     nodes: Sequence[Node],
     *,
     store_bytes: float = SMALLEST_STORE_BYTES,
     weights_bytes: int = 0,
+    can_grow: bool = False,
 ) -> Allocation:
     """Divide the CPUs and GPUs of a cluster's nodes between model actors and decode tasks.
 
@@ -119,6 +135,7 @@ def allocate(
         compute: what the run asks for.
         store_bytes: of the object stores of the whole cluster.
         weights_bytes: of the network, the least that an actor holds in memory.
+        can_grow: whether there may come more nodes while it runs.
 
     Raises:
         UsageError: the run asks for more than there is, or for actors that fit on no node.
@@ -127,165 +144,107 @@ def allocate(
     gpus = sum(node.gpus for node in nodes)
     if not cpus:
         raise UsageError("the cluster has no CPUs to compute on; start a node that has some")
-    _check_memory(weights_bytes, nodes)
+    check_memory(weights_bytes, nodes)
     wanted = gpus if compute.num_gpus is None else compute.num_gpus
-    if wanted > gpus:
+    if not wanted:
+        return _on_cpus(compute, nodes, store_bytes, can_grow)
+    if wanted > gpus and not compute.is_elastic:
         raise UsageError(f"<compute.num_gpus> {wanted:g} is more than the {gpus:g} of the cluster")
-    if wanted:
-        return _on_gpus(compute, wanted, nodes, store_bytes)
-    return _on_cpus(compute, nodes, store_bytes)
+    return _on_gpus(compute, wanted, nodes, store_bytes, can_grow)
 
 
 def bundles(compute: ComputeSpec) -> list[dict[str, float]]:
-    """What the actors of a run need, each for itself, in Ray's names; of a run that takes what
-    there is, what its first actor needs."""
+    """What the actors of a run need to begin, each for itself, in Ray's names; of a run that takes
+    what there is, what its first actor needs."""
     if compute.num_gpus:
-        actors = _actors_on(compute.num_gpus, compute)
-        return [{"GPU": _gpu_share(compute.num_gpus, actors), "CPU": 1}] * actors
-    return [{"CPU": compute.num_cpus_per_actor}] * (compute.num_actors or 1)
-
-
-def _check_memory(weights_bytes: int, nodes: Sequence[Node]) -> None:
-    largest = max(nodes, key=lambda node: node.memory)
-    if weights_bytes > largest.memory:
-        raise UsageError(
-            f"an actor fits on no node: the network alone takes {weights_bytes / 2**30:.2g} GiB of "
-            f"memory, the largest node ({largest.host}) has {largest.memory / 2**30:.2g} GiB; "
-            "start a node with more memory, or choose a smaller <model.source>"
-        )
+        least, share = _gpus_of(compute.num_gpus, compute)
+        return [{"GPU": share, "CPU": 1}] * least
+    least = compute.actors.least if compute.actors else 1
+    return [{"CPU": compute.num_cpus_per_actor}] * least
 
 
 def _on_gpus(
-    compute: ComputeSpec, gpus: float, nodes: Sequence[Node], store_bytes: float
+    compute: ComputeSpec, gpus: float, nodes: Sequence[Node], store_bytes: float, can_grow: bool
 ) -> Allocation:
     cpus = sum(node.cpus for node in nodes)
-    actors = _actors_on(gpus, compute)
-    share = _gpu_share(gpus, actors)
-    _check_gpus(share, actors, nodes)
-    actor_cpus = min(1.0, cpus / (2 * actors), *_cpus_beside_gpus(share, actors, nodes))
+    least, share = _gpus_of(gpus, compute)
+    fitting = fitting_on_gpus(share, least, nodes)
+    most = _most(compute, least, None if can_grow else fitting)
+    if compute.num_gpus is not None:
+        most = max(least, min(most, int(gpus / share)))
+    actors = min(most, fitting)
+    actor_cpus = min(1.0, cpus / (2 * actors), *cpus_beside_gpus(share, actors, nodes))
     actor_cpus = math.floor(1000 * actor_cpus) / 1000
-    decode_cpus, decode_tasks = _decoders(cpus - actors * actor_cpus, _with_cpus(nodes))
+    decode_cpus, decode_tasks = _decoders(cpus - actors * actor_cpus, with_cpus(nodes))
     return Allocation(
-        num_actors=actors,
+        num_actors=most,
+        least_actors=least,
+        growth=math.ceil(most / actors),
         actor_cpus=actor_cpus,
         actor_gpus=share,
         actor_threads=1,
         decode_cpus=decode_cpus,
         decode_tasks=decode_tasks,
-        write_tasks=WRITERS * _with_cpus(nodes),
+        write_tasks=WRITERS * with_cpus(nodes),
         store_bytes=store_bytes,
         batch_size=GPU_BATCH if compute.batch_size == "auto" else compute.batch_size,
     )
 
 
-def _actors_on(gpus: float, compute: ComputeSpec) -> int:
-    return compute.num_actors or max(int(gpus), 1)
+def _gpus_of(gpus: float, compute: ComputeSpec) -> tuple[int, float]:
+    """How many actors there are on so many GPUs, and the share of each. Those that may become more
+    have a GPU each, or less, so that others find one."""
+    if compute.actors is None:
+        actors = max(int(gpus), 1)
+        return actors, gpu_share(gpus, actors)
+    share = gpu_share(gpus, compute.actors.least)
+    return compute.actors.least, min(share, 1.0) if compute.is_elastic else share
 
 
-def _gpu_share(gpus: float, actors: int) -> float:
-    """What Ray can place: whole GPUs, or a fraction, cut to Ray's four decimals."""
-    if actors <= gpus:
-        return float(gpus // actors)
-    actors_of_one = math.ceil(actors / gpus)
-    share = math.floor(10_000 / actors_of_one) / 10_000
-    if not share:
-        raise UsageError(
-            f"{actors} actors on {gpus:g} GPUs are more than 10000 to a GPU; lower "
-            "<compute.num_actors>"
-        )
-    return share
+def _most(compute: ComputeSpec, least: int, room: int | None) -> int:
+    """How many actors a pool may have that begins with ``least``; in a cluster that can grow there
+    is room for any number, None."""
+    if not compute.is_elastic or compute.actors is None:
+        return least
+    return compute.actors.most if room is None else min(compute.actors.most, room)
 
 
-def _check_gpus(share: float, actors: int, nodes: Sequence[Node]) -> None:
-    fitting = sum(_fitting_gpus(share, node) for node in nodes)
-    if actors <= fitting:
-        return
-    largest = max(nodes, key=lambda node: node.gpus)
-    if not fitting:
-        raise UsageError(
-            f"an actor with {share:g} GPUs fits on no node: the largest ({largest.host}) has "
-            f"{largest.gpus:g}; lower <compute.num_gpus>, or raise <compute.num_actors> to share "
-            "the GPUs among more actors"
-        )
-    raise UsageError(
-        f"{actors} actors with {share:g} GPUs each do not fit on the nodes, which hold {fitting} "
-        f"of them; lower <compute.num_gpus>, or set <compute.num_actors> to {fitting} or less"
-    )
-
-
-def _fitting_gpus(share: float, node: Node) -> int:
-    """How many actors find their share of GPUs on a node; those that share one do not span two."""
-    if share >= 1:
-        return int(node.gpus // share)
-    of_rest = int(node.gpus % 1 / share + 1e-6)
-    return int(node.gpus) * int(1 / share + 1e-6) + of_rest
-
-
-def _cpus_beside_gpus(share: float, actors: int, nodes: Sequence[Node]) -> list[float]:
-    """What an actor may take of the CPUs of each node with GPUs: at most half of them together."""
-    held = ((node.cpus, min(_fitting_gpus(share, node), actors)) for node in nodes)
-    return [cpus / (2 * number) for cpus, number in held if number]
-
-
-def _on_cpus(compute: ComputeSpec, nodes: Sequence[Node], store_bytes: float) -> Allocation:
-    threads = compute.num_cpus_per_actor
-    actor_cpus = _actor_share(threads, nodes)
-    actors = _actors_of_cpus(compute, nodes)
+def _on_cpus(
+    compute: ComputeSpec, nodes: Sequence[Node], store_bytes: float, can_grow: bool
+) -> Allocation:
+    threads, asked = compute.num_cpus_per_actor, compute.actors
+    fitting = fitting_on_cpus(threads, asked.least if asked else None, nodes)
+    least = asked.least if asked else fitting
+    most = _most(compute, least, None if can_grow else fitting)
+    actors = min(most, fitting)
+    many = len(nodes) > 1 or most > fitting
+    actor_cpus = _actor_share(threads, nodes, many)
     free = sum(node.cpus for node in nodes) - actors * actor_cpus
-    decode_cpus, decode_tasks = _decoders(free, _with_cpus(nodes))
-    crowd, left = _crowded(actor_cpus, nodes)
-    if len(nodes) > 1 and crowd <= actors:
+    decode_cpus, decode_tasks = _decoders(free, with_cpus(nodes))
+    crowd, left = crowded(actor_cpus, nodes)
+    if many and crowd <= most:
         decode_cpus = min(decode_cpus, math.floor(1000 * (left - _WRITERS_SHARE)) / 1000)
     return Allocation(
-        num_actors=actors,
+        num_actors=most,
+        least_actors=least,
+        growth=math.ceil(most / actors),
         actor_cpus=actor_cpus,
         actor_gpus=0.0,
         actor_threads=threads,
         decode_cpus=decode_cpus,
         decode_tasks=decode_tasks,
-        write_tasks=WRITERS * _with_cpus(nodes),
+        write_tasks=WRITERS * with_cpus(nodes),
         store_bytes=store_bytes,
         batch_size=CPU_BATCH if compute.batch_size == "auto" else compute.batch_size,
     )
 
 
-def _actors_of_cpus(compute: ComputeSpec, nodes: Sequence[Node]) -> int:
-    """How many are asked for, or fit; an actor lies on one node."""
-    threads = compute.num_cpus_per_actor
-    fitting = sum(int(node.cpus // threads) for node in nodes)
-    actors = compute.num_actors or fitting
-    if not fitting:
-        largest = max(nodes, key=lambda node: node.cpus)
-        raise UsageError(
-            f"an actor of {threads} CPUs fits on no node: the largest ({largest.host}) has "
-            f"{largest.cpus:g}; lower <compute.num_cpus_per_actor>"
-        )
-    if actors > fitting:
-        raise UsageError(
-            f"{actors} actors of {threads} CPUs do not fit on the nodes, which hold {fitting} of "
-            "them; lower <compute.num_actors> or <compute.num_cpus_per_actor>"
-        )
-    return actors
-
-
-def _crowded(actor_cpus: float, nodes: Sequence[Node]) -> tuple[int, float]:
-    """How many actors the largest node holds, and the CPUs left beside them: those of a lost node
-    start anew there, where what it had decoded must be decoded again."""
-    cpus = max(node.cpus for node in nodes)
-    return (actors := int(cpus / actor_cpus + 1e-6)), cpus - actors * actor_cpus
-
-
-def _actor_share(threads: int, nodes: Sequence[Node]) -> float:
+def _actor_share(threads: int, nodes: Sequence[Node], many: bool) -> float:
     """CPUs of an actor; a little more where a crowd of them would leave nothing."""
     share = ACTOR_SHARE * threads
-    crowd, left = _crowded(share, nodes)
-    is_full = len(nodes) > 1 and left < _WRITERS_SHARE + _LEAST_DECODE_CPUS
+    crowd, left = crowded(share, nodes)
+    is_full = many and left < _WRITERS_SHARE + _LEAST_DECODE_CPUS
     return share + _LEAST_DECODE_CPUS / crowd if is_full else share
-
-
-def _with_cpus(nodes: Sequence[Node]) -> int:
-    """A head node is often given no CPUs, so that it only manages the cluster."""
-    return sum(node.cpus > 0 for node in nodes)
 
 
 def _decoders(free: float, nodes: int) -> tuple[float, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.decode.task import decode_block
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
+from pipeline.stages.watching.pool import Pool
 from pipeline.stages.watching.progress import shows_all
 from pipeline.stages.write import PartSink
 
@@ -56,15 +57,17 @@ class Stages:
     infer: InferSettings
     allocation: Allocation
     shadow: ray.ObjectRef[ShadowBundle] | None = None
+    pool: Pool = field(default_factory=Pool)
+    """How many actors there are, while they compute."""
 
 
 def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Committed:
     """Stream the blocks through decode and inference into the sink; returns what it committed."""
-    work = source(blocks, stages.decode)
+    work = source(blocks, stages.decode, stages.pool)
     decoded = decode_stage(work, partial(decode_block, settings=stages.decode), stages.allocation)
     arguments = (stages.bundle, stages.infer, stages.shadow)
     results = infer_stage(decoded, Predictor, arguments, stages.allocation)
-    writers = stages.allocation.write_tasks
+    writers = stages.allocation.write_tasks * stages.allocation.growth
     with warnings.catch_warnings():
         # A short run may not reach this limit either; how many blocks come, nobody knows yet.
         warnings.filterwarnings("ignore", "The maximum number of concurrent tasks for 'Write'")
@@ -72,9 +75,12 @@ def execute(blocks: Sequence[pa.Table], stages: Stages, sink: PartSink) -> Commi
     return sink.committed
 
 
-def source(blocks: Sequence[pa.Table], decode: DecodeSettings) -> MaterializedDataset[Any]:
-    """WORK as a dataset, which carries the options of a run to every later stage."""
-    with _options(decode):
+def source(
+    blocks: Sequence[pa.Table], decode: DecodeSettings, pool: Pool | None = None
+) -> MaterializedDataset[Any]:
+    """WORK as a dataset, which carries the options of a run to every later stage; ``pool`` is kept
+    up to date while they compute."""
+    with _options(decode, pool):
         # from_arrow runs a task for each of them.
         work: MaterializedDataset[Any] = ray.data.from_blocks(list(blocks))
     return work
@@ -84,7 +90,7 @@ def decode_stage(work: MaterializedDataset[Any], decode: Decode, allocation: All
     """WORK to DECODED, a task for every block; ``decode`` is ``decode_block`` with its settings,
     or its substitute when a stage is measured alone."""
     # A limit that is not reached, Ray Data thinks a mistake and says so.
-    tasks = max(min(allocation.decode_tasks, work.num_blocks()), 1)
+    tasks = max(min(allocation.decode_tasks * allocation.growth, work.num_blocks()), 1)
     with _limits_are_deprecated():
         return work.map_batches(
             decode,
@@ -107,7 +113,8 @@ def infer_stage(
             actor,
             fn_constructor_args=arguments,
             compute=ActorPoolStrategy(
-                size=allocation.num_actors,
+                min_size=allocation.least_actors,
+                max_size=allocation.num_actors,
                 max_concurrent_calls_per_actor=allocation.actor_calls,
                 enable_true_multi_threading=allocation.actor_calls > 1,
             ),
@@ -125,7 +132,7 @@ def _limits_are_deprecated() -> warnings.catch_warnings[None]:
 
 
 @contextmanager
-def _options(decode: DecodeSettings) -> Iterator[None]:
+def _options(decode: DecodeSettings, pool: Pool | None) -> Iterator[None]:
     """What datasets that are made inside are to do; those of whoever called us are left alone."""
     context = DataContext.get_current()
     full = decode.block_size * decode.image_bytes
@@ -137,6 +144,10 @@ def _options(decode: DecodeSettings) -> Iterator[None]:
         # Actors check themselves when they start; no image is read until all have.
         "wait_for_min_actors_s": ACTORS_START_TIMEOUT_SECONDS,
         "target_max_block_size": max(int(PASSED_ON_FROM * full), 1),
+        "custom_execution_callback_classes": [
+            *context.custom_execution_callback_classes,
+            *([pool.watch()] if pool else []),
+        ],
     }
     before = {name: getattr(context, name) for name in options}
     try:

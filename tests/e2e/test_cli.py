@@ -113,6 +113,7 @@ def test_every_flag_is_explained() -> None:
         (["--model", "nowhere"], "cannot load the model"),
         (["--num-gpus", "5"], "--num-gpus 5 is more than the 0 of the cluster"),
         (["--num-actors", "5000"], "lower --num-actors or --num-cpus-per-actor"),
+        (["--num-actors", "8:1"], "--num-actors is '8:1'; it must be 1 or more, or MIN:MAX, such"),
     ],
 )
 @pytest.mark.usefixtures("ray_local")

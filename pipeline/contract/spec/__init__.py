@@ -1,6 +1,6 @@
 """Everything that defines a run, as one tree of frozen dataclasses, validated on construction."""
 
-from pipeline.contract.spec.compute import ComputeSpec
+from pipeline.contract.spec.compute import ComputeSpec, PoolSize
 from pipeline.contract.spec.finetune import FinetuneSpec
 from pipeline.contract.spec.inputs import (
     FIRST_EXTENSIONS,
@@ -62,6 +62,7 @@ __all__ = [
     "ModelSpec",
     "OutputSpec",
     "PolicySpec",
+    "PoolSize",
     "Pooling",
     "RelabelSpec",
     "RunSpec",

@@ -31,6 +31,7 @@ from pipeline.runs.computing.challenger import Challenger
 from pipeline.runs.computing.sizes import Cut, num_tasks, rows_per_part
 from pipeline.runs.computing.version import model_before
 from pipeline.stages.allocation import Allocation
+from pipeline.stages.cluster.growth import awaited
 from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session
 from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.decode.settings import DecodeSettings, bytes_of
@@ -86,6 +87,8 @@ class PlannedRun:
     """A second model, which sees the same images."""
     totals: dict[str, float] = field(default_factory=dict)
     """What the workers reported."""
+    actors: Mapping[str, int] | None = None
+    """How many computed; None before."""
 
     def execute(
         self, first: Work, later: Iterable[Work], stop_at: float | None, *, debug: bool
@@ -129,10 +132,17 @@ class PlannedRun:
             )
             stages = Stages(decode, bundle, infer, allocation, shadow)
             progress.expect = self._expected
+            if self.spec.compute.is_elastic:
+                progress.pool = lambda: stages.pool.told(allocation.num_actors, awaited())
             for number, work in enumerate(waves):
                 if not work.is_empty:
                     self.committed += self._stream(number, work, stages)
             self.totals = progress.totals()
+        self.actors = {
+            "least": allocation.least_actors,
+            "most": allocation.num_actors,
+            "reached": stages.pool.reached,
+        }
 
     def _expected(self, totals: Mapping[str, float]) -> Estimate | None:
         """How many images there are to do, None while the listing goes on."""
@@ -207,6 +217,7 @@ class PlannedRun:
             identity=self.identity,
             classes=model.classes,
             arithmetic=str(model.arithmetic),
+            actors=self.actors,
             spec=replace(spec, policy=policy).to_dict(),
             timings=Timings(clock.seconds, reported),
             review=spec.output.review,

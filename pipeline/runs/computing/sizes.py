@@ -37,7 +37,7 @@ class Cut:
     rows: int
     """Of a block of decoded images."""
     num_actors: int
-    """At most as many as there are such blocks."""
+    """The most there may be: no more than such blocks."""
     compile: bool
 
     @classmethod
@@ -59,7 +59,7 @@ class Cut:
             stages,
             decode=replace(stages.decode, block_size=self.rows),
             infer=replace(stages.infer, compile=self.compile),
-            allocation=replace(stages.allocation, num_actors=self.num_actors),
+            allocation=stages.allocation.limited(self.num_actors),
         )
 
 

@@ -16,6 +16,20 @@ from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import RunSpec
 
 
+class _Loader(yaml.SafeLoader):
+    """To which 1:8 and 22:30 are text, as to YAML 1.2; to YAML 1.1 they are numbers of base 60."""
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        if ":" in node.value:
+            return node.value
+        is_whole = node.tag == "tag:yaml.org,2002:int"
+        return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The file as a mapping.
 
@@ -23,7 +37,7 @@ def read_config(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, is not valid YAML, or is not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

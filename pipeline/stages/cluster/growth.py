@@ -6,16 +6,20 @@ import json
 import logging
 import threading
 import time
+from typing import Any
 
 import ray
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.autoscaler.sdk import request_resources
+from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import ComputeSpec
-from pipeline.stages.allocation import Node, allocate, bundles
+from pipeline.stages.allocation import allocate, bundles
+from pipeline.stages.nodes import Node
 
 POLL_SECONDS = 1.0
 _NOT_STARTED_BY_IT = "node_"
@@ -57,7 +61,7 @@ def wait_for_room(compute: ComputeSpec) -> None:
 def _wait(compute: ComputeSpec) -> None:
     give_up = time.monotonic() + compute.wait_for_nodes
     while (missing := _missing(compute)) is not None:
-        if not _can_grow():
+        if not can_grow():
             raise missing
         if time.monotonic() >= give_up:
             raise UsageError(
@@ -96,11 +100,30 @@ def release() -> None:
         _asked.clear()
 
 
-def _can_grow() -> bool:
+def can_grow() -> bool:
     """Whether an autoscaler can start nodes; every head runs one, which mostly only watches."""
     if is_autoscaler_v2():
         return True
-    status = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
-    report = status.get("autoscaler_report", {})
+    report = _report()
     types = {*report.get("active_nodes", {}), *report.get("node_type_mapping", {}).values()}
     return any(not name.startswith(_NOT_STARTED_BY_IT) for name in types)
+
+
+def awaited() -> int:
+    """How many nodes the autoscaler is starting; 0 if it does not say."""
+    try:
+        if is_autoscaler_v2():
+            status = get_cluster_status(ray.get_runtime_context().gcs_address)
+            return sum(one.count for one in status.pending_launches) + len(status.pending_nodes)
+        report = _report()
+    except RayError:
+        return 0
+    launched: dict[str, int] = report.get("pending_launches", {})
+    return sum(launched.values()) + len(report.get("pending_nodes", ()))
+
+
+def _report() -> dict[str, Any]:
+    """What the autoscaler last said of its nodes."""
+    status = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
+    report: dict[str, Any] = status.get("autoscaler_report", {})
+    return report

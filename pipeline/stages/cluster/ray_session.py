@@ -26,7 +26,7 @@ from pipeline.contract.urls import public
 from pipeline.stages.allocation import SMALLEST_STORE_BYTES, Allocation, allocate
 from pipeline.stages.cluster.address import check_cluster, cluster_address
 from pipeline.stages.cluster.environment import environment_as_found, use_own_token
-from pipeline.stages.cluster.growth import nodes, release, wait_for_room
+from pipeline.stages.cluster.growth import can_grow, nodes, release, wait_for_room
 from pipeline.stages.cluster.helpers import without_actors, without_helpers
 from pipeline.stages.cluster.imports import OurImports, check_imports
 from pipeline.stages.cluster.object_store import object_store_bytes
@@ -68,7 +68,13 @@ def ray_session(
         is_ours = not on_cluster()
         join(compute, debug=debug)
         store: float = ray.cluster_resources().get("object_store_memory", SMALLEST_STORE_BYTES)
-        room = allocate(compute, nodes(), store_bytes=store, weights_bytes=weights_bytes)
+        room = allocate(
+            compute,
+            nodes(),
+            store_bytes=store,
+            weights_bytes=weights_bytes,
+            can_grow=compute.is_elastic and can_grow(),
+        )
         release()  # actors, which start now, keep their nodes
         with without_actors() if is_ours and not debug else nullcontext():
             yield room

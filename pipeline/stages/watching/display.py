@@ -23,12 +23,14 @@ def display() -> Iterator[Callable[[Reading], None]]:
 
 
 def picture(reading: Reading) -> RenderableType:
-    """Two or three lines, each cut to the width of the terminal."""
+    """Two to four lines, each cut to the width of the terminal."""
     lines = Table.grid(expand=True)
     lines.add_column(no_wrap=True, overflow="ellipsis")
     if reading.expected:
         total = reading.expected + reading.done
         lines.add_row(ProgressBar(total=total, completed=reading.all_images))
-    lines.add_row(str(reading))
+    lines.add_row(reading.images)
+    if reading.pool:
+        lines.add_row(reading.pool)
     lines.add_row(reading.stages, style="dim")
     return lines

@@ -123,6 +123,7 @@ class Progress:
 
     def __init__(self, done: int = 0) -> None:
         self.expect: Expect = lambda totals: None
+        self.pool: Callable[[], str] = lambda: ""
         self.done = done
         # On the driver's node; otherwise a lost node could take the whole run's numbers with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -176,8 +177,8 @@ class Progress:
     def _reading(self, totals: dict[str, float], rate: float) -> Reading:
         found = self.expect(totals)
         if found is None:
-            return Reading(totals, rate, None, self.done)
-        return Reading(totals, rate, found.images, self.done, found.is_certain)
+            return Reading(totals, rate, None, self.done, pool=self.pool())
+        return Reading(totals, rate, found.images, self.done, found.is_certain, self.pool())
 
 
 def _display() -> AbstractContextManager[Callable[[Reading], None]]:

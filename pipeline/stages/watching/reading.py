@@ -24,6 +24,8 @@ class Reading:
     """Images that earlier attempts committed."""
     is_certain: bool = True
     """Whether there are exactly as many as expected; else that is an estimate, and told as one."""
+    pool: str = ""
+    """How many actors there are, where their number changes, and what is waited for."""
 
     @property
     def all_images(self) -> int:
@@ -31,6 +33,11 @@ class Reading:
         return int(self.totals.get("inferred", 0)) + self.done
 
     def __str__(self) -> str:
+        return f"{self.images}; {self.pool}" if self.pool else self.images
+
+    @property
+    def images(self) -> str:
+        """How many, how fast, how many failed, how much is left."""
         of = f" of {self._about}{self.expected + self.done}" if self.expected else ""
         failed = int(self.totals.get("failed", 0))
         return f"{self.all_images}{of} images, {_speed(self.rate)}, {failed} failed{self._left}"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,27 @@ from tests.support.outputs.found import published_rows
 from tests.support.processes.ray_cluster import RayCluster
 
 pytestmark = pytest.mark.ray
+SOON = {"RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "1"}
+"""Ray Data asks for nodes every second, not every tenth."""
 
 
-def classify(
-    cluster: RayCluster, *arguments: str | Path, timeout: float = 240
-) -> subprocess.CompletedProcess[str]:
+def start(cluster: RayCluster, *arguments: str | Path) -> subprocess.Popen[str]:
     """The command on a machine of the cluster."""
-    return subprocess.run(
+    return subprocess.Popen(
         command("classify", *arguments),
         cwd=REPOSITORY,
-        env=os.environ | {"RAY_ADDRESS": cluster.gcs_address},
-        capture_output=True,
+        env=os.environ | {"RAY_ADDRESS": cluster.gcs_address} | SOON,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
     )
+
+
+def classify(cluster: RayCluster, *arguments: str | Path) -> tuple[int, str]:
+    """The same, to its end: exit code and log."""
+    with start(cluster, *arguments) as run:
+        _, log = run.communicate(timeout=240)
+    return run.returncode, log
 
 
 def test_an_actor_that_fits_on_no_node(tmp_path: Path, checkpoint: Path) -> None:
@@ -41,10 +48,10 @@ def test_an_actor_that_fits_on_no_node(tmp_path: Path, checkpoint: Path) -> None
             ("--num-actors", "5"): "which hold 4 of them; lower --num-actors or",
             ("--num-gpus", "1"): "--num-gpus 1 is more than the 0 of the cluster",
         }.items():
-            done = classify(cluster, *asked, *wanted)
-            assert done.returncode == 2, done.stderr
-            assert said in done.stderr
-            assert len(done.stderr.splitlines()) == 1
+            code, log = classify(cluster, *asked, *wanted)
+            assert code == 2, log
+            assert said in log
+            assert len(log.splitlines()) == 1
         assert time.monotonic() - started < 150  # no line waited for nodes that nobody starts
 
 
@@ -52,13 +59,33 @@ def test_workers_that_start_from_zero(tmp_path: Path, checkpoint: Path) -> None:
     images = write_images(tmp_path / "in", 20)[0].parent
     asked = (images, "--output", tmp_path / "out", "--model", checkpoint)
     with RayCluster(num_cpus=0, autoscaled={"CPU": 2}) as cluster:
-        done = classify(cluster, *asked, "--num-actors", "2")
-        assert done.returncode == 0, done.stderr
-        assert "asked the cluster's autoscaler for 2 x 1 CPU; waiting up to 600 s" in done.stderr
+        code, log = classify(cluster, *asked, "--num-actors", "2")
+        assert code == 0, log
+        assert "asked the cluster's autoscaler for 2 x 1 CPU; waiting up to 600 s" in log
         assert len(published_rows(tmp_path / "out")) == 20
 
-        never = classify(cluster, *asked, "--full", "--num-actors", "9", "--wait-for-nodes", "5")
-        assert never.returncode == 2, never.stderr
-        assert "started no nodes that suffice within 5 s (--wait-for-nodes): 9 actors" in (
-            never.stderr
+        code, log = classify(
+            cluster, *asked, "--full", "--num-actors", "9", "--wait-for-nodes", "5"
         )
+        assert code == 2, log
+        assert "started no nodes that suffice within 5 s (--wait-for-nodes): 9 actors" in log
+
+
+def test_a_pool_grows_with_its_cluster_which_shrinks_again(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    images = write_images(tmp_path / "in", 2000)[0].parent
+    asked = (images, "--output", tmp_path / "out", "--model", checkpoint)
+    work = ("--image-size", "448", "--dtype", "float32", "--num-actors", "1:4")  # 0.1 s an image
+    with RayCluster(num_cpus=0, autoscaled={"CPU": 2}, idle_minutes=0.1) as cluster:
+        with start(cluster, *asked, *work) as run:
+            assert run.stderr
+            lines = iter(run.stderr.readline, "")
+            seen = list(takewhile(lambda line: "3 of at most 4 replicas" not in line, lines))
+            run.terminate()  # what it was to show is seen, however fast this machine is
+        log = "".join(seen)
+        assert run.returncode == 1, log  # and not 0: the work was not done before
+        assert "asked the cluster's autoscaler for 1 x 1 CPU" in log
+        assert "1 to 4 actors with 1 CPU thread each" in log
+        assert "1 of at most 4 replicas" in log
+        cluster.until_nodes(1)  # the head

@@ -27,11 +27,12 @@ from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec
 from pipeline.model.loaded import LoadedModel
 from pipeline.output.open_run import OpenRecord
 from pipeline.runs.computing import execution
-from pipeline.stages.allocation import Allocation, Node, allocate
+from pipeline.stages.allocation import Allocation, allocate
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import ACTOR_LIMITS, TASK_LIMITS
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
+from pipeline.stages.nodes import Node
 from pipeline.stages.watching.progress import Reporter
 from tests.support.inputs.images import write_images
 from tests.support.models.checkpoints import write_checkpoint

@@ -101,6 +101,7 @@ def test_every_flag_reaches_the_spec(tmp_path: Path) -> None:
             discard_open_run=True,
         ),
     )
+    assert run_spec("--num-actors", "1:8").compute == ComputeSpec(num_actors="1:8")
     several = classify.build_parser().parse_args(["a", "b", *REQUIRED[1:]])
     assert flags.run_spec(several).inputs.uris == ("a", "b")
     assert run_spec("--allow-mixed").policy.allow_mixed

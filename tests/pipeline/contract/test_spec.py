@@ -12,6 +12,7 @@ from pipeline.contract.spec import (
     ModelSpec,
     OutputSpec,
     PolicySpec,
+    PoolSize,
     RunSpec,
 )
 
@@ -57,6 +58,10 @@ REFUSED = [
     (ComputeSpec, {"num_gpus": -1}, ["compute.num_gpus", "-1", "0 or more"]),
     (ComputeSpec, {"num_gpus": NAN}, ["compute.num_gpus", "nan", "0 or more"]),
     (ComputeSpec, {"num_actors": 0}, ["compute.num_actors", "0", "1 or more"]),
+    *(
+        (ComputeSpec, {"num_actors": wrong}, ["compute.num_actors", repr(wrong), "MIN:MAX"])
+        for wrong in ("8:1", "0:4", "1:", ":4", "a:b", "", "1:2:3", "-1:2", "1:8\n", "9" * 30)
+    ),
     (ComputeSpec, {"num_cpus_per_actor": 0}, ["compute.num_cpus_per_actor", "0", "1 or more"]),
     (ComputeSpec, {"batch_size": 0}, ["compute.batch_size", "0", "1 or more"]),
     (ComputeSpec, {"block_size": 0}, ["compute.block_size", "0", "1 or more"]),
@@ -85,6 +90,16 @@ def test_refusal_names_the_field_and_what_it_accepts(
     assert all(word in message for word in named), message
     assert "\n" not in message
     assert int(refusal.value.exit_code) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "actors"), [(3, (3, 3)), ("3", (3, 3)), ("1:8", (1, 8)), ("2:2", (2, 2))]
+)
+def test_a_pool_has_one_size_or_two(said: int | str, actors: tuple[int, int]) -> None:
+    compute = ComputeSpec(num_actors=said)
+    assert compute.actors == PoolSize(*actors)
+    assert compute.is_elastic == (actors[0] < actors[1])
+    assert not ComputeSpec().is_elastic
 
 
 def test_limits_themselves_are_accepted() -> None:

@@ -10,11 +10,11 @@ from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.allocation import (
     WRITE_CPUS,
     Allocation,
-    Node,
     allocate,
     bundles,
 )
 from pipeline.stages.cluster.object_store import object_store_bytes
+from pipeline.stages.nodes import Node
 
 
 def fits(allocation: Allocation, cpus: float) -> bool:
@@ -175,10 +175,65 @@ class TestNodes:
             allocate(ComputeSpec(), nodes)
 
 
+class TestPools:
+    """A pool that changes its size begins with what there must be room for."""
+
+    two, eight = Node(cpus=2), Node(cpus=8, gpus=4)
+
+    def test_most_is_a_wish(self) -> None:
+        found = allocate(ComputeSpec(num_actors="1:9"), [self.two] * 3)
+        assert (found.least_actors, found.num_actors, found.growth) == (1, 6, 1)
+        assert found.describe() == "1 to 6 actors with 1 CPU thread each, batches of 8"
+
+    @pytest.mark.parametrize("cpus", [1, 2, 3, 4, 9, 10, 64])
+    @pytest.mark.parametrize("can_grow", [False, True])
+    def test_there_is_room_to_decode_beside_the_largest(self, cpus: int, can_grow: bool) -> None:
+        found = allocate(ComputeSpec(num_actors="1:500"), [Node(cpus=cpus)], can_grow=can_grow)
+        assert found.num_actors == (500 if can_grow else cpus)
+        crowd = min(int(cpus / found.actor_cpus + 1e-6), found.num_actors)
+        left = cpus - crowd * found.actor_cpus - found.write_tasks * WRITE_CPUS
+        assert 0 < found.decode_cpus <= left + 1e-9
+
+    def test_a_cluster_that_grows(self) -> None:
+        found = allocate(ComputeSpec(num_actors="2:9"), [Node(), self.two], can_grow=True)
+        assert (found.least_actors, found.num_actors, found.growth) == (2, 9, 5)
+
+    def test_the_least_has_to_fit(self) -> None:
+        with pytest.raises(UsageError, match=r"3 actors of 1 CPUs do not fit .* hold 2 of them"):
+            allocate(ComputeSpec(num_actors="3:9"), [self.two], can_grow=True)
+
+    @pytest.mark.parametrize(
+        ("gpus", "actors", "can_grow", "least", "most", "share"),
+        [
+            (None, "1:9", False, 1, 4, 1),
+            (None, "1:9", True, 1, 9, 1),
+            (3, "1:9", True, 1, 3, 1),
+            (8, "1:8", True, 1, 8, 1),  # more than there are yet
+            (8, "1:8", False, 1, 4, 1),
+            (2, "4:9", False, 4, 4, 0.5),
+            (0.5, "1:2", False, 1, 1, 0.5),
+        ],
+    )
+    def test_on_gpus(
+        self, gpus: float, actors: str, can_grow: bool, least: int, most: int, share: float
+    ) -> None:
+        compute = ComputeSpec(num_gpus=gpus, num_actors=actors)
+        found = allocate(compute, [self.eight], can_grow=can_grow)
+        assert (found.least_actors, found.num_actors, found.actor_gpus) == (least, most, share)
+        assert min(most, 4 / share) * found.actor_cpus <= 4
+
+    def test_a_short_wave_needs_few(self) -> None:
+        found = allocate(ComputeSpec(num_actors="2:9"), [Node(cpus=16)])
+        assert (found.limited(3).least_actors, found.limited(3).num_actors) == (2, 3)
+        assert (found.limited(1).least_actors, found.limited(1).num_actors) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("compute", "expected"),
     [
         (ComputeSpec(), [{"CPU": 1}]),
+        (ComputeSpec(num_actors="2:9", num_cpus_per_actor=3), [{"CPU": 3}] * 2),
+        (ComputeSpec(num_gpus=8, num_actors="1:8"), [{"GPU": 1, "CPU": 1}]),
         (ComputeSpec(num_actors=2, num_cpus_per_actor=3), [{"CPU": 3}] * 2),
         (ComputeSpec(num_gpus=2), [{"GPU": 1, "CPU": 1}] * 2),
         (ComputeSpec(num_gpus=4, num_actors=2), [{"GPU": 2, "CPU": 1}] * 2),

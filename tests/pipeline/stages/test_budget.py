@@ -14,10 +14,10 @@ from pipeline.stages.allocation import (
     GPU_BLOCK_BYTES,
     WRITE_CPUS,
     Allocation,
-    Node,
     allocate,
 )
 from pipeline.stages.cluster.object_store import object_store_bytes
+from pipeline.stages.nodes import Node
 from tests.support.inputs.waves import images
 
 GIB = 2**30

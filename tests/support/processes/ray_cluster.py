@@ -29,6 +29,8 @@ _SHELL_COMMANDS = (
     *("head_start_ray_commands", "worker_start_ray_commands"),
 )
 """What an autoscaler wants to know of machines that it reaches by ssh."""
+_HEAD = "ray.head.default"
+"""The only name by which the autoscaler knows the head; it would replace another one for ever."""
 START_TRIES = 3
 """Ray itself gives up on a node that is not up within 30 seconds."""
 
@@ -79,15 +81,17 @@ class RayCluster:
         object_store_bytes: int = 256 << 20,
         env: Mapping[str, str] = os.environ,
         autoscaled: Mapping[str, int] = MappingProxyType({}),
+        idle_minutes: float = 5,
     ) -> None:
         """
         Args:
             autoscaled: what a node has that Ray's autoscaler may start, at most two of them; such
                 as ``{"CPU": 2}``.
+            idle_minutes: after which the autoscaler stops one.
         """
         self._num_cpus = num_cpus
         self._object_store_bytes = object_store_bytes
-        self._autoscaled = autoscaled
+        self._autoscaled, self._idle_minutes = autoscaled, idle_minutes
         self.directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         self._log = self.directory / "head.log"
         self._ports = process.free_ports(5)
@@ -154,11 +158,15 @@ class RayCluster:
         )
         return node.process.poll() is None
 
+    def until_nodes(self, count: int) -> None:
+        """Wait for the cluster to have so many nodes, the head included."""
+        victims.wait_until(lambda: self._alive() == count, f"cluster of {count}", START_SECONDS)
+
     def _alive(self) -> int:
         """How many nodes the cluster has."""
         client = StateApiClient(self.address, headers=self._headers)
         alive = ListApiOptions(filters=[("state", "=", "ALIVE")])
-        return len(client.list(StateResource.NODES, alive, raise_on_missing_output=True))
+        return len(client.list(StateResource.NODES, alive, raise_on_missing_output=False))
 
     def submit(
         self,
@@ -215,7 +223,7 @@ class RayCluster:
         """A configuration of Ray's autoscaler whose machines are processes beside the head."""
         resources = {"object_store_memory": self._object_store_bytes, **self._autoscaled}
         kinds = {
-            "head": {"resources": {"CPU": self._num_cpus}, "node_config": {}, "max_workers": 0},
+            _HEAD: {"resources": {"CPU": self._num_cpus}, "node_config": {}, "max_workers": 0},
             "worker": {
                 "resources": resources, "node_config": {}, "min_workers": 0, "max_workers": 2
             },
@@ -223,11 +231,17 @@ class RayCluster:
         config = {
             "cluster_name": "test",
             "max_workers": 2,
-            "idle_timeout_minutes": 5,
+            "idle_timeout_minutes": self._idle_minutes,
             "upscaling_speed": 1.0,
             "file_mounts_sync_continuously": False,
-            "provider": {"type": "fake_multinode", "gcs_address": self.gcs_address},
-            "head_node_type": "head",
+            "provider": {
+                "type": "fake_multinode",
+                "gcs_address": self.gcs_address,
+                "use_node_id_as_ip": True,  # all have that of this machine
+                "disable_node_updaters": True,  # who would come by ssh
+                "disable_launch_config_check": True,
+            },
+            "head_node_type": _HEAD,
             "available_node_types": kinds,
             **{name: {} for name in ("auth", "docker", "file_mounts")},
             **{name: [] for name in _SHELL_COMMANDS},

@@ -7,7 +7,8 @@ import pytest
 from pipeline.contract.spec import ComputeSpec
 from pipeline.plan.diff import Work
 from pipeline.runs.computing.sizes import images_per_task, num_tasks, rows_per_block, rows_per_part
-from pipeline.stages.allocation import GPU_BLOCK, GPU_BLOCK_BYTES, Allocation, Node, allocate
+from pipeline.stages.allocation import GPU_BLOCK, GPU_BLOCK_BYTES, Allocation, allocate
+from pipeline.stages.nodes import Node
 from tests.support.inputs.waves import images, shards
 
 LAPTOP = allocate(ComputeSpec(), [Node(cpus=2)])

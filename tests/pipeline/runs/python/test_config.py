@@ -46,6 +46,18 @@ def test_the_file_is_the_tree_of_the_spec() -> None:
     )
 
 
+def test_what_has_a_colon_is_text(tmp_path: Path) -> None:
+    """To YAML 1.1, 1:8 is 68 and 22:30 is 1350."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "inputs: {uris: [a]}\nmodel: {source: m}\noutput: {uri: o, top_k: 3}\n"
+        "compute:\n  num_actors: 1:8\n  num_gpus: 0.5\npolicy:\n  deadline: 22:30\n"
+    )
+    spec = spec_from_config(read_config(path), "c.yaml")
+    assert (spec.compute.num_actors, spec.compute.num_gpus) == ("1:8", 0.5)
+    assert (spec.policy.deadline, spec.output.top_k) == ("22:30", 3)
+
+
 def test_the_example_for_a_cluster_is_valid() -> None:
     path = REPOSITORY / "jobs" / "deploy" / "nightly.yaml"
     assert spec_from_config(read_config(path), str(path)).policy.deadline == "05:30"

@@ -3,15 +3,17 @@
 import json
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from ray.autoscaler.v2.schema import ClusterStatus, LaunchRequest, NodeInfo
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.cluster import growth as module
-from pipeline.stages.cluster.growth import nodes, release, wait_for_room
+from pipeline.stages.cluster.growth import awaited, nodes, release, wait_for_room
 
 Requests = list[list[dict[str, float]]]
 HEAD = {"Alive": True, "NodeManagerAddress": "head", "Resources": {"memory": 2.0**30}}
@@ -113,6 +115,32 @@ def test_nobody_is_asked_for_what_is_there(
     wait_for_room(ComputeSpec())
     release()
     assert not requests
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        (None, 0),
+        (GROWING, 0),
+        ({"pending_launches": {"a": 2}, "pending_nodes": [["ip", "a", "waiting"]]}, 3),
+    ],
+)
+def test_nodes_that_are_being_started(
+    monkeypatch: pytest.MonkeyPatch, report: dict[str, Any] | None, expected: int
+) -> None:
+    tells(monkeypatch, report)
+    assert awaited() == expected
+
+
+def test_nodes_that_the_newer_autoscaler_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = ClusterStatus(
+        pending_launches=[LaunchRequest("", "gpus", 2, LaunchRequest.Status.PENDING, 0)],
+        pending_nodes=[NodeInfo("", "", "gpus", "i", "1.2.3.4")],
+    )
+    monkeypatch.setattr(module, "is_autoscaler_v2", lambda: True)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="a:1"))
+    monkeypatch.setattr(module, "get_cluster_status", lambda address: status)
+    assert awaited() == 3
 
 
 def test_what_nodes_have(cluster: list[dict[str, Any]]) -> None:

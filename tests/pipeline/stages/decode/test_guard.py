@@ -16,11 +16,12 @@ import ray
 from pipeline.contract.errors import DecodeError, RunError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages import graph
-from pipeline.stages.allocation import Node, allocate
+from pipeline.stages.allocation import allocate
 from pipeline.stages.decode import guard
 from pipeline.stages.decode.guard import Beside
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.decode.task import decode_block
+from pipeline.stages.nodes import Node
 from pipeline.storage.filesystems import WorkerEnvironment
 from tests.support.inputs.fetching import work
 from tests.support.inputs.images import encode, noise

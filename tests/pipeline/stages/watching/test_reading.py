@@ -48,6 +48,14 @@ class TestReading:
         line = str(Reading({"inferred": 30}, 2.0, expected=90, done=10, is_certain=False))
         assert line == "40 of about 100 images, 2.0/s, 0 failed, about 30 s left"
 
+    def test_a_pool_that_changes_its_size_is_told_too(self) -> None:
+        reading = Reading({"inferred": 3}, 2.0, expected=4, done=0, pool="1 of at most 8 replicas")
+        assert str(reading) == "3 of 4 images, 2.0/s, 0 failed, 0 s left; 1 of at most 8 replicas"
+        terminal = io.StringIO()
+        Console(file=terminal, width=80).print(picture(reading))
+        shown = terminal.getvalue().splitlines()
+        assert [line.rstrip() for line in shown[1:3]] == [reading.images, reading.pool]
+
     def test_stages(self) -> None:
         told = Reading(TOTALS, 20.0, expected=None, done=0).stages
         assert told == "decode 5 ms/image, model 50 ms/image, 20 wait for the model"
