@@ -105,6 +105,10 @@ TOP_K = [
 LABELS = pa.field("labels", pa.list_(pa.string()))
 """Multi-label models: every class whose score reaches its threshold, best first."""
 
+CORRECTION = pa.field("correction", pa.string())
+"""Of relabelled rows: the verdict of the person whom the label comes from; null if it is the
+model's."""
+
 
 def result_schema(*, labels: bool, thresholds: bool, embedding: pa.DataType | None) -> pa.Schema:
     """The schema of a published file: what the image is, then what the model says of it."""

@@ -67,7 +67,8 @@ RUN_FLAGS = {
 
 
 FINETUNE_FLAGS = {
-    *("--activation", "--champion", "--completion", "--debug", "--dry-run", "--fail-if-worse"),
+    *("--activation", "--champion", "--completion", "--corrections", "--debug", "--dry-run"),
+    "--fail-if-worse",
     *("--image-size", "--json", "--penalty", "--label-column", "--label-from", "--labels"),
     *("--max-failure-rate", "--min-accuracy", "--model", "--output", "--quiet", "--split-by"),
     *("--train", "--val-share", "--version"),
@@ -77,7 +78,7 @@ FINETUNE_FLAGS = {
 def flags(job: str) -> set[str]:
     parser: argparse.ArgumentParser = importlib.import_module(f"jobs.{job}").build_parser()
     options = {option for action in parser._actions for option in action.option_strings}
-    return options - {"-h", "--help", "--no-compile", "--no-normalize"}
+    return options - {"-h", "--help", "--no-compile", "--no-corrections", "--no-normalize"}
 
 
 def test_adding_a_flag_is_a_decision() -> None:

@@ -18,6 +18,10 @@ LabelOrigin = Literal["directory"]
 
 DEFAULT_PENALTY = 1.0
 """How strongly the weights of a head are held back; as in ``cvt/training/probe.py``."""
+NO_LABELS = (
+    "no labels: give <finetune.labels>, <finetune.label_from> directory or "
+    "<finetune.label_column>, or correct some images of an output"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,11 @@ class FinetuneSpec:
         "earlier ones",
         metavar="FILE",
         repeatable=True,
+    )
+    corrections: bool = setting(
+        True,
+        "take what people said of the images of OUT, too, which stands in OUT/corrections",
+        negatable=True,
     )
     label_from: LabelOrigin | None = setting(
         None, "directory: an image's label is the name of the directory that it is in"
@@ -99,11 +108,8 @@ class FinetuneSpec:
         check_settings(self, "finetune")
         self._check_names()
         self._check_numbers()
-        if not (self.labels or self.label_from or self.label_column):
-            raise UsageError(
-                "no labels: give <finetune.labels>, <finetune.label_from> directory or "
-                "<finetune.label_column>"
-            )
+        if not (self.labels or self.label_from or self.label_column or self.corrections):
+            raise UsageError(NO_LABELS)
         if self.label_from and self.label_column:
             raise UsageError(
                 "<finetune.label_from> excludes <finetune.label_column>; give one of them"

@@ -49,6 +49,13 @@ class RelabelSpec:
         "write, and such a run goes on in NEW_OUT",
         metavar="SOURCE",
     )
+    corrections: tuple[str, ...] = setting(
+        (),
+        "corrections.csv, or a directory of such files as OUT/corrections: an image's label "
+        "becomes what people said; may be repeated",
+        metavar="FILE",
+        repeatable=True,
+    )
     scores: Scores | None = field(
         default=None, metadata=same("output.scores", help="what the head's logits become")
     )
@@ -64,17 +71,20 @@ class RelabelSpec:
         check_settings(self, "relabel")
         check_thresholds(self.thresholds)
         asked = (self.label_map, self.thresholds, self.head, self.model, self.top_k)
-        if all(value is None for value in asked):
+        if all(value is None for value in asked) and not self.corrections:
             raise UsageError(
                 "nothing to do: give <relabel.label_map>, <output.thresholds>, <relabel.head>, "
-                "<relabel.model> or <output.top_k> to relabel with"
+                "<relabel.model>, <relabel.corrections> or <output.top_k> to relabel with"
             )
+        if not all(self.corrections):
+            raise UsageError("one <relabel.corrections> is empty: name a file or a directory")
         if self.scores is not None and self.head is None and self.model is None:
             raise UsageError(
                 "<output.scores> needs <relabel.head>: stored scores cannot be converted"
             )
-        if self.model is not None and (self.head is not None or self.label_map is not None):
-            other = "head" if self.head is not None else "label_map"
+        others = [name for name in ("head", "label_map", "corrections") if getattr(self, name)]
+        if self.model is not None and others:
+            other = others[0]
             raise UsageError(
                 f"<relabel.model> excludes <relabel.{other}>: no run would write such rows"
             )
@@ -88,6 +98,7 @@ class RelabelSpec:
         return asdict(self) | {
             "head": self.head and public(self.head),
             "model": self.model and public(self.model),
+            "corrections": tuple(map(public, self.corrections)),
         }
 
 

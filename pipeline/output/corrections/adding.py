@@ -108,6 +108,24 @@ def read_file(name: str, place: str = "corrections.add") -> list[Correction]:
     return read_corrections(data, name)
 
 
+def read_all(uri: str, place: str) -> list[Correction]:
+    """What a file says, or all CSV files of a directory, in the order of their names.
+
+    Args:
+        place: of the setting that named it.
+
+    Raises:
+        UsageError: as ``read_file`` does.
+    """
+    store = Store(join_uri(*split_uri(uri)))
+    try:
+        names = [name for name in store.children("") if name.endswith(".csv")]
+    except STORAGE_ERRORS:
+        names = []  # it is a file, then, or its reading says what is wrong
+    found = [read_file(store.locate(name), place) for name in names] or [read_file(uri, place)]
+    return [one for some in found for one in some]
+
+
 def unknown_images(history: History, uris: Iterable[str]) -> set[str]:
     """Those of the URIs that no row of the output has."""
     left = set(uris)

@@ -115,7 +115,8 @@ class _Job:
     def divided(self, *, vectors: bool) -> tuple[Samples, Division]:
         """The labelled images, and which of them are held out."""
         spec = self.spec
-        samples = gather(self.sources, Labels.read(spec), spec.split_by, vectors=vectors)
+        labels = Labels.read(spec, [source.store for source in self.sources])
+        samples = gather(self.sources, labels, spec.split_by, vectors=vectors)
         keys = kinships(samples.contents, samples.groups or None)
         division = Division.of(samples.labels, keys, spec.val_share)
         if self.champion is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.contract import layout
 from pipeline.contract.corrections import (
     Correction,
     correction_from,
@@ -18,12 +19,15 @@ from pipeline.contract.corrections import (
 )
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import FinetuneSpec
+from pipeline.contract.spec.finetune import NO_LABELS
+from pipeline.output.corrections.collected import load
 from pipeline.sources.formats.list_files import Records, open_records
 from pipeline.sources.formats.lists import find_uri_column, named_image
 from pipeline.sources.formats.parquet.files import PARQUET_SUFFIXES
 from pipeline.sources.formats.tar.members import TAR_SUFFIXES
 from pipeline.sources.formats.text_lines import OddLine
 from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.store import Store
 from pipeline.storage.uris import is_web
 
 SUFFIX_COLUMN = "uri_suffix"
@@ -48,20 +52,23 @@ class Labels:
     """Where ``named`` comes from."""
 
     @classmethod
-    def read(cls, spec: FinetuneSpec, stored: Iterable[Correction] = ()) -> Labels:
-        """Read the files of labels. Corrections overrule labels, which nobody has dated, and among
-        each other the newest counts; else, the later file does.
-
-        Args:
-            stored: corrections that lie beside the outputs.
+    def read(cls, spec: FinetuneSpec, outputs: Iterable[Store] = ()) -> Labels:
+        """Read the files of labels, and what people said of the images of outputs. Corrections
+        overrule labels, which nobody has dated, and among each other the newest counts; else, the
+        later file does.
 
         Raises:
-            UsageError: one cannot be read, lacks a column, or gives an image two labels.
+            UsageError: there is no label, or a file cannot be read, lacks a column, or gives an
+                image two labels.
+            DamagedFileError: a file of corrections beside an output is not whole.
         """
-        files = chain.from_iterable(map(read_labels, spec.labels))
-        found = newest(chain(files, stored))
+        stored = list(chain.from_iterable(map(load, outputs))) if spec.corrections else []
+        if not (spec.labels or spec.label_from or spec.label_column or stored):
+            raise UsageError(NO_LABELS)
+        found = newest(chain(chain.from_iterable(map(read_labels, spec.labels)), stored))
         named = {uri: one.label or None for uri, one in found.items()}
-        return cls(named, spec.label_column, spec.label_from == "directory", spec.labels)
+        files = (*spec.labels, layout.CORRECTIONS) if stored else spec.labels
+        return cls(named, spec.label_column, spec.label_from == "directory", files)
 
     def key_of(self, uri: str) -> str | None:
         """What ``named`` calls the image, None if it does not: its URI, or else the longest end."""

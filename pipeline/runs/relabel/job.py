@@ -16,16 +16,18 @@ import pyarrow.parquet as pq
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.contract.manifest import Manifest, Timings
 from pipeline.contract.provenance import Identity, Provenance
-from pipeline.contract.schema import vanished_rows
+from pipeline.contract.schema import CORRECTION, vanished_rows
 from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
 from pipeline.output import lance
+from pipeline.output.corrections.collected import carry_over
 from pipeline.output.identity import short_hash
 from pipeline.output.lease import Lease
 from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.runs.closing import Account, Clock, close_run, utc_now
 from pipeline.runs.relabel.computed import Computed
+from pipeline.runs.relabel.corrected import Corrected
 from pipeline.runs.relabel.linear_head import Head
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.rescore import Groups, Rescorer
@@ -64,6 +66,7 @@ def relabel(spec: RelabelSpec) -> RunResult:
     with Lease(output) as lease:
         try:
             clear(output, FORMAT)
+            carry_over(job.source.store, output, spec.label_map or {})
             history = History.load(output)
             if not spec.full:
                 history.check(job.identity)
@@ -85,6 +88,7 @@ class _Job:
     rescorer: Rescorer
     identity: Identity
     model: Provenance
+    corrected: Corrected | None = None
 
     @classmethod
     def prepare(cls, spec: RelabelSpec) -> _Job:
@@ -102,7 +106,7 @@ class _Job:
         rescorer = _rescorer(spec, source, old, head)
         identity = _identity(spec, old, rescorer)
         model = replace(source.runs[0].model, fingerprint=identity.fingerprint)
-        return cls(spec, source, rescorer, identity, model)
+        return cls(spec, source, rescorer, identity, model, _corrected(spec, old, rescorer))
 
     def run(self, output: Store, history: History, clock: Clock, lease: Lease) -> Manifest:
         """Relabel, count, publish."""
@@ -114,7 +118,7 @@ class _Job:
         )
         with clock.phase("plan"):
             rows, known = LiveRows.of(self.source), LiveRows.of(history)
-            fresh = rows if self.spec.full else rows.without(known)
+            fresh = self._fresh(rows, known)
             gone = known.missing_in(rows)
         open_run = OpenRun.begin(output, record)
         with clock.phase("relabel"):
@@ -125,10 +129,29 @@ class _Job:
             account = replace(account, vanished=vanished_rows(gone, _schema(open_run, history)))
         return close_run(open_run, history.nights, account)
 
+    def _fresh(self, rows: LiveRows, known: LiveRows) -> LiveRows:
+        """The rows that the output does not have, or not as they are now."""
+        if self.corrected is not None:
+            self.corrected.check(rows)
+        if self.spec.full:
+            return rows
+        fresh = rows.without(known)
+        if self.corrected is None:
+            return fresh
+        return replace(fresh, chosen=fresh.chosen | self.corrected.changed(rows, known))
+
+    def _relabelled(self, batch: pa.Table) -> pa.Table:
+        """Rows with new labels: those of the scores, or of people."""
+        table = self.rescorer(batch)
+        kept = self.source.runs[0].identity.kept or {}
+        if CORRECTION.name in table.column_names and CORRECTION.name not in kept:
+            table = table.drop_columns(CORRECTION.name)  # the scores overrule it
+        return table if self.corrected is None else self.corrected(table)
+
     def _commit(self, rows: LiveRows, run: OpenRun) -> None:
         """Relabel rows into parts of the open run."""
         for number, batch in enumerate(rows.batches(self.rescorer.batch_rows)):
-            name, table = run.part_name(number), self.rescorer(batch)
+            name, table = run.part_name(number), self._relabelled(batch)
             write_table(run.store, name, table)
             run.parts.append(Part(name, table.num_rows, PartFooter().spanning(table["uri"])))
         for column, unsure in self.rescorer.unsure.items():
@@ -178,6 +201,17 @@ def _rescorer(spec: RelabelSpec, source: History, old: Identity, head: Head | No
     return Rescorer(scores, groups, top_k, thresholds, head)
 
 
+def _corrected(spec: RelabelSpec, old: Identity, rescorer: Rescorer) -> Corrected | None:
+    if not spec.corrections:
+        return None
+    if CORRECTION.name in (old.kept or {}):
+        raise UsageError(
+            f"{spec.source} has a column {CORRECTION.name} from its input, which "
+            "<relabel.corrections> would write; leave it out with <inputs.keep>"
+        )
+    return Corrected.read(spec.corrections, spec.label_map or {}, rescorer.groups.new)
+
+
 def _identity(spec: RelabelSpec, old: Identity, rescorer: Rescorer) -> Identity:
     """The identity of the source, and what was done on top of it."""
     names = "\n".join(rescorer.groups.new)
@@ -186,6 +220,8 @@ def _identity(spec: RelabelSpec, old: Identity, rescorer: Rescorer) -> Identity:
         "label_map": short_hash(renamed) if renamed else None,
         "head": rescorer.head.fingerprint if rescorer.head else None,
     }
+    if spec.corrections:
+        step["corrections"] = "people's"  # whatever they say: it may change from day to day
     chain = json.dumps([old.fingerprint, step], sort_keys=True)
     return replace(
         old,

@@ -2,6 +2,7 @@
 one."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 import transformers
 
 from cvt import CvtForImageClassification
+from pipeline.contract.corrections import Correction
 from pipeline.contract.errors import ExitCode, RunError
 from pipeline.contract.spec import FinetuneSpec
+from pipeline.output.corrections.collected import add
 from pipeline.runs.finetune.job import finetune, survey
 from pipeline.runs.finetune.result import FinetuneResult
 from pipeline.runs.relabel.linear_head import Head
@@ -65,6 +68,24 @@ def test_the_model_is_one_that_transformers_loads(
         assert np.allclose(head.logits(embedding), ours(pixels).logits.numpy(), atol=1e-4)
     assert head.classes == KINDS
     transformers.AutoImageProcessor.from_pretrained(folder)
+
+
+def test_corrections_beside_the_output_are_labels(
+    source: Store, models: Store, checkpoint: Path
+) -> None:
+    """By themselves, or over others: a class that no directory has, and images of none."""
+    written = close_labelled(source, checkpoint)
+    kinds = [*["fly"] * 20, *written.kinds[20:80]]
+    said = [Correction(uri=uri, label=kind) for uri, kind in zip(written.uris, kinds, strict=False)]
+    said += [Correction(uri=uri, verdict="none") for uri in written.uris[80:]]
+    add(source, said, datetime(2026, 11, 27, tzinfo=UTC))
+    alone = survey(FinetuneSpec(outputs=(source.uri,), output=models.uri, model=str(checkpoint)))
+    assert alone.to_dict()["images"]["labelled"] == 80
+    result = train(source, models, checkpoint)
+    count = {one["class"]: one["train"] + one["support"] for one in result.metrics["classes"]}
+    assert count == {"ant": 10, "bee": 30, "cow": 20, "fly": 20}
+    without = train(source, models, checkpoint, corrections=False)
+    assert [one["class"] for one in without.metrics["classes"]] == list(KINDS)
 
 
 def test_the_backbone_is_the_parents(source: Store, models: Store, checkpoint: Path) -> None:

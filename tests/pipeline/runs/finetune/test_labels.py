@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.contract.corrections import Correction, moment
+from pipeline.contract.corrections import Correction
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import FinetuneSpec
+from pipeline.output.corrections.collected import add
 from pipeline.runs.finetune.labels import (
     Labels,
     as_label,
@@ -19,6 +20,7 @@ from pipeline.runs.finetune.labels import (
     directory_of,
     read_labels,
 )
+from pipeline.storage.store import Store
 
 SPEC = FinetuneSpec(outputs=("o",), output="m", model="s", label_from="directory")
 
@@ -60,11 +62,14 @@ class TestFiles:
             write(tmp_path / "old.csv", head + old),
             write(tmp_path / "plain.csv", "uri,label\n" + plain),
         )
-        late = Correction(uri="/a.jpg", label="hen", when=moment(datetime.max.replace(tzinfo=UTC)))
+        out = Store(str(tmp_path / "out"))
+        add(out, [Correction(uri="/a.jpg", label="hen")], datetime(2026, 11, 27, tzinfo=UTC))
         for some in (files, files[::-1]):
             labels = Labels.read(replace(SPEC, labels=some))
             assert labels.named == {"/a.jpg": "cat", "/b.jpg": None, "/c.jpg": None, "/d.jpg": "ox"}
-            assert Labels.read(replace(SPEC, labels=some), [late]).named["/a.jpg"] == "hen"
+            assert Labels.read(replace(SPEC, labels=some), [out]).named["/a.jpg"] == "hen"
+            aside = replace(SPEC, labels=some, corrections=False)
+            assert Labels.read(aside, [out]).named == labels.named
         assert labels.of("/in/b.jpg", None) == "in"
         assert labels.of("/b.jpg", None) is None, "not even by its directory"
 

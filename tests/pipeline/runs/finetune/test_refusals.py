@@ -86,7 +86,10 @@ def test_labels_of_other_images(
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({}, "no labels: give finetune.labels, finetune.label_from directory or"),
+        (
+            {"corrections": False},
+            "no labels: give finetune.labels, finetune.label_from dir",
+        ),
         (
             {"label_from": "directory", "label_column": "kind"},
             "finetune.label_from excludes finetune.label_column",
