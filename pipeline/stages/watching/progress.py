@@ -10,7 +10,6 @@ import logging
 import secrets
 import threading
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.monitoring.log import is_displayed
 from pipeline.plan.shards import Estimate
+from pipeline.stages.watching.board import Board
 from pipeline.stages.watching.reading import Pace, Reading
 
 INTERVAL_SECONDS = 5.0
@@ -79,41 +79,6 @@ class Reporter:
         return seconds
 
 
-class _Board:
-    """Sums what the workers report. Lives in an actor of its own."""
-
-    def __init__(self) -> None:
-        self.nodes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.agreed: dict[str, float] = {}
-        self.messages: list[str] = []
-
-    def add(self, numbers: dict[str, float], node: str) -> None:
-        self.nodes[node].update(numbers)
-
-    def read(self) -> dict[str, float]:
-        totals: Counter[str] = Counter()
-        for counter in self.nodes.values():
-            totals.update(counter)
-        return dict(totals) | self.agreed
-
-    def say(self, message: str) -> None:
-        self.messages.append(message)
-
-    def agree(self, name: str, value: float) -> float:
-        return self.agreed.setdefault(name, value)
-
-    def now(self) -> float:
-        return time.time()
-
-    def take_messages(self) -> list[str]:
-        """Those that have not been taken yet."""
-        messages, self.messages = self.messages, []
-        return messages
-
-    def by_node(self) -> dict[str, dict[str, float]]:
-        return {node: dict(counter) for node, counter in self.nodes.items()}
-
-
 class Progress:
     """Context of an execution: owns the board, and logs a line every few seconds.
 
@@ -127,7 +92,7 @@ class Progress:
         self.done = done
         # On the driver's node; otherwise a lost node could take the whole run's numbers with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        board: Any = ray.remote(_Board)
+        board: Any = ray.remote(Board)
         name = BOARD + secrets.token_hex(4)
         self.board = board.options(name=name, num_cpus=0, scheduling_strategy=here).remote()
         self._stop = threading.Event()
