@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.provenance import Identity, Provenance
@@ -22,6 +25,8 @@ from pipeline.model.self_check import GoldenBatch
 from pipeline.output.identity import fingerprinted, short_hash
 from pipeline.storage.uris import printable
 
+_SMALL = 2**26
+"""Parameters of a network that computes two images on one thread within a second."""
 _ARROW_FLOATS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -82,8 +87,11 @@ class LoadedModel:
     @property
     def weights_bytes(self) -> int:
         """As an actor computes with them."""
-        numbers = sum(array.size for array in self.checkpoint.arrays.values())
-        return numbers * DTYPES[self.dtype].itemsize
+        return self._parameters * DTYPES[self.dtype].itemsize
+
+    @property
+    def _parameters(self) -> int:
+        return sum(array.size for array in self.checkpoint.arrays.values())
 
     @property
     def form(self) -> Form:
@@ -137,8 +145,9 @@ class LoadedModel:
 
     def pack(self) -> ModelBundle:
         """What the actors get; some seconds of work with the runtime openvino."""
-        golden = GoldenBatch.compute(self.checkpoint, self.output.pooling)
-        network = self.checkpoint.pack(self.form)
+        with _one_thread(is_enough=self._parameters < _SMALL):
+            golden = GoldenBatch.compute(self.checkpoint, self.output.pooling)
+            network = self.checkpoint.pack(self.form)
         return ModelBundle(network, self.form, golden, self.checkpoint.classes)
 
 
@@ -149,11 +158,24 @@ def read_checkpoint(spec: RunSpec) -> Checkpoint:
         UsageError: they cannot be read, or have not what the output asks for.
     """
     _check_runtime(spec.model.runtime)
-    checkpoint = load_checkpoint(spec.model)
+    with _one_thread():
+        checkpoint = load_checkpoint(spec.model)
     if spec.model.decode == "gpu":
         _check_device_preprocessing(checkpoint)
     _check(checkpoint, spec.output)
     return checkpoint
+
+
+@contextmanager
+def _one_thread(*, is_enough: bool = True) -> Iterator[None]:
+    """Have PyTorch do with one thread what several would mostly wait for each other in, busily: on
+    cores that have other work, and Ray starts beside, that takes five times the CPU time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if is_enough else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_runtime(runtime: Runtime) -> None:

@@ -18,6 +18,7 @@ from pipeline.model.network import Checkpoint, Form
 from pipeline.model.self_check import MAX_DEVIATION, GoldenBatch
 from pipeline.runs.run import run
 from tests.support.inputs.images import write_images
+from tests.support.models import inference
 from tests.support.models.checkpoints import write_checkpoint
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
@@ -123,3 +124,28 @@ def test_an_actor_that_computes_something_else_ends_the_run_before_the_bucket_is
         run(spec)
     assert "\n" not in str(caught.value)
     assert fault_proxy.count("GET", path=".*/photos/.+") == 0
+
+
+def test_the_driver_computes_small_networks_on_one_thread(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that wait for each other on busy cores would take a start's CPU time for it."""
+    seen: list[int] = []
+    reference = CvtCheckpoint.reference
+
+    def watched(self: CvtCheckpoint, *arguments: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return reference(self, *arguments)
+
+    monkeypatch.setattr(CvtCheckpoint, "reference", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        model = inference.load(checkpoint)
+        model.pack()
+        monkeypatch.setattr("pipeline.model.loaded._SMALL", 0)
+        model.pack()
+        assert seen == [1, 3]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
