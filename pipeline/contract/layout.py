@@ -8,7 +8,7 @@
       current.json                             the files of the rows that count
       images.sql                               a view of the images that are there, for DuckDB
       images.lance/                            with --sink lance: the newest row of every image
-      history/index.json, rows-*.parquet       what the next run reads of all earlier ones at once
+      history/index.json, *.parquet            what the next run reads of all earlier ones at once
       corrections/columns.csv                  the header alone: no reader finds the directory empty
       corrections/<when>-<hash>.csv            what people said of images; added to, never changed
       _lease.json                              which process may write
@@ -80,6 +80,7 @@ LABEL_ISSUES = "label_issues.parquet"
 
 
 _DATA_FILE = re.compile(rf"{DATA}/run=[\w.-]+/[\w-][\w.-]*\.parquet", re.ASCII)
+_HISTORY_HASHES = re.compile(rf"{HISTORY}/hashes-[\w.-]+\.parquet", re.ASCII)
 _HISTORY_ROWS = re.compile(rf"{HISTORY}/rows-[\w.-]+\.parquet", re.ASCII)
 _CORRECTION_FILE = re.compile(rf"{CORRECTIONS}/[^./][^/]*\.csv")
 _RUN_ID = re.compile(r"\d+(T\d{6}Z-[0-9a-f]+)?")
@@ -221,3 +222,13 @@ def correction_file(when: str, digest: str) -> str:
 def is_correction_file(name: str) -> bool:
     """Whether this file holds corrections; it may have been put there by hand."""
     return name != CORRECTION_COLUMNS and _CORRECTION_FILE.fullmatch(name) is not None
+
+
+def history_hashes(data_file: str) -> str:
+    """The hashes of the rows of a data file, as ``data/run=<run_id>/part-NNNNN.parquet``."""
+    return f"{HISTORY}/hashes-{data_file.removeprefix(f'{DATA}/run=').replace('/', '-')}"
+
+
+def is_history_file(name: str) -> bool:
+    """Whether this may be one of the names that closings write there, except that of the index."""
+    return is_history_rows(name) or _HISTORY_HASHES.fullmatch(name) is not None

@@ -29,13 +29,8 @@ from pipeline.contract.errors import DamagedFileError, one_line
 from pipeline.contract.provenance import Identity
 from pipeline.contract.records import Record
 from pipeline.output.identity import check_same
-from pipeline.output.ledger.ledger import (
-    LEDGER_COLUMNS,
-    HashIndex,
-    Ledger,
-    ShardNames,
-    hash_strings,
-)
+from pipeline.output.ledger.hashes import LEDGER_COLUMNS, HashIndex, ShardNames, hash_strings
+from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.staged import withdraw
 from pipeline.storage.parquet import read_columns, read_table, write_table
 from pipeline.storage.read_ahead import map_ahead

@@ -25,6 +25,7 @@ from pipeline.contract.errors import RunError, one_line
 from pipeline.contract.manifest import Current, Latest, Manifest
 from pipeline.output.corrections.live_view import write_view
 from pipeline.output.ledger.history import History
+from pipeline.output.ledger.rolling import Each
 from pipeline.output.open_run import OpenRun
 from pipeline.output.staged import Uploads, show
 from pipeline.storage.parquet import write_table
@@ -91,8 +92,11 @@ def _reopen(run: OpenRun) -> None:
     run.store.remove(layout.data_dir(run.run_id))
 
 
-def publish(run: OpenRun) -> Manifest:
+def publish(run: OpenRun, each: Each = map) -> Manifest:
     """Make a closed run visible, ``latest.json`` last, and return its manifest. Safe to repeat.
+
+    Args:
+        each: where the hashes of its files' rows are written, for the next run.
 
     Raises:
         RunError: it is open again.
@@ -112,6 +116,6 @@ def publish(run: OpenRun) -> Manifest:
     store.write_json(layout.CURRENT, Current(run_id, tuple(history.files)).to_dict())
     latest = Latest(run_id, layout.manifest_file(run_id), manifest.counts)
     store.write_json(layout.LATEST, latest.to_dict())
-    history.keep()
+    history.keep(each)
     run.discard()
     return manifest

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
-from pipeline.output.ledger.ledger import HashIndex, Ledger, Mask, Matches
+from pipeline.output.ledger.hashes import HashIndex, Mask
+from pipeline.output.ledger.ledger import Known, Ledger, Matches
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.counts import Counts
 from pipeline.plan.shards import Estimate, ShardImages
-from pipeline.plan.sightings import Sightings
+from pipeline.plan.sightings import Sightings, StagedSightings
 from pipeline.sources.exclusion import Exclusion, told
 from pipeline.sources.formats.registry import is_shard
 
@@ -79,7 +80,7 @@ class Plan:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Known,
         open_run: OpenRun,
         retry_codes: frozenset[str] = frozenset(),
         *,
@@ -107,7 +108,7 @@ class Plan:
         """Whether the listing has ended."""
         self._earlier = Sightings(ledger)
         self._past = Sightings(Ledger.from_tables([], ledger.names)) if full else self._earlier
-        self._staged = Sightings(open_run.ledger(ledger.names))
+        self._staged = StagedSightings(open_run.ledger(ledger.names))
         self._exclusion = exclusion or Exclusion()
         self._open_run = open_run
         self._is_partial = partial
@@ -142,8 +143,8 @@ class Plan:
         if self._is_partial:
             return HashIndex(np.array([], np.uint64))
         earlier = self._earlier.ledger
-        reads_shards = self.counts.shards or len(self._staged.ledger.shards)
-        is_news = is_done and reads_shards and len(earlier.shards)
+        reads_shards = self.counts.shards or len(self._staged.staged.shards)
+        is_news = is_done and reads_shards and earlier.sizes[1]
         return self._earlier.vanished(self._open_run.ledger(earlier.names) if is_news else None)
 
     def stale(self) -> HashIndex:

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from pipeline.contract.errors import RunError
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import Status
+from pipeline.output.ledger.hashes import HashIndex, hash_strings
 from pipeline.output.ledger.history import History
-from pipeline.output.ledger.ledger import HashIndex, hash_strings
 from pipeline.storage.parquet import read_columns, read_table
 
 _OWN_COLUMNS = ("uri", "size_bytes", "sha256", "source_version")

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import PolicySpec
-from pipeline.output.ledger.ledger import hash_strings
+from pipeline.output.ledger.hashes import hash_strings
 
 _HASHES = 2.0**64
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.output.ledger.ledger import Numbers
+from pipeline.output.ledger.hashes import Numbers
 
 MEMBER_BYTES = 1024
 """Of a tar, around the bytes of an image: its header and what fills its last block, about."""

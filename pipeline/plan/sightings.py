@@ -5,54 +5,76 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from pipeline.output.ledger.ledger import HashIndex, Ledger, Mask, Matches, Objects
+from pipeline.output.ledger.hashes import HashIndex, Keys, Mask, Positions
+from pipeline.output.ledger.ledger import Known, Ledger, Matches
 
 
 class Sightings:
-    """A ledger, and which of its images and shards the listing has met."""
+    """A ledger, and which of its images and shards the listing has met: a bit for each."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Known) -> None:
         self.ledger = ledger
-        self._images = _Marks(ledger.images)
-        self._shards = _Marks(ledger.shards)
+        images, shards = ledger.sizes
+        self._images, self._shards = _Marks(images), _Marks(shards)
 
     def meet_images(self, listing: pa.Table) -> Matches:
         """Compare images of a LISTING with the ledger, and remember that they were met."""
-        return self._images.meet(listing)
+        return self._meet(listing, self._images, are_shards=False)
 
     def meet_shards(self, listing: pa.Table) -> Matches:
         """The same for shards."""
-        return self._shards.meet(listing)
+        return self._meet(listing, self._shards, are_shards=True)
+
+    def _meet(self, listing: pa.Table, marks: _Marks, *, are_shards: bool) -> Matches:
+        keys = Keys.of(listing, self.ledger.names)
+        matches = self.ledger.match(keys, are_shards=are_shards)
+        marks.seen.set(matches.at[matches.known])
+        marks.same.set(matches.at[matches.same])
+        return matches
 
     def vanished(self, now: Ledger | None = None) -> HashIndex:
         """The URIs of the rows whose object was not met, or that their shard has no longer: as
         earlier runs found or, if given, the rows of the run that read it ``now``."""
-        met = self._images.seen | self.ledger.of_shards(self._shards.seen)
-        gone = ~met | self.ledger.superseded
-        if now is not None:
-            gone |= self.ledger.replaced_by(now)
-            gone &= ~now.images.index.find(self.ledger.uris)[0]
-        return HashIndex(self.ledger.uris[gone])
+        return self.ledger.vanished(self._images.seen.mask, self._shards.seen.mask, now)
+
+
+class StagedSightings(Sightings):
+    """The same of the rows that the open run has."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger)
+        self.staged = ledger
 
     def stale(self) -> HashIndex:
         """The URIs of the rows whose object was not met in the row's version."""
-        shards = self.ledger.shards
-        is_newest = self.ledger.of_shards(shards.versions) == self.ledger.images.versions
-        members = self.ledger.of_shards(self._shards.same) & is_newest
-        return HashIndex(self.ledger.uris[~(self._images.same | members)])
+        ledger, shards = self.staged, self.staged.shards
+        is_newest = ledger.of_shards(shards.versions) == ledger.images.versions
+        members = ledger.of_shards(self._shards.same.mask) & is_newest
+        return HashIndex(ledger.uris[~(self._images.same.mask | members)])
 
 
 class _Marks:
-    """One mark for each object of a ledger."""
+    """Of the images, or of the shards, of a ledger."""
 
-    def __init__(self, objects: Objects) -> None:
-        self.objects = objects
-        self.seen: Mask = np.zeros(len(objects), bool)
-        self.same: Mask = np.zeros(len(objects), bool)
+    def __init__(self, size: int) -> None:
+        self.seen = Bits(size)
+        self.same = Bits(size)
         """Seen in the version that the ledger has."""
 
-    def meet(self, listing: pa.Table) -> Matches:
-        matches = self.objects.match(listing["uri"], listing["source_version"])
-        self.seen[matches.at[matches.known]] = True
-        self.same[matches.at[matches.same]] = True
-        return matches
+
+class Bits:
+    """So many bits, all of them unset."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._bytes = np.zeros((size + 7) // 8, np.uint8)
+
+    def set(self, positions: Positions) -> None:
+        """Set those at these positions, some of which may be the same."""
+        bits = np.left_shift(1, positions & 7).astype(np.uint8)
+        np.bitwise_or.at(self._bytes, positions >> 3, bits)
+
+    @property
+    def mask(self) -> Mask:
+        """Which are set."""
+        return np.unpackbits(self._bytes, count=self._size, bitorder="little").astype(bool)

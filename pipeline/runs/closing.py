@@ -128,7 +128,7 @@ def close_run(
     page = render(manifest, tally.failure_examples, _thumbnails(run), comparison.tables)
     classes = {layout.CLASSES: account.classes} if tally.labels else {}
     seal(run, manifest, page, comparison.tables | classes)
-    return publish(run)
+    return publish(run, tasks.map)
 
 
 def balance(run: OpenRun, tally: Tally, expected: int, skipped: int) -> Counts:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.contract import layout
 from pipeline.contract.corrections import Correction, read_corrections
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.output.corrections import collected, label_studio
 from pipeline.output.corrections.live_view import write_view
+from pipeline.output.ledger.hashes import HashIndex, hash_strings
 from pipeline.output.ledger.history import History
 from pipeline.storage.filesystems import STORAGE_ERRORS, open_binary
 from pipeline.storage.store import Store
@@ -128,13 +129,10 @@ def read_all(uri: str, place: str) -> list[Correction]:
 
 def unknown_images(history: History, uris: Iterable[str]) -> set[str]:
     """Those of the URIs that no row of the output has."""
-    left = set(uris)
-    for _, table in history.rolling.rows(history.store, history.runs, ["uri"]):
-        if not left:
-            break
-        is_asked = pc.is_in(table["uri"], pa.array(left, pa.string()))
-        left -= set(table["uri"].filter(is_asked).to_pylist())
-    return left
+    asked = set(uris)
+    hashes = hash_strings(pa.chunked_array([pa.array(asked, pa.string())]))
+    found = history.rolling.named(history.store, history.runs, HashIndex(np.unique(hashes)), map)
+    return asked - {uri for _, uri in found}
 
 
 def _check_images(name: str, some: Sequence[Correction], strange: set[str]) -> int:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-
-import numpy as np
-import pyarrow as pa
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError, UsageError, one_line
@@ -15,15 +12,9 @@ from pipeline.contract.manifest import Latest, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.urls import public
 from pipeline.output.identity import check_identity
-from pipeline.output.ledger.ledger import (
-    LEDGER_COLUMNS,
-    Ages,
-    HashIndex,
-    Ledger,
-    ShardNames,
-    hash_strings,
-)
-from pipeline.output.ledger.rolling import Rolling
+from pipeline.output.ledger.hashes import ALL, HashIndex, HashRange, ShardNames
+from pipeline.output.ledger.ledger import Ledger
+from pipeline.output.ledger.rolling import Each, Rolling
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, printable, split_uri
@@ -70,40 +61,48 @@ class History:
         """The files with the live rows, in whose order the first row of a URI is its newest."""
         return [name for run in self.runs for name in run.file_names]
 
-    def keep(self) -> None:
-        """Keep what the next run has to know, for it to read at once; to be called by whoever holds
-        the lease."""
-        self.rolling.roll_on(self.store, self.runs)
+    def keep(self, each: Each = map) -> History:
+        """Keep what the next run has to know, for it to read at once, and return the history that
+        reads it; to be called by whoever holds the lease.
 
-    def ledger(self, names: ShardNames) -> Ledger:
-        """An index over the live rows."""
-        return Ledger.from_aged(self._rows(LEDGER_COLUMNS), names)
+        Args:
+            each: where the hashes of large files are written.
+        """
+        return replace(self, rolling=self.rolling.roll_on(self.store, self.runs, each))
 
-    def _rows(self, columns: Sequence[str]) -> Iterator[tuple[Ages, pa.Table]]:
-        try:
-            yield from self.rolling.rows(self.store, self.runs, columns)
-        except FileNotFoundError as error:
-            raise UsageError(
-                f"a file of a closed run is gone ({one_line(error)}); "
-                "restore it, or do everything again with <policy.full>"
-            ) from error
+    @property
+    def has_hashes(self) -> bool:
+        """Whether no data file needs to be read for the ledger."""
+        return self.rolling.covers(self.store, self.runs)
 
-    def vanished(self, gone: HashIndex, inputs: Sequence[str] | None) -> list[str]:
+    @property
+    def rows(self) -> int:
+        """Of all live runs, as far as their manifests say."""
+        return sum(file.rows for run in self.runs for file in run.files)
+
+    def ledger(self, names: ShardNames, part: HashRange = ALL) -> Ledger:
+        """An index over the live rows, or over those of a range of hashes."""
+        with _files_of_closed_runs():
+            return Ledger.from_hashed(self.rolling.rows(self.store, self.runs, names, part), names)
+
+    def vanished(
+        self, gone: HashIndex, inputs: Sequence[str] | None, each: Each = map
+    ) -> list[str]:
         """The URIs of live rows that are in the index and came from these INPUTs: from a run over
         the same ones (a list names images anywhere), or from below one of them. With None, from
-        anywhere."""
+        anywhere.
+
+        Args:
+            each: where large files are searched.
+        """
         if not len(gone.keys):
             return []
         roots = ("",) if inputs is None else tuple(_root(uri) for uri in inputs)
         ours = tuple(map(public, inputs or ()))
-        is_of_ours = np.array([run.inputs == ours for run in self.runs])
-        names: set[str] = set()
-        for ages, table in self._rows(["uri"]):
-            found = np.flatnonzero(gone.find(hash_strings(table["uri"]))[0])
-            uris = table["uri"].take(pa.array(found)).to_pylist()
-            free = np.broadcast_to(is_of_ours[ages], table.num_rows)[found]
-            pairs = zip(uris, free, strict=True)
-            names.update(uri for uri, is_free in pairs if is_free or uri.startswith(roots))
+        is_of_ours = [run.inputs == ours for run in self.runs]
+        with _files_of_closed_runs():
+            found = self.rolling.named(self.store, self.runs, gone, each)
+            names = {uri for age, uri in found if is_of_ours[age] or uri.startswith(roots)}
         return sorted(names)
 
     def check(self, identity: Identity, advice: str | None = None) -> None:
@@ -123,6 +122,17 @@ class History:
 CLOSED_ADVICE = (
     "<policy.full> redoes everything with the new settings, <policy.allow_mixed> keeps both"
 )
+
+
+@contextmanager
+def _files_of_closed_runs() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"a file of a closed run is gone ({one_line(error)}); "
+            "restore it, or do everything again with <policy.full>"
+        ) from error
 
 
 def _root(uri: str) -> str:

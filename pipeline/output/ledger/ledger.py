@@ -6,79 +6,32 @@ so that the ledger of tens of millions of images fits on a driver.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract.schema import Status
-from pipeline.storage.uris import with_ancestors
+from pipeline.output.ledger.hashes import (
+    HASHED,
+    Ages,
+    Hashes,
+    HashIndex,
+    Keys,
+    Mask,
+    Numbers,
+    Positions,
+    ShardNames,
+)
 
-Hashes = npt.NDArray[np.uint64]
-Mask = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.int64]
-Positions = npt.NDArray[np.intp]
-Ages = int | npt.NDArray[np.int32]
-"""How many runs closed since: of all rows of a table, or of each."""
-
-LEDGER_COLUMNS = ("uri", "source_version", "status", "error_code")
-
+Codes = npt.NDArray[np.int16]
+"""Positions of error codes, -1 for none."""
 _EMPTY_SHARD = "shard_empty"
-_EMPTY = pa.schema([(name, pa.string()) for name in LEDGER_COLUMNS]).empty_table()
-
-
-def hash_strings(column: pa.ChunkedArray) -> Hashes:
-    """64-bit hashes of a string column; equal strings have equal hashes in every process."""
-    hashes: list[Hashes] = [np.array([], np.uint64)]
-    for chunk in column.chunks:  # one by one, because Python's strings take much memory
-        values = pc.fill_null(chunk, "").to_numpy(zero_copy_only=False)
-        hashes.append(pd.util.hash_array(values.astype(object, copy=False), categorize=False))
-    return np.concatenate(hashes)
-
-
-@dataclass(frozen=True)
-class ShardNames:
-    """What tells the row of a shard's member from that of a single image: how its URI begins."""
-
-    suffixes: tuple[str, ...]
-    """The usual endings of shards, in lower case."""
-    others: frozenset[str] = frozenset()
-    """Shards with other endings."""
-
-    def shards_of(self, uris: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The URI of the shard that each row came from, null for single images."""
-        endings = "|".join(map(re.escape, self.suffixes))
-        pattern = f"(?is)^(?P<shard>.*(?:{endings}))(?:#.*)?$"
-        shards = pc.struct_field(pc.extract_regex(uris, pattern), "shard")
-        if not self.others:
-            return shards
-        pairs = zip(uris.to_pylist(), shards.to_pylist(), strict=True)
-        found = [self._other_shard_of(uri) or shard for uri, shard in pairs]
-        return pa.chunked_array([pa.array(found, pa.string())])
-
-    def _other_shard_of(self, uri: str) -> str | None:
-        return next((shard for shard in with_ancestors(uri) if shard in self.others), None)
-
-
-@dataclass(frozen=True)
-class HashIndex:
-    """Sorted unique hashes; looks up many keys at once."""
-
-    keys: Hashes
-
-    def find(self, keys: Hashes) -> tuple[Mask, Positions]:
-        """``(found, position)``; a position is meaningful only where found."""
-        if not len(self.keys):
-            return np.zeros(len(keys), bool), np.zeros(len(keys), np.intp)
-        positions = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return self.keys[positions] == keys, positions
 
 
 @dataclass(frozen=True)
@@ -97,6 +50,40 @@ class Matches:
     """(objects, codes): how many of these rows failed, by the codes of the ledger."""
 
 
+class Known(Protocol):
+    """Rows of earlier runs: a ``Ledger``, or several of them on a cluster."""
+
+    @property
+    def names(self) -> ShardNames:
+        """How shards are recognised."""
+        ...
+
+    @property
+    def codes(self) -> list[str]:
+        """The error codes of failed rows."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many rows there are, and how many shards."""
+        ...
+
+    def match(self, keys: Keys, *, are_shards: bool) -> Matches:
+        """Compare listed images, or shards, with these."""
+        ...
+
+    def vanished(self, met: Mask, met_shards: Mask, now: Ledger | None) -> HashIndex:
+        """The URIs of the rows whose object was not met, or that their shard has no longer: as
+        earlier runs found or, if given, the rows of the run that read it ``now``.
+
+        Args:
+            met: of each row, by position, whether an image of its name was met.
+            met_shards: of each shard, whether it was.
+            now: the rows of the open run.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Objects:
     """Images, or shards, by the hash of their URI: what became of their newest version."""
@@ -111,7 +98,12 @@ class Objects:
 
     @classmethod
     def group(
-        cls, keys: Hashes, versions: Hashes, codes: Numbers, num_codes: int, counted: Mask
+        cls,
+        keys: Hashes,
+        versions: Hashes,
+        codes: Codes,
+        num_codes: int,
+        counted: Mask,
     ) -> tuple[Self, Positions]:
         """Sum up rows, newest first, by key; also the position of each row's object.
 
@@ -137,11 +129,11 @@ class Objects:
     def __len__(self) -> int:
         return len(self.index.keys)
 
-    def match(self, uris: pa.ChunkedArray, versions: pa.ChunkedArray) -> Matches:
+    def match(self, keys: Keys) -> Matches:
         """Compare listed objects with these."""
-        known, at = self.index.find(hash_strings(uris))
+        known, at = self.index.find(keys.uris)
         same = known.copy()
-        same[known] = self.versions[at[known]] == hash_strings(versions)[known]
+        same[known] = self.versions[at[known]] == keys.versions[known]
         rows = np.zeros(len(known), np.int64)
         rows[known] = self.rows[at[known]]
         slots = np.full(len(known), -1)
@@ -178,15 +170,18 @@ class Ledger:
     @classmethod
     def from_runs(cls, newest_first: Iterable[Iterable[pa.Table]], names: ShardNames) -> Ledger:
         """Build from tables with ``LEDGER_COLUMNS``, the newest run first."""
-        return cls.from_aged(_with_ages(newest_first), names)
+        aged = _with_ages(newest_first)
+        return cls.from_hashed(((age, names.hashed(table)) for age, table in aged), names)
 
     @classmethod
-    def from_aged(cls, newest_first: Iterable[tuple[Ages, pa.Table]], names: ShardNames) -> Ledger:
-        """Build from tables with ``LEDGER_COLUMNS`` and the ages of their rows; rows of the newest
-        run, whose age is 0, come first."""
+    def from_hashed(
+        cls, newest_first: Iterable[tuple[Ages, pa.Table]], names: ShardNames
+    ) -> Ledger:
+        """Build from ``HASHED`` rows and their ages; rows of the newest run, whose age is 0, come
+        first."""
         codes: dict[str, int] = {}
-        tables = chain([(0, _EMPTY)], newest_first)
-        rows = _Rows.concatenate([_Rows.of(table, ages, names, codes) for ages, table in tables])
+        tables = chain([(0, HASHED.empty_table())], newest_first)
+        rows = _Rows.concatenate([_Rows.of(table, ages, codes) for ages, table in tables])
         # np.unique returns first occurrences, which are the newest rows of their uris.
         newest = np.sort(np.unique(rows.uris, return_index=True)[1])
         rows = rows.take(newest[rows.present[newest]])
@@ -203,6 +198,23 @@ class Ledger:
         superseded = np.zeros(len(images), bool)
         superseded[at[is_member]] = old
         return cls(list(codes), images, shards, shard_at, names, superseded, damaged)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many rows there are, and how many shards."""
+        return len(self.images), len(self.shards)
+
+    def match(self, keys: Keys, *, are_shards: bool) -> Matches:
+        """Compare listed images, or shards, with these."""
+        return (self.shards if are_shards else self.images).match(keys)
+
+    def vanished(self, met: Mask, met_shards: Mask, now: Ledger | None) -> HashIndex:
+        """As ``Known`` says."""
+        gone = ~(met | self.of_shards(met_shards)) | self.superseded
+        if now is not None:
+            gone |= self.replaced_by(now)
+            gone &= ~now.images.index.find(self.uris)[0]
+        return HashIndex(self.uris[gone])
 
     def replaced_by(self, newer: Ledger) -> Mask:
         """Of each row: whether ``newer`` has its shard, read to the end, and not the row."""
@@ -233,7 +245,7 @@ class _Rows:
     versions: Hashes
     shards: Hashes
     """0 for single images."""
-    codes: Numbers
+    codes: Codes
     """Positions of the error codes, -1 for none."""
     present: Mask
     """False for the rows of images that vanished."""
@@ -241,19 +253,18 @@ class _Rows:
     """0 for rows of the newest run."""
 
     @classmethod
-    def of(cls, table: pa.Table, ages: Ages, names: ShardNames, codes: dict[str, int]) -> Self:
-        """Hash a table, and add its new error codes to ``codes``."""
-        for code in pc.unique(table["error_code"]).drop_null().to_pylist():
+    def of(cls, hashed: pa.Table, ages: Ages, codes: dict[str, int]) -> Self:
+        """Take ``HASHED`` rows, and add their new error codes to ``codes``."""
+        for code in pc.unique(hashed["error_code"]).drop_null().to_pylist():
             codes.setdefault(code, len(codes))
-        positions = pc.index_in(table["error_code"], pa.array(codes, pa.string()))
-        shards = names.shards_of(table["uri"])
+        positions = pc.index_in(hashed["error_code"], pa.array(codes, pa.string()))
         return cls(
-            hash_strings(table["uri"]),
-            hash_strings(table["source_version"]),
-            np.where(shards.is_valid(), hash_strings(shards), np.uint64(0)),
-            pc.fill_null(positions, -1).to_numpy().astype(np.int64),
-            pc.not_equal(table["status"], Status.VANISHED.value).to_numpy(),
-            np.broadcast_to(np.asarray(ages, np.int32), table.num_rows),
+            hashed["uri"].to_numpy(),
+            hashed["version"].to_numpy(),
+            hashed["shard"].to_numpy(),
+            pc.fill_null(positions, -1).to_numpy().astype(np.int16),
+            pc.not_equal(hashed["status"], Status.VANISHED.value).to_numpy(),
+            np.broadcast_to(np.asarray(ages, np.int32), hashed.num_rows),
         )
 
     @classmethod

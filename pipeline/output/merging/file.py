@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pipeline.contract import layout
 from pipeline.contract.manifest import DataFile
 from pipeline.contract.schema import present, without_internal
-from pipeline.output.ledger.ledger import Hashes, hash_strings
+from pipeline.output.ledger.hashes import Hashes, hash_strings
 from pipeline.output.merging.plan import FilePlan, Slice
 from pipeline.output.merging.tally import Tally, split_by_range
 from pipeline.output.staged import stage

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract.manifest import DataFile
 from pipeline.contract.schema import Status
-from pipeline.output.ledger.ledger import Hashes, HashIndex, hash_strings
+from pipeline.output.ledger.hashes import Hashes, HashIndex, hash_strings
 
 FAILURES_SHOWN = 50
 

@@ -25,8 +25,8 @@ from pipeline.contract.spec import CompactSpec, InputSpec
 from pipeline.monitoring.comparison import comparable
 from pipeline.output.identity import check_identity
 from pipeline.output.lease import Lease
+from pipeline.output.ledger.hashes import HashIndex, Mask
 from pipeline.output.ledger.history import History
-from pipeline.output.ledger.ledger import HashIndex, Mask
 from pipeline.output.open_run import COMPACT, OpenRecord, OpenRun, Part, PartFooter
 from pipeline.plan.reuse import with_columns
 from pipeline.runs.closing import Account, Clock, close_run, utc_now

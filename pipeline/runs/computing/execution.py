@@ -197,14 +197,15 @@ class PlannedRun:
         Raises:
             RunError: rows are missing or repeated; the run stays open.
         """
-        return close_run(self.open_run, self.history.nights, self._account(clock), tasks)
+        return close_run(self.open_run, self.history.nights, self._account(clock, tasks), tasks)
 
-    def _account(self, clock: Clock) -> Account:
+    def _account(self, clock: Clock, tasks: Tasks) -> Account:
         spec, model, deferred = self.spec, self.model, self.committed.deferred
         policy = replace(spec.policy, full=self.open_run.record.full)
         # A full run replaces all rows, wherever they came from.
         inputs = None if policy.full else spec.inputs.uris
-        vanished = self.history.vanished(self.plan.vanished(is_done=True), inputs)
+        gone = self.plan.vanished(is_done=True)
+        vanished = self.history.vanished(gone, inputs, tasks.map)
         reported = {name: round(value, 3) for name, value in self.totals.items()}
         return Account(
             expected=self.plan.expected_rows(self.open_run.closed_shards(), deferred),

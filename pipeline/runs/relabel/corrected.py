@@ -14,7 +14,7 @@ from pipeline.contract.corrections import Correction, newest
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.schema import CORRECTION, Status
 from pipeline.output.corrections.adding import read_all
-from pipeline.output.ledger.ledger import HashIndex, Mask, hash_strings
+from pipeline.output.ledger.hashes import HashIndex, Mask, hash_strings
 from pipeline.runs.relabel.live_rows import LiveRows
 
 _ROWS = 65_536

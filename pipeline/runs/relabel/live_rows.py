@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract.schema import Status
+from pipeline.output.ledger.hashes import Hashes, HashIndex, Mask, Positions, hash_strings
 from pipeline.output.ledger.history import History
-from pipeline.output.ledger.ledger import Hashes, HashIndex, Mask, Positions, hash_strings
 from pipeline.storage.parquet import open_table, read_columns
 from pipeline.storage.store import Store
 

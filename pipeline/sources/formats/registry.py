@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract.schema import NO_COLUMNS
 from pipeline.contract.spec import InputFormat, InputSpec, suffixes
-from pipeline.output.ledger.ledger import ShardNames
+from pipeline.output.ledger.hashes import ShardNames
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.formats.list_files import TEXT_SUFFIXES
 from pipeline.sources.formats.lists import list_columns, listed_objects

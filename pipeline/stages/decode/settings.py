@@ -11,7 +11,7 @@ import ray
 from pipeline.contract.schema import DECODED, JPEG, with_kept
 from pipeline.contract.spec import CpuDecodeMode, DecodeMode, RunSpec
 from pipeline.model.network import Decoded, DevicePreprocessing, JpegHeader, Preprocessing
-from pipeline.output.ledger.ledger import HashIndex
+from pipeline.output.ledger.hashes import HashIndex
 from pipeline.sources.formats.item import ReadOptions
 from pipeline.stages.allocation import CPU_BLOCK
 from pipeline.stages.watching.progress import Reporter

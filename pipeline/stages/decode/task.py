@@ -18,7 +18,7 @@ import ray
 from pipeline.contract.errors import NOBODYS_FAULT, ItemError, JobError, one_line
 from pipeline.contract.schema import KEPT, Status
 from pipeline.model.network import Pixels
-from pipeline.output.ledger.ledger import HashIndex, hash_strings
+from pipeline.output.ledger.hashes import HashIndex, hash_strings
 from pipeline.sources.fetch import fetch_items
 from pipeline.sources.formats.item import Item
 from pipeline.sources.formats.registry import is_shard

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
-from pipeline.output.ledger.ledger import Ledger, ShardNames
+from pipeline.output.ledger.hashes import ShardNames
+from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.diff import Plan, Work
 from pipeline.sources.formats.registry import WEBDATASET

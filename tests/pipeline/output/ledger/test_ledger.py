@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from pipeline.output.ledger.ledger import HashIndex, Ledger, ShardNames, hash_strings
+from pipeline.output.ledger import hashes
+from pipeline.output.ledger.hashes import HashIndex, Keys, ShardNames, hash_strings
+from pipeline.output.ledger.ledger import Ledger
 from tests.support.commands import REPOSITORY
 from tests.support.inputs.world import SHARD_NAMES, Row, table_of
 
@@ -40,7 +42,7 @@ def test_nothing_hashes_like_the_empty_string() -> None:
 def test_hashes_are_the_same_on_every_worker() -> None:
     """An index that the driver makes is looked up in by tasks on other machines."""
     script = (
-        "import pyarrow as pa; from pipeline.output.ledger.ledger import hash_strings; "
+        "import pyarrow as pa; from pipeline.output.ledger.hashes import hash_strings; "
         f"print(hash_strings(pa.chunked_array([{NAMES!r}])).tolist())"
     )
     command = [sys.executable, "-c", script]
@@ -103,20 +105,44 @@ def test_shards_that_do_not_end_like_one(uri: str, shard: str | None) -> None:
     assert names.shards_of(pa.chunked_array([], pa.string())).to_pylist() == []
 
 
+def keys(uri: str, version: str | None) -> Keys:
+    return Keys.of(
+        pa.table({"uri": [uri], "source_version": pa.array([version], pa.string())}), SHARD_NAMES
+    )
+
+
 def test_ledger_of_nothing() -> None:
     ledger = Ledger.from_tables([], SHARD_NAMES)
     assert len(ledger) == 0
-    matches = ledger.images.match(pa.chunked_array([["a"]]), pa.chunked_array([["A"]]))
+    matches = ledger.match(keys("a", "A"), are_shards=False)
     assert not matches.known.any()
     assert matches.rows.tolist() == [0]
     assert matches.failures.shape == (1, 0)
 
 
+def test_an_object_that_shares_its_hash_with_a_row_is_not_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It counts as changed, even in the version of the row: it is computed, and not lost."""
+    monkeypatch.setattr(hashes, "hash_strings", lambda column: np.full(len(column), 7, np.uint64))
+    ledger = Ledger.from_tables([table_of([Row("a", "A")])], SHARD_NAMES)
+    for uri, version, is_same in (("a", "A", True), ("a", "B", False), ("b", "A", False)):
+        matches = ledger.match(keys(uri, version), are_shards=False)
+        assert matches.known.tolist() == [True]
+        assert matches.same.tolist() == [is_same]
+
+
+def test_what_is_named_like_a_member_is_compared_like_others() -> None:
+    """A list may name an image ``x.tar#a.jpg``, which is in no shard."""
+    uri = "s3://b/x.tar#a.jpg"
+    ledger = Ledger.from_tables([table_of([Row(uri, "A")])], SHARD_NAMES)
+    assert ledger.match(keys(uri, "A"), are_shards=False).same.all()
+
+
 def test_rows_without_a_version_are_compared_like_others() -> None:
     ledger = Ledger.from_tables([table_of([Row("a", "")])], SHARD_NAMES)
-    uris = pa.chunked_array([["a", "a"]])
-    matches = ledger.images.match(uris, pa.chunked_array([[None, "B"]], pa.string()))
-    assert matches.same.tolist() == [True, False]
+    matches = [ledger.match(keys("a", version), are_shards=False) for version in (None, "B")]
+    assert [found.same.tolist() for found in matches] == [[True], [False]]
 
 
 def test_a_comparison_changes_nothing() -> None:
@@ -124,7 +150,7 @@ def test_a_comparison_changes_nothing() -> None:
     ledger = Ledger.from_tables([table_of(rows)], SHARD_NAMES)
     for objects, uri in ((ledger.images, "a"), (ledger.shards, "s.tar")):
         before = pickle.dumps(objects)
-        assert objects.match(pa.chunked_array([[uri]]), pa.chunked_array([["A"]])).same.all()
+        assert objects.match(keys(uri, "A")).same.all()
         assert pickle.dumps(objects) == before
 
 

@@ -18,8 +18,9 @@ from pipeline.contract.manifest import Manifest
 from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import CompactSpec
 from pipeline.output import lance
+from pipeline.output.ledger.hashes import HashIndex, hash_strings
 from pipeline.output.ledger.history import History
-from pipeline.output.ledger.ledger import HashIndex, Ledger, hash_strings
+from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.runs.compact.job import compact
 from pipeline.runs.relabel.job import relabel
@@ -114,8 +115,8 @@ def test_a_member_that_its_shard_lost_does_not_come_back(local_store: Store) -> 
 
 
 HASHING = (
-    "output.ledger.ledger", "output.ledger.history", "output.merging.file", "output.merging.tally",
-    "output.open_run", "runs.relabel.live_rows",
+    "output.ledger.hashes", "output.ledger.indexed", "output.ledger.rolling",
+    "output.merging.file", "output.merging.tally", "output.open_run", "runs.relabel.live_rows",
 )  # fmt: skip
 
 
