@@ -22,7 +22,6 @@ from pipeline.model.training.published import newest
 from pipeline.output import lance
 from pipeline.output.lease import Lease
 from pipeline.output.ledger.history import History
-from pipeline.output.ledger.ledger import Ledger, ShardNames
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish
 from pipeline.plan.diff import Plan
@@ -32,6 +31,7 @@ from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.computing.challenger import Challenge
 from pipeline.runs.computing.execution import PlannedRun, identity_of, tasks_for
+from pipeline.runs.computing.known_rows import known_rows, replaced_rows
 from pipeline.runs.computing.version import closed_advice, say_version
 from pipeline.runs.endings import run_errors, saved
 from pipeline.runs.result import RunResult
@@ -41,7 +41,6 @@ from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
 from pipeline.stages.cluster.places import check_decoder, check_gpus, places
 from pipeline.stages.cluster.ray_session import check_address, ray_as_found
-from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
 
@@ -113,7 +112,7 @@ def forecast(spec: RunSpec) -> Forecast:
     _check(spec, history, identity, open_run)
     exclusion = Exclusion(spec.inputs.exclude)
     full = spec.policy.full or open_run.record.full
-    plan = _plan(spec, history, open_run, exclusion, full=full)
+    plan = _plan(spec, history, open_run, exclusion, full=full, may_write=False)
     plan.survey(_inventory(spec, store, kept, exclusion))
     return Forecast.of(plan, history)
 
@@ -154,7 +153,8 @@ def _take_up(
     open_run = _reopen(spec, found, identity)
     _check(spec, history, identity, open_run)
     open_run = open_run or _begin(spec, store, model, identity)
-    plan = _plan(spec, history, open_run, exclusion, full=open_run.record.full)
+    full = open_run.record.full
+    plan = _plan(spec, history, open_run, exclusion, full=full, may_write=True, debug=debug)
     return PlannedRun(spec, model, kept, history, open_run, plan)
 
 
@@ -217,10 +217,18 @@ def _check(spec: RunSpec, history: History, identity: Identity, open_run: OpenRu
 
 
 def _plan(
-    spec: RunSpec, history: History, open_run: OpenRun, exclusion: Exclusion, *, full: bool
+    spec: RunSpec,
+    history: History,
+    open_run: OpenRun,
+    exclusion: Exclusion,
+    *,
+    full: bool,
+    may_write: bool,
+    debug: bool = False,
 ) -> Plan:
     names = shard_names(spec.inputs)
-    ledger = _replaced(history, names) if full else history.ledger(names)
+    load = replaced_rows if full else known_rows
+    ledger = load(history, names, spec.compute, may_write=may_write, debug=debug)
     return Plan(
         ledger,
         open_run,
@@ -229,16 +237,6 @@ def _plan(
         partial=spec.policy.is_partial,
         exclusion=exclusion,
     )
-
-
-def _replaced(history: History, names: ShardNames) -> Ledger:
-    """The rows that a full run replaces. It must not fail for them: it is what repairs an output
-    whose files are gone or broken."""
-    try:
-        return history.ledger(names)
-    except (UsageError, pa.ArrowException, *STORAGE_ERRORS) as error:
-        log.warning("images that vanished get no row, for earlier rows are lost: %s", error)
-        return Ledger.from_tables([], names)
 
 
 def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun | None:

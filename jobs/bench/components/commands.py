@@ -51,12 +51,17 @@ def _feed(a: argparse.Namespace) -> ExitCode:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, metavar="N",
         help="of the ledger, and of the listing (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--shards", type=int, default=0, metavar="K",
+        help="actors of Ray that hold the ledger (default: it is in this process)")  # fmt: skip
+    add_json(parser)
 
 
 def _plan(a: argparse.Namespace) -> ExitCode:
     from jobs.bench.components.plan import bench_plan
 
-    print(json.dumps(bench_plan(a.rows)))
+    found = bench_plan(a.rows, a.shards)
+    print(json.dumps(found))
+    save(a, found)
     return ExitCode.OK
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,16 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.bench.measure.processes import Process, family, peak_bytes
 from pipeline.contract import layout
 from pipeline.contract.manifest import Counts, DataFile, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import LISTING
-from pipeline.contract.spec import InputSpec
+from pipeline.contract.spec import ComputeSpec, InputSpec
 from pipeline.output.ledger.history import History
+from pipeline.output.ledger.ledger import Known
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
 from pipeline.sources.formats.registry import IMAGE, shard_names
 from pipeline.sources.inventory import CHUNK_ROWS
+from pipeline.stages.cluster.ray_session import connect, ray_as_found
+from pipeline.stages.spread_ledger import SpreadLedger
+from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.store import Store
 
 ROWS_PER_FILE = 1_000_000
@@ -29,37 +34,70 @@ CHANGED_EVERY = 200
 RUN_ID = "0"
 
 
-def bench_plan(rows: int) -> dict[str, float]:
-    """Seconds and memory of the plan of a night: ``rows`` listed, one in 200 of them changed.
+def bench_plan(rows: int, parts: int = 0) -> dict[str, float]:
+    """What the plan of a night costs: ``rows`` listed, one in 200 of them changed.
 
-    The rows are made up and on the local disk. The listing is generated while it is read, so that
-    the time is that of the comparison, not of a bucket.
+    The rows are made up and on the local disk. The listing is generated while it is read; what that
+    takes is left out of the CPU time.
+
+    Args:
+        rows: of the ledger, and of the listing.
+        parts: in how many actors of Ray the ledger is; 0 for this process.
     """
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, ray_as_found():
         store = Store(directory)
         _write_ledger(store, rows)
-        base = _peak_memory()
-        started = time.perf_counter()
-        ledger = History.load(store).ledger(shard_names(InputSpec(uris=("made-up",))))
-        loaded = time.perf_counter()
-        plan = Plan(ledger, OpenRun(store))
-        plan.survey(_listing(rows))
-        done = time.perf_counter()
+        writing = _Clock()
+        history = History.load(store).keep()
+        writing.stop()
+        base = peak_bytes(os.getpid())
+        loading = _Clock()
+        ledger = _ledger(history, parts)
+        loading.stop()
+        plan, listing = Plan(ledger, OpenRun(store)), _Listing(rows)
+        comparing = _Clock()
+        plan.survey(listing.tables())
+        comparing.stop()
+        workers = [peak_bytes(process.pid) for process in family(os.getpid()) if is_part(process)]
     expected = rows // CHANGED_EVERY
     if (plan.counts.changed, plan.counts.unchanged) != (expected, rows - expected):
         raise RuntimeError(f"the plan is wrong: {plan.counts}")
     return {
         "rows": rows,
-        "ledger_seconds": round(loaded - started, 2),
-        "diff_seconds": round(done - loaded, 2),
-        "peak_gib": round(_peak_memory() / 2**30, 2),
+        "parts": parts,
+        "hashes_cpu_microseconds_a_row": round(writing.cpu / rows * 1e6, 2),
+        "ledger_seconds": round(loading.wall, 2),
+        "diff_seconds": round(comparing.wall, 2),
+        "ledger_cpu_microseconds_a_row": round(loading.cpu / rows * 1e6, 2),
+        "diff_cpu_microseconds_a_row": round((comparing.cpu - listing.cpu) / rows * 1e6, 2),
+        "peak_gib": round(peak_bytes(os.getpid()) / 2**30, 2),
         "peak_before_gib": round(base / 2**30, 2),
+        "peak_of_a_part_gib": round(max(workers, default=0) / 2**30, 2),
     }
 
 
-def _peak_memory() -> int:
-    """Of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+class _Clock:
+    """Wall and CPU seconds of this process, from its making until it is stopped."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        """End both."""
+        self.wall, self.cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+
+
+def _ledger(history: History, parts: int) -> Known:
+    names = shard_names(InputSpec(uris=("made-up",)))
+    if not parts:
+        return history.ledger(names)
+    connect(ComputeSpec())
+    return SpreadLedger.load(history, names, WorkerEnvironment.capture(), parts)
+
+
+def is_part(process: Process) -> bool:
+    """Whether it is an actor that holds a part of the ledger."""
+    return process.is_ray_worker and process.name.startswith("ray::Part")
 
 
 def _uris(start: int, stop: int) -> pa.Array:
@@ -77,7 +115,7 @@ def _versions(start: int, stop: int, *, changed: bool) -> pa.Array:
 
 def _write_ledger(store: Store, rows: int) -> None:
     """Write a closed run as ``publish`` leaves it, with the columns that the ledger reads."""
-    names = []
+    files = []
     Path(store.path(layout.data_dir(RUN_ID))).mkdir(parents=True)
     for start in range(0, rows, ROWS_PER_FILE):
         stop = min(start + ROWS_PER_FILE, rows)
@@ -90,26 +128,40 @@ def _write_ledger(store: Store, rows: int) -> None:
             }
         )
         name = layout.data_file(start // ROWS_PER_FILE)
-        names.append(f"{layout.data_dir(RUN_ID)}/{name}")
-        pq.write_table(table, store.path(names[-1]), compression="zstd", row_group_size=65_536)
+        files.append(DataFile(f"{layout.data_dir(RUN_ID)}/{name}", stop - start))
+        pq.write_table(table, store.path(files[-1].name), compression="zstd", row_group_size=65_536)
     manifest = Manifest(
         run_id=RUN_ID,
         counts=Counts(listed=rows, ok=rows),
-        files=tuple(map(DataFile, names)),
+        files=tuple(files),
         identity=Identity(),
         spec={},
     )
     store.write_json(layout.manifest_file(RUN_ID), manifest.to_dict())
 
 
-def _listing(rows: int) -> Iterator[pa.Table]:
-    for start in range(0, rows, CHUNK_ROWS):
-        stop = min(start + CHUNK_ROWS, rows)
-        columns = {
-            "uri": _uris(start, stop),
-            "kind": pa.array([IMAGE.kind] * (stop - start)),
-            "source_version": _versions(start, stop, changed=True),
-            "size_bytes": pa.array(np.full(stop - start, 100_000)),
-        }
-        nulls = {field.name: pa.nulls(stop - start, field.type) for field in LISTING}
-        yield pa.table(nulls | columns, schema=LISTING)
+class _Listing:
+    """A made-up listing, and the CPU seconds that making it takes."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.cpu = 0.0
+
+    def tables(self) -> Iterator[pa.Table]:
+        """LISTING tables."""
+        for start in range(0, self.rows, CHUNK_ROWS):
+            started = time.process_time()
+            table = _listed(start, min(start + CHUNK_ROWS, self.rows))
+            self.cpu += time.process_time() - started
+            yield table
+
+
+def _listed(start: int, stop: int) -> pa.Table:
+    columns = {
+        "uri": _uris(start, stop),
+        "kind": pa.array([IMAGE.kind] * (stop - start)),
+        "source_version": _versions(start, stop, changed=True),
+        "size_bytes": pa.array(np.full(stop - start, 100_000)),
+    }
+    nulls = {field.name: pa.nulls(stop - start, field.type) for field in LISTING}
+    return pa.table(nulls | columns, schema=LISTING)

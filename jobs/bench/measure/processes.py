@@ -103,6 +103,15 @@ def family(pid: int) -> list[Process]:
     return found
 
 
+def peak_bytes(pid: int) -> int:
+    """The most that a process has had in memory so far, with what it shares; 0 if it has ended."""
+    try:
+        lines = (_PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
 def _read(entry: Path) -> Process | None:
     try:
         stat = (entry / "stat").read_text().rpartition(")")[2].split()

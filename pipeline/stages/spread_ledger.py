@@ -1,0 +1,171 @@
+"""A ledger that is too large for one machine: parts of it in actors all over the cluster.
+
+Each part has the objects in one range of hashes. It loads them from what closings have written of
+the rows' hashes, and knows nothing else: a part that is lost with its node is loaded again, on
+another one. What the listing has met is remembered by the driver, a bit for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+from typing import Any, Self
+
+import numpy as np
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from pipeline.contract.errors import RunError, one_line
+from pipeline.output.ledger.hashes import HashIndex, HashRange, Keys, Mask, ShardNames, ranges_of
+from pipeline.output.ledger.history import History
+from pipeline.output.ledger.ledger import Known, Ledger, Matches
+from pipeline.storage.filesystems import WorkerEnvironment
+
+ROWS_PER_PART = 4_000_000
+MOST_PARTS = 64
+"""More would each be asked for a few rows of a listed table."""
+BYTES_PER_ROW = 160
+"""While a part is loaded, which takes three times what it keeps."""
+RESTARTS = 10
+"""Of a part, whose node may be lost more than once in a run of days."""
+
+
+class Part:
+    """What the ledger says of the objects in one range of hashes."""
+
+    def __init__(
+        self, environment: WorkerEnvironment, history: History, names: ShardNames, part: HashRange
+    ) -> None:
+        environment.apply()
+        self._ledger = history.ledger(names, part)
+
+    def described(self) -> tuple[list[str], tuple[int, int]]:
+        """The error codes, and how many rows and shards there are."""
+        return self._ledger.codes, self._ledger.sizes
+
+    def match(self, keys: Keys, are_shards: bool) -> Matches:
+        """Compare listed objects of this range with the rows."""
+        return self._ledger.match(keys, are_shards=are_shards)
+
+    def vanished(self, met: Mask, met_shards: Mask, now: Ledger | None) -> HashIndex:
+        """As ``Known.vanished``, of the rows of this range."""
+        return self._ledger.vanished(met, met_shards, now)
+
+
+@dataclass(frozen=True)
+class SpreadLedger(Known):
+    """The rows of earlier runs, in actors that hold a range of hashes each."""
+
+    shard_names: ShardNames
+    parts: Sequence[Any]
+    """Handles of the actors, by their ranges."""
+    all_codes: tuple[str, ...]
+    code_at: tuple[list[int], ...]
+    """Of each part: the positions of its codes among all."""
+    row_ends: Any
+    """How many rows there are up to each part, from 0 on; positions count through all parts."""
+    shard_ends: Any
+
+    @classmethod
+    def load(
+        cls,
+        history: History,
+        names: ShardNames,
+        environment: WorkerEnvironment,
+        number: int | None = None,
+    ) -> Self:
+        """Start the actors on the Ray that is connected, and wait until they have read their rows.
+
+        Args:
+            number: how many there are; by default as many as the rows need.
+
+        Raises:
+            RunError: one of them could not.
+        """
+        number = number or min(max(ceil(history.rows / ROWS_PER_PART), 1), MOST_PARTS)
+        start: Any = ray.remote(Part).options(
+            num_cpus=0,  # they wait most of the time, while the CPUs decode
+            memory=ceil(history.rows / number) * BYTES_PER_ROW,
+            scheduling_strategy="SPREAD",
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
+        )
+        shared = [ray.put(value) for value in (environment, history, names)]
+        parts = [start.remote(*shared, HashRange(n, number)) for n in range(number)]
+        described = _answers([part.described.remote() for part in parts])
+        codes = list(dict.fromkeys(code for found, _ in described for code in found))
+        return cls(
+            names,
+            parts,
+            tuple(codes),
+            tuple([codes.index(code) for code in found] for found, _ in described),
+            np.cumsum([0, *(rows for _, (rows, _) in described)]),
+            np.cumsum([0, *(shards for _, (_, shards) in described)]),
+        )
+
+    @property
+    def names(self) -> ShardNames:
+        return self.shard_names
+
+    @property
+    def codes(self) -> list[str]:
+        return list(self.all_codes)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return int(self.row_ends[-1]), int(self.shard_ends[-1])
+
+    def match(self, keys: Keys, *, are_shards: bool) -> Matches:
+        ranges = ranges_of(keys.owners, len(self.parts))
+        asked = [(n, np.flatnonzero(ranges == n)) for n in np.unique(ranges).tolist()]
+        sent = [self.parts[n].match.remote(keys.take(at), are_shards) for n, at in asked]
+        ends = self.shard_ends if are_shards else self.row_ends
+        all_found = _nothing(len(ranges), len(self.all_codes))
+        for (n, at), found in zip(asked, _answers(sent), strict=True):
+            all_found.known[at] = found.known
+            all_found.same[at] = found.same
+            all_found.at[at] = found.at + ends[n]
+            all_found.rows[at] = found.rows
+            all_found.failures[np.ix_(at, self.code_at[n])] = found.failures
+        return all_found
+
+    def vanished(self, met: Mask, met_shards: Mask, now: Ledger | None) -> HashIndex:
+        shared = ray.put(now)
+        sent = [
+            part.vanished.remote(met[slice(*rows)], met_shards[slice(*shards)], shared)
+            for part, rows, shards in zip(
+                self.parts, pairwise(self.row_ends), pairwise(self.shard_ends), strict=True
+            )
+        ]
+        found = [index.keys for index in _answers(sent)]
+        return HashIndex(np.sort(np.concatenate(found)))
+
+
+def _nothing(objects: int, codes: int) -> Matches:
+    """What is known of so many objects before anybody is asked."""
+    return Matches(
+        known=np.zeros(objects, bool),
+        same=np.zeros(objects, bool),
+        at=np.zeros(objects, np.intp),
+        rows=np.zeros(objects, np.int64),
+        failures=np.zeros((objects, codes), np.int64),
+    )
+
+
+def _answers(sent: list[Any]) -> list[Any]:
+    """
+    Raises:
+        RunError: a part is lost, and cannot be loaded again.
+    """
+    try:
+        return list(ray.get(sent))
+    except RayTaskError as error:
+        if isinstance(error.cause, Exception):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        raise RunError(
+            f"a part of the ledger is lost: {one_line(error)}; start the same command again"
+        ) from error
