@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 
 from pipeline.contract import layout
 from pipeline.contract.manifest import Drift, Manifest, describe_not_taken
+from pipeline.monitoring.model.people import render_people
 from pipeline.monitoring.model.shadow import render_shadow
 from pipeline.monitoring.page import facts, number, page
+from pipeline.output.corrections.overview import Overview
 
 THUMBNAILS = 48
 
@@ -30,6 +32,7 @@ def render(
     failures: Sequence[Mapping[str, str]],
     thumbnails: Sequence[Mapping[str, Any]],
     tables: Mapping[str, pa.Table] = MappingProxyType({}),
+    said: Overview | None = None,
 ) -> str:
     """The whole page.
 
@@ -39,12 +42,14 @@ def render(
         thumbnails: uri, label and base64 JPEG of some images.
         tables: those beside the page, by name: ``layout.CHANGES``, ``layout.REVIEW``,
             ``layout.SHADOW``.
+        said: what people have said of the output's images so far.
     """
     sections = [
         tiles(manifest),
         _version(manifest),
         _not_taken(manifest.not_taken),
         _changes(manifest.drift, tables.get(layout.CHANGES)),
+        render_people(said) if said else "",
         _bars("Labels", manifest.labels),
         _bars("Failures by code", manifest.failures, "bad"),
         _failures(failures, manifest.counts.failed),

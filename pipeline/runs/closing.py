@@ -9,6 +9,7 @@ closing is closed again from its parts or, if the manifest was written, only pub
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 import time
@@ -28,17 +29,20 @@ from pipeline.contract.provenance import Identity, Provenance
 from pipeline.monitoring.comparison import Comparison, Retrospect
 from pipeline.monitoring.model.shadow import ShadowModel
 from pipeline.monitoring.report import THUMBNAILS, render
+from pipeline.output.corrections.overview import Overview
 from pipeline.output.merging.merge import HERE, merge
 from pipeline.output.merging.tally import Tally
 from pipeline.output.merging.tasks import Tasks
 from pipeline.output.open_run import OpenRun
 from pipeline.output.publish import publish, seal
+from pipeline.storage.store import Store
 
 _PACKAGES = (
     "cvt-batch", "ray", "torch", "torchvision", "openvino", "pillow", "pillow-heif",
     "pillow-jxl-plugin", "simplejpeg", "numpy", "pyarrow", "fsspec", "s3fs",
 )  # fmt: skip
 
+log = logging.getLogger(__name__)
 
 VANISHED_LISTED = 10_000
 """The most names of vanished images in a manifest."""
@@ -125,10 +129,19 @@ def close_run(
     counts = balance(run, tally, account.expected, account.skipped)
     comparison = retrospect.conclude(tally)
     manifest = _manifest(run, account, tally, counts, comparison)
-    page = render(manifest, tally.failure_examples, _thumbnails(run), comparison.tables)
+    said = _said(run.store)
+    page = render(manifest, tally.failure_examples, _thumbnails(run), comparison.tables, said)
     classes = {layout.CLASSES: account.classes} if tally.labels else {}
     seal(run, manifest, page, comparison.tables | classes)
     return publish(run, tasks.map)
+
+
+def _said(store: Store) -> Overview:
+    """What people said of the output's images; a damaged file of theirs fails no run."""
+    said = Overview.of_output(store)
+    for damage in said.damaged:
+        log.warning("left out of the report: %s", damage)
+    return said
 
 
 def balance(run: OpenRun, tally: Tally, expected: int, skipped: int) -> Counts:

@@ -79,6 +79,26 @@ def load(store: Store) -> list[Correction]:
     return found
 
 
+def load_whole(store: Store) -> tuple[list[Correction], list[str]]:
+    """The corrections in the files that are whole, and what is wrong with the others, in one line
+    each: for a run, which is not to fail because of them."""
+    found: list[Correction] = []
+    damaged: list[str] = []
+
+    def read(name: str) -> list[Correction] | str:
+        try:
+            return _read(store, name)
+        except DamagedFileError as error:
+            return str(error)
+
+    for some in map_ahead(read, files(store)):
+        if isinstance(some, str):
+            damaged.append(some)
+        else:
+            found += some
+    return found, damaged
+
+
 def standing(store: Store) -> dict[str, Correction]:
     """The correction that counts for each image, by URI.
 

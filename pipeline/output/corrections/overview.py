@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from pipeline.contract.corrections import VERDICTS, Correction, newest
@@ -15,6 +15,8 @@ from pipeline.output.corrections.accuracy import (
     accuracy_by_run,
     confusions,
 )
+from pipeline.output.corrections.collected import load_whole
+from pipeline.storage.store import Store
 
 SHOWN = 10
 
@@ -35,6 +37,8 @@ class Overview:
     """By the random sample."""
     by_run: dict[str, Accuracy]
     confusions: list[Confusion]
+    damaged: tuple[str, ...] = ()
+    """What is wrong with files that could not be read."""
 
     @classmethod
     def of(cls, corrections: Iterable[Correction]) -> Self:
@@ -52,6 +56,12 @@ class Overview:
             by_run=accuracy_by_run(known),
             confusions=confusions(known),
         )
+
+    @classmethod
+    def of_output(cls, store: Store) -> Self:
+        """Sum up what stands beside an output; files that are damaged are named, and left out."""
+        found, damaged = load_whole(store)
+        return replace(cls.of(found), damaged=tuple(damaged))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, for scripts."""
