@@ -24,9 +24,9 @@ include_patterns = ["*.md", "docs/*.md", "jobs/*/README.md"]
 exclude_patterns = [".*", "build", "demo-output", "jobs/demo/bucket"]
 
 PAGES = (
-    "Overview <../README>", "inputs", "output", "nightly", "finetune", "corrections", "python",
-    "cluster", "security", "model", "cli", "measurements", "architecture", "../jobs/deploy/README",
-    "../jobs/demo/README", "../CONTRIBUTING",
+    "Overview <../README>", "inputs", "output", "nightly", "review", "corrections", "finetune",
+    "python", "cluster", "security", "model", "cli", "measurements", "architecture",
+    "../jobs/deploy/README", "../jobs/demo/README", "../CONTRIBUTING",
 )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ def _as_json(result: RunResult) -> dict[str, Any]:
         "model_before": result.manifest.model_before,
         "table": result.data_uri,
         "report": result.report_uri,
+        "review": result.review_uri,
         "images_per_second": result.manifest.timings.images_per_second,
         "shadow": result.manifest.shadow,
         "alarms": list(result.alarms),
@@ -65,6 +66,8 @@ def _print(result: RunResult) -> None:
     if result.policy.is_partial:
         print("a trial: a run without --limit and --sample takes the other files")
     print(f"report: {result.report_uri}")
+    if review := result.review_uri:
+        print(f"review: {review}")
     if rate := manifest.timings.images_per_second:
         speed = f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s for an image"
         print(f"speed:  {speed}, start of Ray included")

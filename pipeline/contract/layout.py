@@ -3,7 +3,7 @@
     OUT/
       data/run=<run_id>/part-NNNNN.parquet     rows of closed runs
       runs/<run_id>/manifest.json, report.html, classes.json, changes.parquet, review.parquet,
-                      shadow.parquet
+                      shadow.parquet, review.html
       latest.json                              the last closed run; written last
       current.json                             the files of the rows that count
       images.sql                               a view of the images that are there, for DuckDB
@@ -60,9 +60,11 @@ CHANGES = "changes.parquet"
 """How the run differs from earlier ones, if it differs at all."""
 REVIEW = "review.parquet"
 """Images that deserve a look."""
+REVIEW_PAGE = "review.html"
+"""The same as pictures, to correct them."""
 SHADOW = "shadow.parquet"
 """Images of which a second model says something else."""
-BESIDE = (REPORT, CLASSES, CHANGES, REVIEW, SHADOW)
+BESIDE = (REPORT, CLASSES, CHANGES, REVIEW, REVIEW_PAGE, SHADOW)
 """What may stand beside a manifest."""
 
 MODELS = "models"
@@ -142,6 +144,11 @@ def manifest_file(run_id: str) -> str:
 def report_file(run_id: str) -> str:
     """The report of a closed run."""
     return f"{run_dir(run_id)}/{REPORT}"
+
+
+def review_page_file(run_id: str) -> str:
+    """The page of a closed run's review queue; only there if it has one."""
+    return f"{run_dir(run_id)}/{REVIEW_PAGE}"
 
 
 def classes_file(run_id: str) -> str:

@@ -91,6 +91,10 @@ SHADOW = pa.field(
 """What a second model says of the image; null where it says nothing. It travels with the rows, in
 parts too, until they are merged: so whatever becomes of a row becomes of it."""
 
+PICTURE = pa.field("_picture", pa.binary())
+"""JPEG of what the model saw, on rows that may end up in the review queue. The actors add it, and
+parts keep it until their rows are merged."""
+
 DECODED = pa.unify_schemas([SOURCE, INTERNAL]).append(PIXELS)
 TOP_K = [
     pa.field("label_id", pa.int32()),

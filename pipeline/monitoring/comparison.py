@@ -14,7 +14,7 @@ from pipeline.contract.manifest import Drift, Manifest, RowSummary
 from pipeline.contract.provenance import Identity
 from pipeline.monitoring.drift import MIN_IMAGES, compare, to_table
 from pipeline.monitoring.model.shadow import Disagreement, ShadowModel
-from pipeline.monitoring.review_queue import ReviewQueue
+from pipeline.monitoring.review.queue import ReviewQueue
 from pipeline.monitoring.summary import Moments, Summary, count_scores, embedding_matrix, in_batches
 from pipeline.output.merging.tally import Tally
 
@@ -92,7 +92,7 @@ class Retrospect:
         model; keep ``review`` images of each kind for a person."""
         earlier = comparable(runs, identity)
         before = sum((_summary(run) for run in earlier), Summary())
-        queue = ReviewQueue(review, identity.scores, before.embedding)
+        queue = ReviewQueue(review, identity.scores, before.embedding, identity.thresholds)
         return cls(earlier, before, RowsSeen(queue, Disagreement(shadow) if shadow else None))
 
     def conclude(self, tally: Tally) -> Comparison:

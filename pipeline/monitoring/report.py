@@ -24,6 +24,12 @@ LABELS_SHOWN = 30
 CHANGES_SHOWN = 10
 REVIEW_SHOWN = 10
 
+_MEANING = {
+    "uncertain": "margin to the second label",
+    "unlike": "distance",
+    "threshold": "distance from the threshold",
+}
+"""Of the value of an image in the review queue, by the reason."""
 _SHEET = re.compile(r'<div class="sheet">.*?</div>', re.DOTALL)
 
 
@@ -149,11 +155,15 @@ def _change(row: Mapping[str, Any]) -> str:
 
 
 def _review(queue: pa.Table | None) -> str:
-    """The first images of each reason in the review queue."""
+    """The first images of each reason in the review queue; the page of the queue has them all, and
+    those drawn by lot."""
     if queue is None:
         return ""
-    sections = []
+    link = f'<a href="{layout.REVIEW_PAGE}">{layout.REVIEW_PAGE}</a>'
+    sections = [f"<h2>To review</h2><p>Look at them and correct them: {link}</p>"]
     for reason in pc.unique(queue["reason"]).to_pylist():
+        if reason not in _MEANING:
+            continue
         rows = queue.filter(pc.equal(queue["reason"], reason))
         shown = rows.slice(0, REVIEW_SHOWN).to_pylist()
         lines = "".join(
@@ -161,10 +171,9 @@ def _review(queue: pa.Table | None) -> str:
             f"{number(row['score'], '.3f')}{number(row['value'], '.3f')}"
             for row in shown
         )
-        kind = "margin to the second label" if reason == "uncertain" else "distance"
         sections.append(
             f"<h2>To review: {reason} ({len(shown)} of {len(rows)} in {layout.REVIEW})</h2>"
-            f"<table><tr><th>image<th>label<th>score<th>{kind}{lines}</table>"
+            f"<table><tr><th>image<th>label<th>score<th>{_MEANING[reason]}{lines}</table>"
         )
     return "".join(sections)
 

@@ -35,17 +35,20 @@ def seal(
     run: OpenRun,
     manifest: Manifest,
     report: str,
-    beside: Mapping[str, pa.Table | Sequence[str]] = MappingProxyType({}),
+    beside: Mapping[str, pa.Table | str | Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Write what goes beside the merged files; the manifest last, since it closes the run.
 
     Args:
-        beside: further files by name; a table is written as Parquet, a list as JSON.
+        beside: further files by name; a table is written as Parquet, a text as it is, a list
+            as JSON.
     """
     staged = layout.publish_dir(run.run_id)
     for name, value in beside.items():
         if isinstance(value, pa.Table):
             write_table(run.store, f"{staged}/{name}", value)
+        elif isinstance(value, str):
+            run.store.write_bytes(f"{staged}/{name}", value.encode("utf-8", "backslashreplace"))
         else:
             run.store.write_json(f"{staged}/{name}", list(value))
     run.store.write_bytes(f"{staged}/{layout.REPORT}", report.encode("utf-8", "backslashreplace"))

@@ -29,6 +29,7 @@ from pipeline.contract.provenance import Identity, Provenance
 from pipeline.monitoring.comparison import Comparison, Retrospect
 from pipeline.monitoring.model.shadow import ShadowModel
 from pipeline.monitoring.report import THUMBNAILS, render
+from pipeline.monitoring.review.page import review_page
 from pipeline.output.corrections.overview import Overview
 from pipeline.output.merging.merge import HERE, merge
 from pipeline.output.merging.tally import Tally
@@ -132,7 +133,8 @@ def close_run(
     said = _said(run.store)
     page = render(manifest, tally.failure_examples, _thumbnails(run), comparison.tables, said)
     classes = {layout.CLASSES: account.classes} if tally.labels else {}
-    seal(run, manifest, page, comparison.tables | classes)
+    review = _review(manifest, comparison, account)
+    seal(run, manifest, page, comparison.tables | classes | review)
     return publish(run, tasks.map)
 
 
@@ -159,6 +161,14 @@ def balance(run: OpenRun, tally: Tally, expected: int, skipped: int) -> Counts:
             "start the same command again"
         )
     return Counts(expected + skipped, tally.ok, tally.failed, skipped)
+
+
+def _review(manifest: Manifest, comparison: Comparison, account: Account) -> dict[str, str]:
+    """The page of the review queue, if there is one, by its name."""
+    queue = comparison.tables.get(layout.REVIEW)
+    if queue is None:
+        return {}
+    return {layout.REVIEW_PAGE: review_page(manifest, queue, account.classes)}
 
 
 def _manifest(

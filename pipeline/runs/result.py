@@ -66,3 +66,9 @@ class RunResult:
     @property
     def report_uri(self) -> str:
         return self.store.locate(layout.report_file(self.run_id))
+
+    @property
+    def review_uri(self) -> str | None:
+        """The page on which a person corrects the run; None if it has no review queue."""
+        name = layout.review_page_file(self.run_id)
+        return self.store.locate(name) if self.store.exists(name) else None

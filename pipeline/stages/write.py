@@ -11,7 +11,9 @@ from ray.data import Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.datasource.datasink import WriteResult
 
-from pipeline.contract.schema import SHADOW, Status, published
+from pipeline.contract.schema import PICTURE, SHADOW, Status, published
+from pipeline.monitoring.review.pictures import pictures_for
+from pipeline.monitoring.review.queue import ReviewQueue
 from pipeline.output.open_run import Committed, Deferred, OpenRun, Part, PartFooter, Thumbnail
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.parquet import write_table
@@ -21,12 +23,18 @@ class PartSink(Datasink[Committed]):
     """Writes one part per write task and tells the driver what it committed."""
 
     def __init__(
-        self, run: OpenRun, wave: int, rows_per_part: int, environment: WorkerEnvironment
+        self,
+        run: OpenRun,
+        wave: int,
+        rows_per_part: int,
+        environment: WorkerEnvironment,
+        review: ReviewQueue | None = None,
     ) -> None:
         self.run = run
         self.wave = wave
         self.rows_per_part = rows_per_part
         self.environment = environment
+        self.review = review
         self.committed = Committed()
 
     @property
@@ -48,19 +56,22 @@ class PartSink(Datasink[Committed]):
             return Committed(deferred=deferred)
         footer = _footer(table)
         name = self.run.part_name(ctx.task_idx, self.wave)
-        write_table(self.run.store, name, footer.attach(_kept(table)))
+        write_table(self.run.store, name, footer.attach(self._kept(table)))
         return Committed((Part(name, table.num_rows, footer),), deferred)
+
+    def _kept(self, table: pa.Table) -> pa.Table:
+        """What a part has of the rows: what is published, what a second model says, and the
+        pictures of those that may still be shown to a person."""
+        rows = published(table)
+        if SHADOW.name in table.column_names:
+            rows = rows.append_column(SHADOW, table[SHADOW.name])
+        if self.review is not None and PICTURE.name in table.column_names:
+            rows = rows.append_column(PICTURE, pictures_for(self.review, table))
+        return rows
 
     def on_write_complete(self, write_result: WriteResult[Committed]) -> None:
         """On the driver: keep what was committed; from now on it belongs to the run."""
         self.committed = sum(write_result.write_returns, Committed())
-
-
-def _kept(table: pa.Table) -> pa.Table:
-    """What a part has of the rows: what is published, and what a second model says."""
-    rows = published(table)
-    has_shadow = SHADOW.name in table.column_names
-    return rows.append_column(SHADOW, table[SHADOW.name]) if has_shadow else rows
 
 
 def _deferred(rows: pa.Table) -> Deferred:

@@ -53,7 +53,8 @@ class OutputSpec:
     )
     review: int = setting(
         50,
-        "how many of the most uncertain images, and of those most unlike earlier ones, to list",
+        "how many images of each kind to show to a person: uncertain, unlike earlier ones, near a "
+        "threshold, and drawn by lot; 0 for no review page",
         metavar="K",
         at_least=0,
     )

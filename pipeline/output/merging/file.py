@@ -187,7 +187,7 @@ def _gathered(
 
 
 def _joined(pieces: Sequence[pa.Table]) -> pa.Table:
-    """Rows of several parts, not all of which need have what a second model says."""
+    """Rows of several parts, not all of which have the same internal columns."""
     return pa.concat_tables(pieces, promote_options="default")
 
 

@@ -18,7 +18,9 @@ from pipeline.contract.schema import vanished_rows
 from pipeline.contract.spec import ComputeSpec, RunSpec
 from pipeline.model.bundle import ModelBundle, ShadowBundle
 from pipeline.model.loaded import LoadedModel
+from pipeline.monitoring.comparison import Retrospect
 from pipeline.monitoring.report import THUMBNAILS
+from pipeline.monitoring.review.queue import ReviewQueue
 from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import HERE
 from pipeline.output.merging.tasks import Tasks
@@ -128,7 +130,7 @@ class PlannedRun:
             reporter = progress.reporter
             decode = self._decode_settings(stop_at, reporter)
             infer = InferSettings.of_run(
-                self.model, self.spec.compute, allocation, reporter=reporter
+                self.model, self.spec.compute, allocation, reporter=reporter, review=self._review
             )
             stages = Stages(decode, bundle, infer, allocation, shadow)
             progress.expect = self._expected
@@ -164,7 +166,8 @@ class PlannedRun:
 
     def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
         cut = Cut.of(work, self.spec.compute, stages)
-        sink = PartSink(self.open_run, number, rows_per_part(work), stages.decode.environment)
+        rows, environment = rows_per_part(work), stages.decode.environment
+        sink = PartSink(self.open_run, number, rows, environment, self._review)
         decode = replace(stages.decode, thumbnail_rate=THUMBNAILS / work.weight)
         return execute(cut.blocks, cut.fit(replace(stages, decode=decode)), sink)
 
@@ -185,6 +188,13 @@ class PlannedRun:
     @property
     def _reuses_content(self) -> bool:
         return self.spec.policy.reuse_content and not self.open_run.record.full
+
+    @property
+    def _review(self) -> ReviewQueue | None:
+        """What the run would show to a person, before it has seen an image; None for nothing."""
+        size = self.spec.output.review
+        retrospect = Retrospect.of(self.history.nights, self.identity, size)
+        return retrospect.rows.queue if size else None
 
     @property
     def rows(self) -> int:

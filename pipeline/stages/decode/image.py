@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any, NamedTuple
-
-from PIL import Image
 
 from pipeline.contract.errors import DecodeError, ItemError, one_line
 from pipeline.contract.schema import JPEG
 from pipeline.model.network import Pixels
+from pipeline.monitoring.review.pictures import small_jpeg
 from pipeline.stages.decode.settings import DecodeSettings
 
 THUMBNAIL_PIXELS = 128
@@ -35,11 +33,11 @@ def read_image(data: bytes, settings: DecodeSettings, *, with_thumbnail: bool) -
         image = settings.decode(data)
         found: dict[str, Any] = {"width": image.width, "height": image.height}
         if with_thumbnail:
-            found["_thumbnail"] = _thumbnail(image.pixels)
+            found["_thumbnail"] = small_jpeg(image.pixels, THUMBNAIL_PIXELS)
         return Found(found, image.pixels)
     found = {"width": header.width, "height": header.height}
     if with_thumbnail:
-        found["_thumbnail"] = _thumbnail(settings.decode(data).pixels)
+        found["_thumbnail"] = small_jpeg(settings.decode(data).pixels, THUMBNAIL_PIXELS)
     return Found(found | {JPEG.name: {"file": data, "orientation": header.orientation}}, None)
 
 
@@ -49,13 +47,3 @@ def failure(error: BaseException) -> ItemError:
         return error
     text = f"the decoder fails with {type(error).__name__}: {one_line(error)}"
     return DecodeError("corrupt", one_line(text))
-
-
-def _thumbnail(pixels: Pixels) -> bytes:
-    """What the model sees, as a small JPEG."""
-    image = Image.fromarray(pixels)
-    if max(image.size) > THUMBNAIL_PIXELS:
-        image = image.resize((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=80)
-    return buffer.getvalue()

@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from pipeline.contract.schema import JPEG, PIXELS, SHADOW, Status
 from pipeline.model.bundle import ModelBundle, ShadowBundle
 from pipeline.model.network import Pixels
+from pipeline.monitoring.review.pictures import Shortlist, with_pictures
 from pipeline.stages.infer.devices import Device, device, device_pixels
 from pipeline.stages.infer.faults import is_lost_device, leave
 from pipeline.stages.infer.rows import Predictions, assemble, count, pixels_of, shadow_answers
@@ -42,6 +45,7 @@ class Predictor:
         except RuntimeError as error:
             self._end_if_lost(error)
             raise
+        self.shortlist = Shortlist(settings.review) if settings.review else None
         settings.reporter.report(actors=1)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -51,6 +55,8 @@ class Predictor:
         table = assemble(rows, predictions, self.labels, self.settings)
         if self.shadow is not None:
             table = table.append_column(SHADOW, self.answers(self.shadow, rows, pixels))
+        if self.shortlist is not None:
+            table = self._with_pictures(table, rows, pixels, self.shortlist)
         self.settings.reporter.report(
             inferred=table.num_rows - count(table, Status.DEFERRED),
             failed=count(table, Status.FAILED),
@@ -87,6 +93,20 @@ class Predictor:
         except RuntimeError as error:
             self._end_if_lost(error)
             raise
+
+    def _with_pictures(
+        self, table: pa.Table, rows: pa.Table, pixels: Pixels | Tensor, shortlist: Shortlist
+    ) -> pa.Table:
+        """Results with the pictures of those that a person may be shown.
+
+        Args:
+            rows: the same before they had results; those that are ``ok`` have ``pixels``.
+        """
+        chosen = np.flatnonzero(shortlist.choose(table))
+        is_decoded = pc.equal(rows["status"], Status.OK.value).to_numpy()
+        shown = pixels[(np.cumsum(is_decoded) - 1)[chosen]]
+        on_host = shown.cpu().numpy() if isinstance(shown, Tensor) else shown
+        return with_pictures(table, dict(zip(chosen.tolist(), on_host, strict=True)))
 
     def _end_if_lost(self, error: RuntimeError) -> None:
         if self.settings.gpus and is_lost_device(error):

@@ -12,6 +12,7 @@ from pipeline.contract.schema import result_schema
 from pipeline.contract.spec import ComputeSpec, EmbeddingDtype
 from pipeline.model.loaded import LoadedModel
 from pipeline.model.network import DevicePreprocessing
+from pipeline.monitoring.review.queue import ReviewQueue
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.watching.progress import Reporter
 
@@ -42,6 +43,8 @@ class InferSettings:
     """The lowest score at which a class is listed, by class; empty for no ``labels`` column."""
     normalize: bool
     embedding_dtype: EmbeddingDtype
+    review: ReviewQueue | None = None
+    """Of the run: which images may be shown to a person; None if none are."""
     reporter: Reporter = field(default_factory=Reporter)
 
     @classmethod

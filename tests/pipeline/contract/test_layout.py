@@ -15,7 +15,8 @@ from pipeline.storage.store import Store
 ROOT = Path(__file__).parents[3]
 NAMES = (
     "_open", "_lease.json", "latest.json", "images.lance", "open.json", "manifest.json",
-    "report.html", "classes.json", "changes.parquet", "review.parquet", "current.json",
+    "report.html", "classes.json", "changes.parquet", "review.parquet", "review.html",
+    "current.json",
     "/rows-",
     "run=", "part-", "/parts", "/publish",
 )  # fmt: skip
@@ -36,6 +37,7 @@ def test_names_that_scripts_rely_on() -> None:
     assert layout.manifest_file("R") == "runs/R/manifest.json"
     assert layout.report_file("R") == "runs/R/report.html"
     assert layout.classes_file("R") == "runs/R/classes.json"
+    assert layout.review_page_file("R") == "runs/R/review.html"
     assert (layout.CHANGES, layout.REVIEW) == ("changes.parquet", "review.parquet")
     assert (layout.LATEST, layout.LANCE) == ("latest.json", "images.lance")
     assert layout.CURRENT == "current.json"

@@ -12,7 +12,7 @@ import pytest
 from pipeline.contract.spec import PolicySpec
 from pipeline.monitoring import drift
 from pipeline.monitoring.comparison import RowsSeen
-from pipeline.monitoring.review_queue import UNCERTAIN, UNLIKE, ReviewQueue
+from pipeline.monitoring.review.queue import RANDOM, UNCERTAIN, UNLIKE, ReviewQueue
 from pipeline.monitoring.summary import Moments
 from pipeline.runs.result import RunResult
 from pipeline.storage.parquet import read_table
@@ -26,7 +26,9 @@ class TestClosedRuns:
         manifest = close_run(store, rows_of(softmax(0, 250), CLASSES), CLASSES)
         assert manifest.drift.runs == ()
         names = [name.rsplit("/", 1)[1] for name in store.list(f"runs/{manifest.run_id}")]
-        assert names == ["classes.json", "manifest.json", "report.html", "review.parquet"]
+        assert names == [
+            "classes.json", "manifest.json", "report.html", "review.html", "review.parquet",
+        ]  # fmt: skip
         page = store.read_bytes(f"runs/{manifest.run_id}/report.html").decode()
         assert "What changed" not in page
         assert store.list("_open") == {}
@@ -100,7 +102,7 @@ def test_rows_seen_in_pieces_are_those_seen_at_once(cuts: tuple[int, ...]) -> No
         piece.add(rows.slice(start, stop - start))
         total.include(pickle.loads(pickle.dumps(piece)))
     assert total.queue.table().equals(whole.queue.table())
-    assert set(total.queue.kept) == {UNCERTAIN, UNLIKE}
+    assert set(total.queue.kept) == {UNCERTAIN, UNLIKE, RANDOM}
     assert total.now.scores == whole.now.scores
     assert total.now.embedding is not None
     exact = embeddings.astype(np.float64)

@@ -131,7 +131,9 @@ class TestAgain:
         assert runs == sorted([found.run_id, result.run_id])
         assert len(rows(output)) == 20
         names = [name.split("/")[2] for name in output.list(f"runs/{found.run_id}")]
-        assert names == ["classes.json", "manifest.json", "report.html", "review.parquet"]
+        assert names == [
+            "classes.json", "manifest.json", "report.html", "review.html", "review.parquet",
+        ]  # fmt: skip
 
 
 class TestUsage:
