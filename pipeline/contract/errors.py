@@ -75,6 +75,10 @@ class CredentialsError(RunError):
     were revoked. No image is to blame, so none gets a row for it."""
 
 
+class LostNodesError(RunError):
+    """Nodes are gone on which actors computed, and the others have no room for them."""
+
+
 class DamagedFileError(JobError):
     """A file of the output is not what a run wrote; the message names it."""
 

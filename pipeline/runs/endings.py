@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import gc
+import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from traceback import clear_frames
+from typing import TypeVar
 
 from ray.exceptions import RayError
 
-from pipeline.contract.errors import JobError, RunError, one_line
+from pipeline.contract.errors import JobError, LostNodesError, RunError, one_line
 from pipeline.output.open_run import OpenRun
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 SAVED_SECONDS = 1.5
 """For counting what is saved, when whoever stops the run may kill it seconds later."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -42,6 +46,16 @@ def saved(store: Store) -> Iterator[None]:
         if any(rows):
             interrupt.add_note(f"{rows[0]:,} images are saved")
         raise
+
+
+def continued(attempt: Callable[[], T]) -> T:
+    """What an attempt returns; another one follows whenever it lost nodes that it needs."""
+    while True:
+        try:
+            return attempt()
+        except LostNodesError as error:
+            log.warning("%s; continuing there", error)
+            _let_go(error)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from pipeline.runs.computing.challenger import Challenge
 from pipeline.runs.computing.execution import PlannedRun, identity_of, tasks_for
 from pipeline.runs.computing.known_rows import known_rows, replaced_rows
 from pipeline.runs.computing.version import closed_advice, say_version
-from pipeline.runs.endings import run_errors, saved
+from pipeline.runs.endings import continued, run_errors, saved
 from pipeline.runs.result import RunResult
 from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import shard_names
@@ -55,10 +55,14 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         UsageError: nothing was computed; the message says what to change.
         RunError: the run stays open; the same call continues it.
     """
+    stop_at = spec.policy.stop_at(time.time())
+    return continued(partial(_attempt, spec, stop_at, debug=debug))
+
+
+def _attempt(spec: RunSpec, stop_at: float | None, *, debug: bool) -> RunResult:
     clock = Clock()
     spec = replace(spec, model=newest(spec.model))
     check_address()
-    stop_at = spec.policy.stop_at(time.time())
     store = Store(join_uri(*split_uri(spec.output.uri)))
     lance.check(spec.output.sink, store)
     check_gpus(spec.compute)

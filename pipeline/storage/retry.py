@@ -40,7 +40,6 @@ HOPELESS_DENIALS = 20
 _AWAY = re.compile(r"(?i)could ?n[o']t (connect|resolve)")
 _TIMEOUTS = (
     TimeoutError,
-    botocore.exceptions.ConnectTimeoutError,
     botocore.exceptions.ReadTimeoutError,
     urllib3.exceptions.TimeoutError,
 )
@@ -160,6 +159,8 @@ def classify(error: Exception) -> FetchError:
         return PassingError("access_denied", text)
     if isinstance(error, ConnectionRefusedError) or _AWAY.search(text):
         return PassingError("storage_error", text, is_busy=True)
+    if isinstance(error, botocore.exceptions.ConnectTimeoutError):
+        return PassingError("timeout", text, is_busy=True)
     if isinstance(error, _TIMEOUTS) or "timed out" in text:
         return PassingError("timeout", text)
     is_busy = "SlowDown" in text or "reduce your request rate" in text

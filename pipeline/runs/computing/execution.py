@@ -12,6 +12,7 @@ from itertools import chain
 import pyarrow as pa
 import ray
 
+from pipeline.contract.errors import LostNodesError, RunError, UsageError
 from pipeline.contract.manifest import DeferredCounts, Manifest, Timings
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import vanished_rows
@@ -32,18 +33,21 @@ from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.computing.challenger import Challenger
 from pipeline.runs.computing.sizes import Cut, num_tasks, rows_per_part
 from pipeline.runs.computing.version import model_before
-from pipeline.stages.allocation import Allocation
-from pipeline.stages.cluster.growth import awaited
+from pipeline.stages.allocation import Allocation, allocate
+from pipeline.stages.cluster.growth import awaited, can_grow, nodes
 from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session
 from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.decode.settings import DecodeSettings, bytes_of
 from pipeline.stages.decode.warm_up import warm_up
 from pipeline.stages.graph import Stages, execute
 from pipeline.stages.infer.settings import InferSettings
+from pipeline.stages.watching.pool import Pool
 from pipeline.stages.watching.progress import Progress, Reporter, is_watched
 from pipeline.stages.write import PartSink
 from pipeline.storage.filesystems import WorkerEnvironment
 
+ROOM_SECONDS = 30.0
+"""For Ray to start actors of a lost node on others, before somebody asks whether they hold them."""
 ROWS_WORTH_TASKS = 100_000
 """Fewer are merged, in three seconds at most, while Ray would still start its workers."""
 log = logging.getLogger(__name__)
@@ -132,10 +136,11 @@ class PlannedRun:
             infer = InferSettings.of_run(
                 self.model, self.spec.compute, allocation, reporter=reporter, review=self._review
             )
-            stages = Stages(decode, bundle, infer, allocation, shadow)
+            pool = Pool(patience=self._patience, check=self._check_room)
+            stages = Stages(decode, bundle, infer, allocation, shadow, pool)
             progress.expect = self._expected
             if self.spec.compute.is_elastic:
-                progress.pool = lambda: stages.pool.told(allocation.num_actors, awaited())
+                progress.pool = lambda: pool.told(allocation.num_actors, awaited())
             for number, work in enumerate(waves):
                 if not work.is_empty:
                     self.committed += self._stream(number, work, stages)
@@ -143,8 +148,31 @@ class PlannedRun:
         self.actors = {
             "least": allocation.least_actors,
             "most": allocation.num_actors,
-            "reached": stages.pool.reached,
+            "reached": pool.reached,
         }
+
+    @property
+    def _patience(self) -> float:
+        """With actors that were on a lost node: another may be on its way."""
+        return max(ROOM_SECONDS, self.spec.compute.wait_for_nodes if can_grow() else 0)
+
+    def _check_room(self, wanted: int) -> None:
+        """Make sure that the nodes that are left hold so many actors.
+
+        Raises:
+            LostNodesError: they hold fewer, with which another attempt can go on.
+            RunError: they do not hold those that were asked for.
+        """
+        try:
+            room = allocate(self.spec.compute, nodes()).num_actors
+        except UsageError as error:
+            raise RunError(
+                f"nodes were lost, and what is left is not enough: {error.args[0]}"
+            ) from error
+        if room < wanted:
+            raise LostNodesError(
+                f"nodes were lost: those that are left hold {room} of {wanted} actors"
+            )
 
     def _expected(self, totals: Mapping[str, float]) -> Estimate | None:
         """How many images there are to do, None while the listing goes on."""

@@ -19,7 +19,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+)
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
 from urllib3.util import Timeout
 
@@ -125,7 +130,8 @@ def silence(error: HTTPError) -> StoreError:
     if isinstance(error, NewConnectionError | NameResolutionError):
         return StoreError(PassingError("storage_error", text, is_busy=True))
     if isinstance(error, HttpTimeoutError):
-        return StoreError(PassingError("timeout", text))
+        is_away = isinstance(error, ConnectTimeoutError)
+        return StoreError(PassingError("timeout", text, is_busy=is_away))
     return StoreError(PassingError("storage_error", text))
 
 

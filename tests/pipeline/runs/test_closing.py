@@ -10,7 +10,7 @@ from ray.data._internal.util import _annotate_exception_with_retry_context
 from ray.exceptions import RayTaskError
 
 from pipeline.contract import layout
-from pipeline.contract.errors import RunError
+from pipeline.contract.errors import LostNodesError, RunError
 from pipeline.contract.manifest import Counts, Drift, Manifest
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import vanished_rows
@@ -20,7 +20,7 @@ from pipeline.output.open_run import Deferred, OpenRecord, OpenRun, PartFooter
 from pipeline.output.publish import is_closed
 from pipeline.plan.diff import Plan
 from pipeline.runs.closing import Account, balance, close_run
-from pipeline.runs.endings import run_errors, saved
+from pipeline.runs.endings import continued, run_errors, saved
 from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store
 from tests.support.inputs.world import Row, World, listing_of, table_of
@@ -219,3 +219,16 @@ def test_what_stops_a_run_is_said_without_advice_of_ray(error: OSError) -> None:
     with pytest.raises(RunError, match=expected) as stopped, run_errors():
         raise RayTaskError("write", "a traceback", annotated)
     assert "backoff" not in str(stopped.value)
+
+
+def test_a_run_that_lost_nodes_goes_on_with_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """As often as that happens; what else ends it, ends it."""
+    ends: list[Exception] = [LostNodesError("3 of 4"), LostNodesError("2 of 3"), RunError("lease")]
+
+    def attempt() -> None:
+        raise ends.pop(0)
+
+    with pytest.raises(RunError, match="lease"):
+        continued(attempt)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["3 of 4; continuing there", "2 of 3; continuing there"]

@@ -4,12 +4,15 @@ import io
 from typing import Any
 
 import aiohttp
+import botocore.exceptions
 import pytest
+import urllib3.exceptions
 
 import pipeline.storage.files
 import pipeline.storage.retry
 import pipeline.storage.web.http
 from pipeline.contract.errors import FetchError
+from pipeline.storage.objects.connection import silence
 from pipeline.storage.retry import DENIED_TRIES, HOPELESS_DENIALS, TRIES, PassingError, Patience
 from tests.support.inputs.fetching import code, fetch
 
@@ -64,17 +67,26 @@ class TestRetries:
         assert opened["times"] == times
 
     @pytest.mark.parametrize(
-        "error",
+        ("error", "expected"),
         [
-            OSError("Couldn't resolve host name"),
-            ConnectionError('Could not connect to the endpoint URL: "http://127.0.0.1:9/"'),
-            ConnectionRefusedError(111, "Connect call failed"),
-            OSError(16, "Please reduce your request rate."),
+            (OSError("Couldn't resolve host name"), "storage_error"),
+            (
+                ConnectionError('Could not connect to the endpoint URL: "http://a/"'),
+                "storage_error",
+            ),
+            (ConnectionRefusedError(111, "Connect call failed"), "storage_error"),
+            (OSError(16, "Please reduce your request rate."), "storage_error"),
+            (botocore.exceptions.ConnectTimeoutError(endpoint_url="http://a/"), "timeout"),
+            (silence(urllib3.exceptions.ConnectTimeoutError("timed out")), "timeout"),
         ],
-        ids=["resolve", "botocore", "refused", "busy"],
+        ids=["resolve", "botocore", "refused", "busy", "silent", "silent to us"],
     )
     def test_a_server_that_is_away_or_busy_is_waited_for(
-        self, opened: dict[str, Any], error: Exception, monkeypatch: pytest.MonkeyPatch
+        self,
+        opened: dict[str, Any],
+        error: Exception,
+        expected: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         opened["errors"] = [error] * 50
         (item,) = fetch("x")
@@ -82,7 +94,7 @@ class TestRetries:
         monkeypatch.setattr(pipeline.storage.retry, "AWAY_SECONDS", 0)
         opened["errors"] = [error] * 50
         (item,) = fetch("x")
-        assert code(item) == "storage_error"
+        assert code(item) == expected
 
     def test_where_all_is_denied_nothing_is_tried_again(self, opened: dict[str, Any]) -> None:
         for number in range(HOPELESS_DENIALS + 10):

@@ -1,6 +1,7 @@
 """How many actors there are, as Ray Data counts them."""
 
 import pickle
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,8 @@ from pipeline.stages.watching.pool import Pool
 
 
 def stage(running: int, pending: int) -> SimpleNamespace:
-    return SimpleNamespace(get_actor_info=lambda: SimpleNamespace(running=running, pending=pending))
+    info = SimpleNamespace(running=running, pending=pending, restarting=0)
+    return SimpleNamespace(get_actor_info=lambda: info)
 
 
 def test_what_was_reached_is_remembered() -> None:
@@ -26,6 +28,21 @@ def test_what_was_reached_is_remembered() -> None:
 def test_a_watch_travels_with_the_options_of_a_dataset() -> None:
     watch = Pool().watch()
     assert pickle.loads(cloudpickle.dumps(watch)).pool == Pool()
+
+
+def test_actors_that_wait_for_long_are_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[int] = []
+    clock = iter([0, 0, 40, 40, 60, 71, 71, 71])
+    monkeypatch.setattr(time, "monotonic", lambda: 1000 + next(clock))
+    pool = Pool(patience=30, check=wanted.append)
+    pool.count(2, 0, 1)  # at 0 s
+    pool.count(3, 0, 0)
+    pool.count(2, 0, 1)  # at 40 s
+    pool.count(2, 0, 1)  # at 60 s
+    assert not wanted
+    pool.count(2, 0, 1)  # at 71 s
+    pool.count(2, 0, 2)  # anew
+    assert wanted == [3]
 
 
 @pytest.mark.parametrize(
