@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.bench.campaigns.commands import COMPARE, GROWTH, NIGHTS, NODES, START
+from jobs.bench.campaigns.commands import COMPARE, GROWTH, NIGHTS, NODES, PUBLISH, START
 from jobs.bench.ceilings.command import RUN
 from jobs.bench.components.commands import CLOSE, DECODE, FEED, LISTING, NETWORK, PLAN, READING
 from jobs.bench.gpu.command import GPU
@@ -31,6 +31,7 @@ SUBCOMMANDS = {
         GROWTH,
         NODES,
         NIGHTS,
+        PUBLISH,
         NETWORK,
         DECODE,
         FEED,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from jobs.bench.arguments import add_model, add_run, run_spec
 from jobs.bench.subcommand import Subcommand, add_json, add_rounds, save, scratch_directory
 from pipeline.contract.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.storage.store import Store
 
 
 def _add_growth(parser: argparse.ArgumentParser) -> None:
@@ -114,17 +118,48 @@ def _nights(a: argparse.Namespace) -> ExitCode:
     if min(a.runs, a.rows) < 1:
         raise UsageError(f"--runs is {a.runs}, --rows {a.rows}; both must be 1 or more")
     from jobs.bench.campaigns.nights import bench_nights
-    from pipeline.storage.store import Store
-    from pipeline.storage.uris import join_uri, split_uri
 
     with scratch_directory() as scratch:
-        store = Store(join_uri(*split_uri(a.output or str(scratch / "out"))))
-        if store.list(""):
-            raise UsageError(f"--output is {a.output}, where something is; name a new one")
+        store = _new_output(a.output or str(scratch / "out"))
         found = bench_nights(store, a.runs, a.rows)
     print(json.dumps(found))
     save(a, found)
     return ExitCode.OK
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUT", help="a new prefix on S3: s3://bucket/prefix")
+    parser.add_argument("--files", type=int, default=100, metavar="N",
+        help="of a run (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--mib", type=int, default=4, metavar="M",
+        help="of each (default: %(default)s)")  # fmt: skip
+    add_rounds(parser, 3)
+    add_json(parser)
+
+
+def _publish(a: argparse.Namespace) -> ExitCode:
+    if min(a.files, a.mib) < 1:
+        raise UsageError(f"--files is {a.files}, --mib {a.mib}; both must be 1 or more")
+    from jobs.bench.campaigns.publishing import bench_publish
+
+    found = bench_publish(_new_output(a.output), a.files, a.mib, a.rounds)
+    print(json.dumps(found))
+    save(a, found)
+    return ExitCode.OK
+
+
+def _new_output(output: str) -> Store:
+    """
+    Raises:
+        UsageError: something is there.
+    """
+    from pipeline.storage.store import Store
+    from pipeline.storage.uris import join_uri, split_uri
+
+    store = Store(join_uri(*split_uri(output)))
+    if store.list(""):
+        raise UsageError(f"OUT is {output}, where something is; name a new one")
+    return store
 
 
 START = Subcommand(
@@ -156,4 +191,10 @@ NIGHTS = Subcommand(
     help="what a night costs after many nights",
     add_arguments=_add_nights,
     measure=_nights,
+)
+PUBLISH = Subcommand(
+    name="publish",
+    help="how fast the files of a run become visible on S3, and by copies",
+    add_arguments=_add_publish,
+    measure=_publish,
 )

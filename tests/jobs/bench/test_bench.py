@@ -20,6 +20,7 @@ from jobs.bench.measure.processes import Memory, Sampler, family
 from jobs.bench.synthetic.images import HEIGHT, WIDTH, write_images
 from jobs.bench.synthetic.models import write_model
 from pipeline.contract.errors import RunError
+from tests.support.servers.seaweedfs import Bucket
 
 IMAGES = 20
 CHILD = "import time; end = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
@@ -54,6 +55,18 @@ def test_close(dimensions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (values["rows"], values["files"], values["in_tasks"]) == (2000, 1, False)
     assert values["driver_cpu_us_per_row"] >= values["tasks_cpu_us_per_row"] > 0
     assert values["task_peak_mib"] > 0
+
+
+def test_publish(s3_bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files are there each time, or it would say so."""
+    found = tmp_path / "found.json"
+    small = ("--files", "3", "--mib", "1", "--rounds", "1", "--json", found)
+    assert run_bench(monkeypatch, "publish", f"{s3_bucket.uri}/out", *small) == 0
+    values = json.loads(found.read_text())
+    assert values["ratio"] > 0
+    assert len(s3_bucket.keys("out/data/")) == 6
+    assert run_bench(monkeypatch, "publish", f"{s3_bucket.uri}/out", *small) == 2, "not empty"
+    assert run_bench(monkeypatch, "publish", tmp_path / "local", *small) == 2, "not on S3"
 
 
 @pytest.mark.ray
