@@ -24,6 +24,7 @@ _INT64_DIGITS = 19
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 _TYPES: dict[Any, set[type]] = {int: {int}, float: {int, float}, bool: {bool}, str: {str}}
 """The types that parsed JSON may have where a field has the type of the key."""
+_SCALARS = {*_TYPES, types.NoneType}
 
 
 def omitted() -> Any:
@@ -185,6 +186,8 @@ def _shown(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, Record):
         return value.to_dict()
     if isinstance(value, Mapping):

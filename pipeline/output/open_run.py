@@ -16,8 +16,9 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ from pipeline.output.ledger.hashes import LEDGER_COLUMNS, HashIndex, ShardNames,
 from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.staged import withdraw
 from pipeline.storage.parquet import read_columns, read_table, write_table
-from pipeline.storage.read_ahead import map_ahead
+from pipeline.storage.read_ahead import map_ahead, together
 from pipeline.storage.store import Store
 from pipeline.storage.uris import with_ancestors
 
@@ -169,12 +170,18 @@ class OpenRun:
         return layout.open_dir(self.run_id)
 
     @classmethod
-    def begin(cls, store: Store, record: OpenRecord) -> OpenRun:
+    def begin(
+        cls, store: Store, record: OpenRecord, closed: Iterable[str] | None = None
+    ) -> OpenRun:
         """Start a run, after removing what is left of discarded ones. Writing its record also
-        proves that the output can be written."""
-        withdraw(store)
-        store.remove(layout.OPEN)
-        run = cls(store, layout.new_run_id(store.children(layout.RUNS)), record)
+        proves that the output can be written.
+
+        Args:
+            closed: IDs of closed runs, the newest among them, if they are known.
+        """
+        together(partial(store.remove, layout.OPEN), partial(withdraw, store))
+        closed = store.children(layout.RUNS) if closed is None else closed
+        run = cls(store, layout.new_run_id(closed), record)
         run.save()
         return run
 
@@ -219,8 +226,10 @@ class OpenRun:
         """Remove the run, its record first: without a record there is no open run, whatever an
         interruption leaves behind."""
         self.store.remove_file(self._record_name)
-        withdraw(self.store, layout.data_dir(self.run_id))
-        self.store.remove(self.directory)
+        together(
+            partial(self.store.remove, self.directory),
+            partial(withdraw, self.store, layout.data_dir(self.run_id)),
+        )
 
     @property
     def _record_name(self) -> str:

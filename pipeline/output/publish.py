@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from pipeline.output.ledger.rolling import Each
 from pipeline.output.open_run import OpenRun
 from pipeline.output.staged import Uploads, show
 from pipeline.storage.parquet import write_table
+from pipeline.storage.read_ahead import map_ahead
 
 
 def seal(
@@ -95,27 +97,34 @@ def _reopen(run: OpenRun) -> None:
     run.store.remove(layout.data_dir(run.run_id))
 
 
-def publish(run: OpenRun, each: Each = map) -> Manifest:
+def _show_beside(run: OpenRun, name: str) -> None:
+    """Copy a small file that stands beside the manifest, if there is such a one."""
+    with suppress(FileNotFoundError):
+        data = run.store.read_bytes(f"{layout.publish_dir(run.run_id)}/{name}")
+        run.store.write_bytes(f"{layout.run_dir(run.run_id)}/{name}", data)
+
+
+def publish(run: OpenRun, each: Each = map, known: History | None = None) -> Manifest:
     """Make a closed run visible, ``latest.json`` last, and return its manifest. Safe to repeat.
 
     Args:
         each: where the hashes of its files' rows are written, for the next run.
+        known: the runs that it joins, if they have been read since the lease was taken.
 
     Raises:
         RunError: it is open again.
     """
     store, run_id = run.store, run.run_id
-    staged, target = layout.publish_dir(run_id), layout.run_dir(run_id)
     written = store.read_bytes(layout.publish_manifest(run_id))
     manifest = Manifest.from_json(written, store.locate(layout.publish_manifest(run_id)))
-    _show_files(run, manifest.file_names)
-    for name in layout.BESIDE:
-        with suppress(FileNotFoundError):
-            store.write_bytes(f"{target}/{name}", store.read_bytes(f"{staged}/{name}"))
+    if manifest.files:
+        _show_files(run, manifest.file_names)
+    for _ in map_ahead(partial(_show_beside, run), layout.BESIDE):
+        pass
     store.write_bytes(layout.manifest_file(run_id), written)
     if manifest.files:
         write_view(store)
-    history = History.ending_with(store, manifest)
+    history = History.ending_with(store, manifest, known)
     store.write_json(layout.CURRENT, Current(run_id, tuple(history.files)).to_dict())
     latest = Latest(run_id, layout.manifest_file(run_id), manifest.counts)
     store.write_json(layout.LATEST, latest.to_dict())

@@ -31,6 +31,7 @@ from pipeline.monitoring.model.shadow import ShadowModel
 from pipeline.monitoring.report import THUMBNAILS, render
 from pipeline.monitoring.review.page import review_page
 from pipeline.output.corrections.overview import Overview
+from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import HERE, merge
 from pipeline.output.merging.tally import Tally
 from pipeline.output.merging.tasks import Tasks
@@ -103,13 +104,18 @@ class Account:
 
 
 def close_run(
-    run: OpenRun, earlier: Sequence[Manifest], account: Account, tasks: Tasks = HERE
+    run: OpenRun,
+    earlier: Sequence[Manifest],
+    account: Account,
+    tasks: Tasks = HERE,
+    known: History | None = None,
 ) -> Manifest:
     """Close a run whose rows are committed.
 
     Args:
         earlier: the live runs that it joins, newest first.
         tasks: where its files are merged.
+        known: the runs of the output, if they have been read since the lease was taken.
 
     Raises:
         RunError: a row is missing or repeated; the run stays open.
@@ -135,7 +141,7 @@ def close_run(
     classes = {layout.CLASSES: account.classes} if tally.labels else {}
     review = _review(manifest, comparison, account)
     seal(run, manifest, page, comparison.tables | classes | review)
-    return publish(run, tasks.map)
+    return publish(run, tasks.map, known)
 
 
 def _said(store: Store) -> Overview:

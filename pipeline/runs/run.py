@@ -156,7 +156,7 @@ def _take_up(
     say_version(spec.model.source, identity, history)
     open_run = _reopen(spec, found, identity)
     _check(spec, history, identity, open_run)
-    open_run = open_run or _begin(spec, store, model, identity)
+    open_run = open_run or _begin(spec, history, model, identity)
     full = open_run.record.full
     plan = _plan(spec, history, open_run, exclusion, full=full, may_write=True, debug=debug)
     return PlannedRun(spec, model, kept, history, open_run, plan)
@@ -266,7 +266,7 @@ def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun
     return found
 
 
-def _begin(spec: RunSpec, store: Store, model: LoadedModel, identity: Identity) -> OpenRun:
+def _begin(spec: RunSpec, history: History, model: LoadedModel, identity: Identity) -> OpenRun:
     record = OpenRecord(
         started=utc_now(),
         full=spec.policy.full,
@@ -274,7 +274,7 @@ def _begin(spec: RunSpec, store: Store, model: LoadedModel, identity: Identity) 
         model=model.provenance.model,
         inputs=_inputs(spec),
     )
-    return OpenRun.begin(store, record)
+    return OpenRun.begin(history.store, record, history.run_ids)
 
 
 def _inputs(spec: RunSpec) -> dict[str, Any]:

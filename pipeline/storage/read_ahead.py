@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 WINDOW_BYTES = 64 * 2**20
 """What encoded images may hold from before they are read until they are handed out."""
@@ -278,3 +278,11 @@ def map_ahead(function: Callable[[str], T], names: Iterable[str]) -> Iterator[T]
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def together(call: Callable[[], T], *others: Callable[[], Any]) -> tuple[T, *tuple[Any, ...]]:
+    """What these calls return, which wait for the storage at the same time, the first of them in
+    this thread. All end before an error of one is raised."""
+    with ThreadPoolExecutor(len(others)) as threads:
+        waiting = [threads.submit(other) for other in others]
+        return call(), *(future.result() for future in waiting)

@@ -18,6 +18,7 @@ from fsspec.spec import AbstractFileSystem
 from pipeline.contract.errors import DamagedFileError, one_line
 from pipeline.contract.records import Record, parsed
 from pipeline.storage.filesystems import filesystem, refusal_of_credentials
+from pipeline.storage.objects.s3 import objects
 from pipeline.storage.objects.s3.refusals import is_full, told
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.uris import join_uri, split_uri
@@ -25,12 +26,8 @@ from pipeline.storage.uris import join_uri, split_uri
 R = TypeVar("R", bound=Record)
 MOST_RECORD_BYTES = 64 * 2**20
 """A manifest, which names its files and some thousand vanished images, has a hundredth."""
-_UNSUPPORTED = frozenset(
-    {
-        *(errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV),
-        *(errno.EINVAL, errno.EACCES),
-    }
-)
+_UNSUPPORTED = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,
+                          errno.EMLINK, errno.EXDEV, errno.EINVAL, errno.EACCES))  # fmt: skip
 """How filesystems without hard links (FAT, many of FUSE), without fsync or without renames of
 directories say so; a wrong guess fails in the step that is tried instead."""
 
@@ -110,20 +107,24 @@ class Store:
 
     def list(self, prefix: str) -> dict[str, int]:
         """Names below ``prefix``, recursively, with their sizes in bytes, in order of name."""
+        start = len(self.path()) + 1
+        sizes = {path[start:]: size for path, size in self._find(self.path(prefix)).items()}
+        return {name: sizes[name] for name in sorted(sizes) if not name.endswith((".tmp", "/"))}
+
+    def _find(self, path: str) -> dict[str, int]:
+        if self.protocol == "s3" and (sizes := objects.sizes(path)) is not None:
+            return sizes
         try:
-            found = self.fs.find(self.path(prefix), detail=True)
+            found = self.fs.find(path, detail=True)
         except FileNotFoundError:
             return {}
-        start = len(self.path()) + 1
         # Some object stores show a prefix for a moment after the last delete below it.
-        files = {path: info for path, info in found.items() if info["type"] == "file"}
-        sizes = {path[start:]: int(info["size"] or 0) for path, info in files.items()}
-        return {name: sizes[name] for name in sorted(sizes) if not name.endswith((".tmp", "/"))}
+        return {p: int(i["size"] or 0) for p, i in found.items() if i["type"] == "file"}
 
     def read_bytes(self, name: str) -> bytes:
         with self._clear_errors():
-            data: bytes = self.fs.cat_file(self.path(name))
-        return data
+            data = objects.read(self.path(name)) if self.protocol == "s3" else None
+            return self.fs.cat_file(self.path(name)) if data is None else data
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -229,14 +230,14 @@ class Store:
         return False
 
     def move(self, source: str, target: str, names: Iterable[str] | None = None) -> None:
-        """Move a file or a directory. A local directory moves in one step; objects each for itself,
-        some at a time, so that after an interruption the same call finishes the move.
+        """Move a file or a directory: a local directory in one step, objects each for itself, some
+        at a time, so that after an interruption the same call finishes the move.
 
         Args:
             source: what to move.
             target: its name afterwards.
-            names: of the files in a directory, where they are known: object stores then move these,
-                whatever their listing, which may lag behind, leaves out or still names.
+            names: of the files in a directory, if known: object stores then move these, whatever
+                their listing, which may lag behind, leaves out or still names.
         """
         if self.is_local:
             with self._clear_errors():

@@ -87,7 +87,9 @@ def night(store: Store, runs: int, rows: int) -> Night:
     if not plan.is_empty or plan.counts.unchanged != runs * rows:
         raise RuntimeError(f"the plan is wrong: {plan.counts}")
     identity = history.runs[0].identity
-    open_run = OpenRun.begin(store, OpenRecord(started=utc_now(), identity=identity))
+    open_run = OpenRun.begin(
+        store, OpenRecord(started=utc_now(), identity=identity), history.run_ids
+    )
     account = Account(
         expected=0,
         skipped=plan.counts.unchanged,
@@ -96,7 +98,7 @@ def night(store: Store, runs: int, rows: int) -> Night:
         classes=(),
         spec={},
     )
-    close_run(open_run, history.nights, account)
+    close_run(open_run, history.nights, account, known=history)
     ended = time.perf_counter()
     return Night(
         plan_seconds=round(planned - started, 3),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError, UsageError, one_line
@@ -15,7 +16,7 @@ from pipeline.output.identity import check_identity
 from pipeline.output.ledger.hashes import ALL, HashIndex, HashRange, ShardNames
 from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.ledger.rolling import Each, Rolling
-from pipeline.storage.read_ahead import map_ahead
+from pipeline.storage.read_ahead import map_ahead, together
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, printable, split_uri
 
@@ -39,15 +40,21 @@ class History:
         Raises:
             DamagedFileError: one of them is not what a run wrote.
         """
-        rolling = Rolling.load(store)
-        return cls(store, tuple(_live_runs(store, rolling, until)), rolling)
+        children, latest, rolling = together(
+            lambda: list(store.children(layout.RUNS)),
+            partial(_latest, store),
+            partial(Rolling.load, store),
+        )
+        listed = {*children, *latest}
+        return cls(store, tuple(_live_runs(store, rolling, listed, until)), rolling)
 
     @classmethod
-    def ending_with(cls, store: Store, newest: Manifest) -> History:
-        """The history of which a run that has just closed is the end."""
+    def ending_with(cls, store: Store, newest: Manifest, known: History | None = None) -> History:
+        """The history of which a run that has just closed is the end; ``known`` is that of before,
+        if it has been read already."""
         if newest.is_full:
             return cls(store, (newest,))
-        known = cls.load(store)
+        known = known or cls.load(store)
         earlier = (run for run in known.runs if run.run_id != newest.run_id)
         return cls(store, (newest, *earlier), known.rolling)
 
@@ -55,6 +62,11 @@ class History:
     def nights(self) -> tuple[Manifest, ...]:
         """The runs that computed the rows, newest first; of a compaction, those that it names."""
         return tuple(night for run in self.runs for night in run.compacted or (run,))
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Of the live runs, newest first."""
+        return [run.run_id for run in self.runs]
 
     @property
     def files(self) -> list[str]:
@@ -140,10 +152,11 @@ def _root(uri: str) -> str:
     return printable(join_uri(*split_uri(uri))).split("*")[0].split("?")[0]
 
 
-def _live_runs(store: Store, rolling: Rolling, until: str | None) -> Iterator[Manifest]:
+def _live_runs(
+    store: Store, rolling: Rolling, listed: Set[str], until: str | None
+) -> Iterator[Manifest]:
     """Those that were kept, and from their own files the others and the newest, so that what was
     kept of another output, copied over this one, is not taken for its own."""
-    listed = {*store.children(layout.RUNS), *_latest(store)}
     known = [run_id for run_id in filter(layout.is_run_id, listed) if run_id <= (until or run_id)]
     run_ids = sorted(known, reverse=True)
     kept = {run.run_id: run for run in rolling.runs}

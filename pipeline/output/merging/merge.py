@@ -22,6 +22,7 @@ from pipeline.output.merging.tasks import InThisProcess, Tasks
 from pipeline.output.open_run import OpenRun, Part, PartFooter
 from pipeline.output.staged import Uploads, withdraw
 from pipeline.storage.parquet import read_columns, write_table
+from pipeline.storage.read_ahead import together
 
 TARGET_FILE_BYTES = 256 * 2**20
 ROWS_OF_A_RANGE = 4_000_000
@@ -50,8 +51,10 @@ def merge(
         vanished: the rows of images that are no longer there.
         tasks: where files are merged.
     """
-    withdraw(run.store, layout.data_dir(run.run_id))
-    run.store.remove(layout.publish_dir(run.run_id))
+    together(
+        partial(run.store.remove, layout.publish_dir(run.run_id)),
+        partial(withdraw, run.store, layout.data_dir(run.run_id)),
+    )
     parts = [*run.parts, *_as_parts(run, vanished)]
     rows = sum(part.rows for part in parts)
     plans = _plans(run, parts, rows_per_file or _rows_per_file(run, rows), tasks)
@@ -97,7 +100,7 @@ def _plans(run: OpenRun, parts: Sequence[Part], size: int, tasks: Tasks) -> list
 def _rows_per_file(run: OpenRun, rows: int) -> int:
     """For files of even size, if all ``rows`` take as much room as those of the run's own parts;
     if there are several, none is below two thirds of the target."""
-    sizes = run.store.list(layout.parts_dir(run.run_id))
+    sizes = run.store.list(layout.parts_dir(run.run_id)) if run.parts else {}
     stored = sum(sizes.get(part.name, 0) for part in run.parts)
     files = max(1, round(stored / TARGET_FILE_BYTES))
     return max(1, math.ceil(rows / files))

@@ -127,7 +127,7 @@ def _combine(spec: CompactSpec, history: History, clock: Clock, lease: Lease) ->
     newest = history.runs[0]
     inputs = {"uris": _inputs(history), "format": COMPACT}
     record = OpenRecord(started=utc_now(), full=True, identity=newest.identity, inputs=inputs)
-    open_run = OpenRun.begin(history.store, record)
+    open_run = OpenRun.begin(history.store, record, history.run_ids)
     schema = _schema(history)
     with clock.phase("combine"):
         _commit(live, open_run, schema)

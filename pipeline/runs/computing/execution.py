@@ -31,6 +31,7 @@ from pipeline.plan.reuse import Contents
 from pipeline.plan.shards import Estimate
 from pipeline.runs.closing import Account, Clock, close_run
 from pipeline.runs.computing.challenger import Challenger
+from pipeline.runs.computing.known_rows import ROWS_IN_THIS_PROCESS
 from pipeline.runs.computing.sizes import Cut, num_tasks, rows_per_part
 from pipeline.runs.computing.version import model_before
 from pipeline.stages.allocation import Allocation, allocate
@@ -235,7 +236,13 @@ class PlannedRun:
         Raises:
             RunError: rows are missing or repeated; the run stays open.
         """
-        return close_run(self.open_run, self.history.nights, self._account(clock, tasks), tasks)
+        account = self._account(clock, tasks)
+        return close_run(self.open_run, self.history.nights, account, tasks, self._known)
+
+    @property
+    def _known(self) -> History | None:
+        """The runs as they have been read; a spread ledger may have kept more of them since."""
+        return self.history if self.history.rows <= ROWS_IN_THIS_PROCESS else None
 
     def _account(self, clock: Clock, tasks: Tasks) -> Account:
         spec, model, deferred = self.spec, self.model, self.committed.deferred

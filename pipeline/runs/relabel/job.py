@@ -120,14 +120,14 @@ class _Job:
             rows, known = LiveRows.of(self.source), LiveRows.of(history)
             fresh = self._fresh(rows, known)
             gone = known.missing_in(rows)
-        open_run = OpenRun.begin(output, record)
+        open_run = OpenRun.begin(output, record, history.run_ids)
         with clock.phase("relabel"):
             self._commit(fresh, open_run)
         lease.check()
         account = self._account(len(fresh), len(rows) - len(fresh), clock)
         if gone:
             account = replace(account, vanished=vanished_rows(gone, _schema(open_run, history)))
-        return close_run(open_run, history.nights, account)
+        return close_run(open_run, history.nights, account, known=history)
 
     def _fresh(self, rows: LiveRows, known: LiveRows) -> LiveRows:
         """The rows that the output does not have, or not as they are now."""
