@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from jobs.cli import command, flags
 from jobs.cli.parser import new_parser
 from pipeline.contract.errors import ExitCode
-from pipeline.contract.spec import CorrectionsSpec, settings
+from pipeline.contract.spec import CorrectionsSpec, Tool, settings
 
 SETTINGS = settings(CorrectionsSpec, "corrections")
 
@@ -29,6 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
 def job(arguments: argparse.Namespace) -> ExitCode:
     """Add, export, or say what stands."""
     spec = flags.from_flags(CorrectionsSpec, SETTINGS, arguments)
+    if spec.export is not None and spec.to is not None:
+        return _export(spec.output, spec.export, spec.to, spec.run)
     # These import what the job needs, but neither a wrong flag nor --help.
     from pipeline.output.corrections.adding import add_files, output_at
     from pipeline.output.corrections.collected import load
@@ -42,6 +44,17 @@ def job(arguments: argparse.Namespace) -> ExitCode:
         print(json.dumps(found.to_dict() | {"added": files}, indent=2))
     elif not arguments.quiet:
         print("\n".join([*map(str, added), *found.lines()]))
+    return ExitCode.OK
+
+
+def _export(output: str, tool: Tool, to: str, run: str | None) -> ExitCode:
+    from pipeline.output.corrections.adding import output_at
+    from pipeline.output.corrections.exports import export
+    from pipeline.output.corrections.queue import ReviewedQueue
+
+    queue = ReviewedQueue.read(output_at(output), run)
+    number = export(queue, tool, to)
+    print(f"exported: {number:,} images in the queue of run {queue.run_id}, to {to}")
     return ExitCode.OK
 
 
