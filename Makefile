@@ -15,13 +15,16 @@ TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --max-worker-restart 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow docs offline-bundle lint format clean
+.PHONY: help demo demo-finetune check test test-slow docs offline-bundle lint format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 demo: $(VENV)/demo ## install, then classify the bundled images into a Parquet table
 	@$(RUN) jobs.demo
+
+demo-finetune: $(VENV)/demo ## install, then teach a model of eight classes two more
+	@$(RUN) jobs.demo.finetune
 
 check: lint ## check style and types, run the tests that need neither Ray nor a server
 	@$(RUN) pytest $(TWO_AT_A_TIME) -m 'not (slow or ray or server)'
@@ -50,7 +53,7 @@ format: $(VENV)/test ## rewrite the code in the project's style
 	@$(RUN) ruff format $(CHECKED)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) demo-output build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo-output demo-finetune build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # Stamps: the second call finds them newer than the files that name the dependencies.
 $(VENV)/demo: EXTRAS :=

@@ -1,6 +1,7 @@
 """Fashion-MNIST as Debian's dataset-fashion-mnist installs it: four gzipped IDX files."""
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +54,13 @@ def load_split(root: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.in
             "directory that holds the four .gz files of Fashion-MNIST as --data"
         )
     return read_idx(images), read_idx(labels).astype(np.int64)
+
+
+def of_classes(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Those of the images (N, 28, 28) that are of some classes, and the positions of these."""
+    number = np.full(len(CLASS_NAMES), -1)
+    number[[CLASS_NAMES.index(name) for name in classes]] = np.arange(len(classes))
+    found = number[labels]
+    return images[found >= 0], found[found >= 0].astype(np.int64)

@@ -1,0 +1,1 @@
+"""A model of eight classes learns two more, and its table with it."""
