@@ -70,7 +70,8 @@ FINETUNE_FLAGS = {
     *("--activation", "--champion", "--completion", "--corrections", "--debug", "--dry-run"),
     "--fail-if-worse",
     *("--image-size", "--json", "--penalty", "--label-column", "--label-from", "--labels"),
-    *("--max-failure-rate", "--min-accuracy", "--model", "--output", "--quiet", "--split-by"),
+    *("--max-failure-rate", "--min-accuracy", "--model", "--output", "--pictures", "--quiet"),
+    "--split-by",
     *("--train", "--val-share", "--version"),
 }
 

@@ -131,7 +131,7 @@ def job(arguments: argparse.Namespace) -> ExitCode:
     print(f"1. {labelled.counts.ok} images of ten classes labelled by a model of eight")
     learned = learn(places)
     counted: Mapping[str, int] = learned.metrics["images"]
-    print(f"2. ten classes learned from {counted['train']} labels, without reading an image")
+    print(f"2. ten classes learned from {counted['train']} labels and the embeddings of step 1")
     print("\n".join(compared(held_out(labelled, learned))))
     relabel(RelabelSpec(source=places.labelled, output=places.relabelled, model=places.models))
     print(f"3. the table relabelled: {places.relabelled}")

@@ -93,6 +93,12 @@ class FinetuneSpec:
         False,
         f"exit with code 3, and leave {LATEST} alone, if the champion is right more often",
     )
+    pictures: int = setting(
+        24,
+        "with a champion, the most images that are read again to show where the two differ",
+        metavar="N",
+        at_least=0,
+    )
     min_accuracy: float = setting(
         0.0, "the same if the accuracy on the held-out images is lower", metavar="A", at_least=0
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract import layout
+from pipeline.monitoring.model.contest import render_contest
 from pipeline.monitoring.page import facts, number, page, table, tiles
 
 CLASSES_SHOWN = 100
@@ -22,13 +24,18 @@ def render_model(
     metrics: Mapping[str, Any],
     predictions: pa.Table,
     issues: pa.Table,
+    pictures: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The whole page, of what is in the files beside it: ``layout.TRAINING``, ``layout.METRICS``,
-    ``layout.PREDICTIONS`` and ``layout.LABEL_ISSUES``."""
+    ``layout.PREDICTIONS`` and ``layout.LABEL_ISSUES``.
+
+    Args:
+        pictures: JPEGs of some images in base 64, by uri.
+    """
     sections = [
         tiles(_tiles(metrics)),
         _gate(metrics["gate"]),
-        _contest(metrics["champion"]),
+        render_contest(metrics["champion"], predictions, pictures),
         _classes(metrics["classes"]),
         _pairs(metrics["confusion"]),
         _losses(predictions),
@@ -44,7 +51,8 @@ def render_model(
 def _tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "accuracy on held-out images", f"{metrics['accuracy']:.1%}"
     if champion := metrics["champion"]:
-        yield "the champion's", f"{champion['accuracy']:.1%}"
+        yield "of classes that both know", f"{champion['challengers_accuracy']:.1%}"
+        yield "the champion's, of these", f"{champion['accuracy']:.1%}"
     yield "macro F1", f"{metrics['macro_f1']:.3f}"
     yield "calibration error", f"{metrics['calibration_error']:.3f}"
     yield "classes", f"{len(metrics['classes']):,}"
@@ -59,25 +67,6 @@ def _gate(complaint: str | None) -> str:
         if (complaint)
         else ""
     )
-
-
-def _contest(champion: Mapping[str, Any] | None) -> str:
-    if not champion:
-        return ""
-    mine, its = champion["only_challenger_right"], champion["only_champion_right"]
-    text = (
-        f"On {champion['images']:,} held-out images of classes that both know, this model alone is "
-        f"right about {mine:,}, {champion['model']} alone about {its:,}. If both were equally "
-        f"good, a difference like that would come up with probability {champion['p_value']:.3g} "
-        "(McNemar's exact test)."
-    )
-    rows = "".join(
-        f"<tr><td>{escape(name)}{number(recall['champion'], '.1%')}"
-        f"{number(recall['challenger'], '.1%')}"
-        for name, recall in champion["lost_recall"].items()
-    )
-    lost = f"<table><tr><th>class that lost recall<th>before<th>now{rows}</table>" if rows else ""
-    return f"<h2>Against the champion</h2><p>{escape(text)}</p>{lost}"
 
 
 def _classes(classes: list[Mapping[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,9 @@ class Champion:
         """Compare on the ``compared`` images."""
         division, compared = fitted.division, self.compared(fitted.division)
         labels = np.array(division.classes, object)[division.targets[compared]]
-        theirs = np.array(self.predict(fitted.samples.vectors[compared]), object) == labels
+        answers = np.full(len(compared), None, object)
+        answers[compared] = self.predict(fitted.samples.vectors[compared])
+        theirs = answers[compared] == labels
         ours = fitted.probabilities[compared].argmax(axis=1) == division.targets[compared]
         return Contest(
             champion=self.source,
@@ -79,8 +81,18 @@ class Champion:
             left_out=int((division.held_out & ~compared).sum()),
             unknown=sorted(set(division.classes) - set(self.checkpoint.classes)),
             forgotten=sorted(set(self.checkpoint.classes) - set(division.classes)),
-            lost=_lost(division.classes, division.targets[compared], ours, theirs),
+            recalls=_recalls(division.classes, division.targets[compared], ours, theirs),
+            answers=answers.tolist(),
         )
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Of a class, on the compared images."""
+
+    images: int
+    champion: float
+    challenger: float
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,10 @@ class Contest:
     """Classes that it does not know."""
     forgotten: list[str]
     """Classes that only it knows."""
-    lost: dict[str, tuple[float, float]]
-    """Recall before and now, of the classes that have lost more than ``MUCH``."""
+    recalls: dict[str, Recall]
+    """Of the compared images, by class."""
+    answers: list[str | None]
+    """(R,): what the champion says of each compared image."""
 
     @property
     def accuracy(self) -> float:
@@ -126,9 +140,11 @@ class Contest:
             "p_value": self.duel.p_value,
             "unknown_to_champion": self.unknown,
             "only_champion_knows": self.forgotten,
+            "classes": [{"class": name} | asdict(one) for name, one in self.recalls.items()],
             "lost_recall": {
-                name: {"champion": before, "challenger": now}
-                for name, (before, now) in self.lost.items()
+                name: {"champion": one.champion, "challenger": one.challenger}
+                for name, one in self.recalls.items()
+                if one.champion - one.challenger > MUCH
             },
         }
 
@@ -142,16 +158,15 @@ def same_embeddings(one: TrainableCheckpoint, other: TrainableCheckpoint) -> boo
     )
 
 
-def _lost(
+def _recalls(
     classes: tuple[str, ...],
     targets: Integers,
     ours: npt.NDArray[np.bool_],
     theirs: npt.NDArray[np.bool_],
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, Recall]:
     found = {}
     for number in np.unique(targets).tolist():
         rows = targets == number
         before, now = float(theirs[rows].mean()), float(ours[rows].mean())
-        if before - now > MUCH:
-            found[classes[number]] = (before, now)
+        found[classes[number]] = Recall(int(rows.sum()), before, now)
     return found

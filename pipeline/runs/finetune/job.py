@@ -156,7 +156,9 @@ class _Job:
         metrics = _metrics(fitted, contest)
         metrics["gate"] = self._complaint(metrics, contest)
         lease.check()
-        publish_model(output, model, fitted, self._training(run_id, samples, model), metrics)
+        publish_model(
+            output, model, fitted, self._training(run_id, samples, model), metrics, contest
+        )
         return metrics
 
     def _training(self, run_id: str, samples: Samples, model: TrainableCheckpoint) -> Training:

@@ -26,6 +26,7 @@ def written(source: Store, checkpoint: Path) -> Labelled:
 def train(source: Store, models: Store, checkpoint: Path, written: Labelled) -> Train:
     def call(**settings: Any) -> FinetuneResult:
         given = settings if "labels" in settings else {"label_from": "directory"} | settings
+        given = {"pictures": 0} | given  # of images that no storage has
         spec = FinetuneSpec(
             outputs=(source.uri,), output=models.uri, model=str(checkpoint), **given
         )
@@ -73,6 +74,17 @@ def test_a_challenger_of_wrong_labels_loses(
     assert duel["model"] == champion.model_uri
     assert duel["only_champion_right"] > duel["only_challenger_right"]
     assert 0 < duel["p_value"] < 1
+    assert set(duel["lost_recall"]) == {"ant", "bee"}
+    by_class = {one["class"]: one for one in duel["classes"]}
+    assert by_class["cow"]["champion"] == by_class["cow"]["challenger"]
+    assert sum(one["images"] for one in duel["classes"]) == duel["images"]
+    told = read_table(models, f"models/{challenger.run_id}/predictions.parquet").to_pylist()
+    held = [row for row in told if row["split"] == "validation"]
+    assert [row["champion"] is None for row in told] == [row["split"] == "train" for row in told]
+    right = sum(row["champion"] == row["label"] for row in held)
+    assert duel["accuracy"] == pytest.approx(right / len(held))
+    report = models.read_bytes(f"models/{challenger.run_id}/report.html").decode()
+    assert "More than 5 points of recall are lost by ant, bee." in report
     assert models.read_json("latest.json") == {"model": f"models/{champion.run_id}"}
 
 

@@ -1,0 +1,135 @@
+"""The section of a model's page about the champion: who is right, class by class, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contract import layout
+from pipeline.monitoring.page import number, table
+
+CLASSES_SHOWN = 100
+NAMED = 10
+ROWS_SHOWN = 20
+
+_KINDS = ("The champion alone is right", "This model alone is right", "Neither is right")
+
+
+def differing(predictions: pa.Table, most: int) -> list[str]:
+    """URIs of held-out images of which the champion says something else: in turn one of each kind,
+    so that a few of them show all kinds."""
+    kinds = [rows.to_pylist() for rows in _kinds(predictions)]
+    ordered = sorted(
+        (place, kind, row["uri"])
+        for kind, rows in enumerate(kinds)
+        for place, row in enumerate(rows)
+    )
+    return [uri for _, _, uri in ordered[:most]]
+
+
+def _kinds(predictions: pa.Table) -> list[pa.Table]:
+    """Those of ``_KINDS``, each the surest first."""
+    differ = pc.not_equal(predictions["champion"], predictions["predicted"])
+    rows = predictions.filter(differ).sort_by([("score", "descending"), ("uri", "ascending")])
+    theirs = pc.equal(rows["champion"], rows["label"])
+    ours = pc.equal(rows["predicted"], rows["label"])
+    neither = pc.invert(pc.or_(theirs, ours))
+    return [rows.filter(mask) for mask in (theirs, ours, neither)]
+
+
+def render_contest(
+    champion: Mapping[str, Any] | None, predictions: pa.Table, pictures: Mapping[str, str]
+) -> str:
+    """The section; nothing without a champion.
+
+    Args:
+        champion: what metrics.json says of it.
+        predictions: ``layout.PREDICTIONS``.
+        pictures: JPEGs of some images in base 64, by uri.
+    """
+    if not champion:
+        return ""
+    kinds = _kinds(predictions)
+    return (
+        f"<h2>Against the champion</h2>{''.join(_sentences(champion))}"
+        f"{_classes(champion['classes'], champion['lost_recall'])}"
+        f"{_pictures(kinds, pictures)}{_rows(kinds)}"
+    )
+
+
+def _sentences(champion: Mapping[str, Any]) -> Iterator[str]:
+    mine, its = champion["only_challenger_right"], champion["only_champion_right"]
+    yield _said(
+        f"On {champion['images']:,} held-out images of classes that both know, this model alone is "
+        f"right about {mine:,}, {champion['model']} alone about {its:,}. If both were equally "
+        f"good, a difference like that would come up with probability {champion['p_value']:.3g} "
+        "(McNemar's exact test)."
+    )
+    if lost := list(champion["lost_recall"]):
+        more = f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else ""
+        yield _said(f"More than 5 points of recall are lost by {', '.join(lost[:NAMED])}{more}.")
+    new, old = champion["unknown_to_champion"], champion["only_champion_knows"]
+    if new:
+        yield _said(
+            f"{_classes_of(len(new))} this model alone knows; {champion['left_out']:,} held-out "
+            "images of them are left out here."
+        )
+    if old:
+        yield _said(f"{_classes_of(len(old))} the champion alone knows.")
+
+
+def _said(text: str) -> str:
+    return f"<p>{escape(text)}</p>"
+
+
+def _classes_of(count: int) -> str:
+    return "1 class" if count == 1 else f"{count:,} classes"
+
+
+def _classes(classes: Sequence[Mapping[str, Any]], lost: Mapping[str, Any]) -> str:
+    """The greatest loss first."""
+    ordered = sorted(classes, key=lambda one: one["challenger"] - one["champion"])
+    rows = (
+        f"<tr{' class=alarm' if one['class'] in lost else ''}><td>{escape(one['class'])}"
+        f"{number(one['images'], ',')}{number(one['champion'], '.1%')}"
+        f"{number(one['challenger'], '.1%')}"
+        f"{number(100 * (one['challenger'] - one['champion']), '+.1f')}"
+        for one in ordered[:CLASSES_SHOWN]
+    )
+    some = f" ({CLASSES_SHOWN} of {len(classes):,})" if len(classes) > CLASSES_SHOWN else ""
+    head = "<tr><th>class<th>images<th>champion's recall<th>this model's<th>points"
+    return table(f"Recall by class, the greatest loss first{some}", rows, head)
+
+
+def _pictures(kinds: Sequence[pa.Table], pictures: Mapping[str, str]) -> str:
+    """Those that there are; without any, nothing."""
+    sections = []
+    for title, rows in zip(_KINDS, kinds, strict=True):
+        figures = "".join(
+            f'<figure><img alt="" src="data:image/jpeg;base64,{escape(pictures[row["uri"]])}">'
+            f"<figcaption>label <b>{escape(row['label'])}</b><br>this model: "
+            f"{escape(row['predicted'])}<br>champion: {escape(row['champion'])}</figcaption>"
+            "</figure>"
+            for row in rows.to_pylist()
+            if row["uri"] in pictures
+        )
+        if figures:
+            some = f"{title}: some of {len(rows):,}"
+            sections.append(f'<h2>{some}</h2><div class="sheet">{figures}</div>')
+    return "".join(sections)
+
+
+def _rows(kinds: Sequence[pa.Table]) -> str:
+    differing_rows = pa.concat_tables(kinds)
+    rows = (
+        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['predicted'])}"
+        f"<td>{escape(row['champion'])}"
+        for row in differing_rows.slice(0, ROWS_SHOWN).to_pylist()
+    )
+    shown = min(ROWS_SHOWN, len(differing_rows))
+    title = f"Where the two differ ({shown} of {len(differing_rows):,} in {layout.PREDICTIONS})"
+    return table(title, rows, "<tr><th>image<th>label<th>this model<th>champion")

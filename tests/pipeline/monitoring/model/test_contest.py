@@ -1,0 +1,74 @@
+"""The champion on a model's page: whom it beats where, with pictures if there are any."""
+
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.monitoring.model.contest import differing, render_contest
+
+ROWS = [
+    # uri, label, predicted, champion, score
+    ("a", "ant", "bee", "ant", 0.9),
+    ("b", "ant", "bee", "ant", 0.5),
+    ("c", "ant", "ant", "bee", 0.8),
+    ("d", "<i>", "ant", "bee", 0.7),
+    ("e", "ant", "ant", "ant", 1.0),
+    ("f", "ant", "ant", None, 1.0),  # not compared
+]
+COLUMNS = ("uri", "label", "predicted", "champion", "score")
+PREDICTIONS = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in ROWS])
+
+
+def champion(**changes: Any) -> dict[str, Any]:
+    return {
+        "model": "<old>", "images": 5, "left_out": 3, "p_value": 0.25,
+        "only_challenger_right": 1, "only_champion_right": 2,
+        "unknown_to_champion": [], "only_champion_knows": [], "lost_recall": {},
+        "classes": [
+            {"class": "bee", "images": 2, "champion": 0.5, "challenger": 0.75},
+            {"class": "ant", "images": 3, "champion": 1.0, "challenger": 0.5},
+        ],
+        **changes,
+    }  # fmt: skip
+
+
+def test_a_few_images_show_every_kind() -> None:
+    assert differing(PREDICTIONS, 10) == ["a", "c", "d", "b"]
+    assert differing(PREDICTIONS, 2) == ["a", "c"]
+    assert differing(PREDICTIONS, 0) == []
+
+
+def test_pictures_are_sorted_by_who_is_right() -> None:
+    page = render_contest(champion(), PREDICTIONS, {"a": "eA==", "d": "eQ=="})
+    titles = re.findall(r"<h2>([^<]*)</h2>", page)
+    assert titles[2:4] == ["The champion alone is right: some of 2", "Neither is right: some of 1"]
+    assert page.count("<figure>") == 2
+    assert page.index("eA==") < page.index("eQ==")
+    assert "<i>" not in page
+    assert "<old>" not in page
+
+
+def test_without_pictures_there_is_the_table() -> None:
+    page = render_contest(champion(), PREDICTIONS, {})
+    assert "<figure>" not in page
+    assert "Where the two differ (4 of 4 in predictions.parquet)" in page
+
+
+def test_the_greatest_loss_comes_first_and_is_named() -> None:
+    lost: dict[str, Any] = {f"class {n}": {} for n in range(12)} | {"ant": {}}
+    page = render_contest(champion(lost_recall=lost), PREDICTIONS, {})
+    assert "lost by class 0, class 1," in page
+    assert "class 9 and 3 more." in page
+    assert re.search(r"<tr class=alarm><td>ant.*-50\.0.*<tr><td>bee.*\+25\.0", page)
+
+
+def test_classes_that_only_one_knows_are_counted() -> None:
+    known = champion(unknown_to_champion=["x", "y"], only_champion_knows=["z"])
+    page = render_contest(known, PREDICTIONS, {})
+    assert "2 classes this model alone knows; 3 held-out images of them are left out" in page
+    assert "1 class the champion alone knows" in page
+
+
+def test_no_champion_no_section() -> None:
+    assert render_contest(None, PREDICTIONS, {}) == ""
