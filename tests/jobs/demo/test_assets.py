@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from cvt import CvtForImageClassification, CvtImageProcessor, ImageDecodeError
 from cvt.preprocessing.decode import decode_image
 
-DEMO = Path(__file__).parents[2] / "jobs" / "demo"
+DEMO = Path(__file__).parents[3] / "jobs" / "demo"
 MODEL, BUCKET = DEMO / "model", DEMO / "bucket"
 BROKEN = {
     "broken/bomb.png": "too_many_pixels",
