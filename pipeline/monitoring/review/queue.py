@@ -87,16 +87,25 @@ class ReviewQueue:
             self._keep_best(reason, found)
 
     def _compete(self, reason: Queue, rows: pa.Table, values: npt.NDArray[np.float64]) -> None:
-        is_ranked = pa.array(np.isfinite(values))
-        stated = {"reason": pa.repeat(reason, rows.num_rows), "value": pa.array(values)}
-        columns = [stated[f.name] if f.name in stated else _column(rows, f) for f in REVIEW]
-        self._keep_best(reason, pa.table(columns, schema=REVIEW).filter(is_ranked))
+        ranked = np.flatnonzero(np.isfinite(values))
+        keys = pa.table({"uri": rows["uri"].take(pa.array(ranked)), "value": values[ranked]})
+        chosen = ranked[self._best(reason, keys)]
+        best = rows.take(pa.array(chosen))
+        stated = {"reason": pa.repeat(reason, len(best)), "value": pa.array(values[chosen])}
+        columns = [stated[f.name] if f.name in stated else _column(best, f) for f in REVIEW]
+        self._keep_best(reason, pa.table(columns, schema=REVIEW))
 
     def _keep_best(self, reason: Queue, found: pa.Table) -> None:
         rivals = pa.concat_tables([self.kept.get(reason, REVIEW.empty_table()), found])
+        self.kept[reason] = rivals.take(pa.array(self._best(reason, rivals)))
+
+    def _best(self, reason: Queue, rivals: pa.Table) -> npt.NDArray[np.int64]:
+        """Where those are that get a place, by ``value`` and, where it is the same, by ``uri``."""
         order = "descending" if reason in LARGEST_FIRST else "ascending"
         keys = [("value", order), ("uri", "ascending")]
-        self.kept[reason] = rivals.take(pc.select_k_unstable(rivals, self.size, sort_keys=keys))
+        found = pc.select_k_unstable(rivals.select(["uri", "value"]), self.size, sort_keys=keys)
+        best: npt.NDArray[np.int64] = found.to_numpy().astype(np.int64)
+        return best
 
 
 def _column(rows: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
