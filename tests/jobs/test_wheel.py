@@ -97,6 +97,7 @@ import importlib.metadata as m, importlib.resources as r, pipeline, cvt
 assert m.version("cvt-batch") == pipeline.__version__ == cvt.__version__
 for package in ("cvt", "pipeline", "jobs"):
     assert r.files(package).joinpath("py.typed").is_file(), package
+assert r.files("pipeline.monitoring.review").joinpath("assets", "page.html").is_file()
 print(*m.metadata("cvt-batch").get_all("Project-URL"), sep="\\n")
 """
     done = call(scripts / "python", "-c", code, cwd=directory)

@@ -19,6 +19,7 @@ from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import CORRECTION, vanished_rows
 from pipeline.contract.spec import DEFAULT_TOP_K, PolicySpec, RelabelSpec
 from pipeline.model.label_columns import check_threshold_names, class_thresholds
+from pipeline.monitoring.review.kept import KeptPictures
 from pipeline.output import lance
 from pipeline.output.corrections.collected import carry_over
 from pipeline.output.identity import short_hash
@@ -150,8 +151,10 @@ class _Job:
 
     def _commit(self, rows: LiveRows, run: OpenRun) -> None:
         """Relabel rows into parts of the open run."""
+        seen = [closed.run_id for closed in self.source.runs] if self.spec.review else []
+        pictures = KeptPictures.of_runs(self.source.store, seen)
         for number, batch in enumerate(rows.batches(self.rescorer.batch_rows)):
-            name, table = run.part_name(number), self._relabelled(batch)
+            name, table = run.part_name(number), pictures.beside(self._relabelled(batch))
             write_table(run.store, name, table)
             run.parts.append(Part(name, table.num_rows, PartFooter().spanning(table["uri"])))
         for column, unsure in self.rescorer.unsure.items():
