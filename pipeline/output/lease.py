@@ -18,6 +18,8 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +38,23 @@ LANDING_SECONDS = 1.0
 """The time in which a competitor's write that is under way lands."""
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def usable(store: Store) -> Iterator[None]:
+    """What asks the output for something first, and says what is wrong if it cannot.
+
+    Raises:
+        UsageError: the output cannot be used.
+        RunError: at the moment.
+    """
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        cannot = f"cannot use <output.uri> {store.uri}: {one_line(error)}"
+        if is_of_the_moment(error):
+            raise RunError(f"{cannot}; start the same command again later") from error
+        raise UsageError(cannot) from error
 
 
 @dataclass(frozen=True)
@@ -76,13 +95,8 @@ class Lease:
         self._lost = threading.Event()
         self._ended = threading.Event()
         self._beat = 0
-        try:
+        with usable(self.store):  # the lease is the first thing that a run writes
             self._take()
-        except STORAGE_ERRORS as error:  # the lease is the first thing that a run writes
-            cannot = f"cannot use <output.uri> {self.store.uri}: {one_line(error)}"
-            if is_of_the_moment(error):
-                raise RunError(f"{cannot}; start the same command again later") from error
-            raise UsageError(cannot) from error
         self._heart = threading.Thread(target=self._keep, daemon=True)
         self._heart.start()
         return self

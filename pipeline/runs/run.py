@@ -20,7 +20,7 @@ from pipeline.model.loaded import LoadedModel, read_checkpoint
 from pipeline.model.network import Checkpoint
 from pipeline.model.training.published import newest
 from pipeline.output import lance
-from pipeline.output.lease import Lease
+from pipeline.output.lease import Lease, usable
 from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish
@@ -99,6 +99,7 @@ def forecast(spec: RunSpec) -> Forecast:
 
     Raises:
         UsageError: as ``run`` does.
+        RunError: the output cannot be read at the moment.
     """
     spec = replace(spec, model=newest(spec.model))
     store = Store(join_uri(*split_uri(spec.output.uri)))
@@ -108,7 +109,8 @@ def forecast(spec: RunSpec) -> Forecast:
     Challenge.read(spec, checkpoint)
     check_decoder(spec)
     kept = kept_columns(spec.inputs)
-    found, history = _found(store)
+    with usable(store):
+        found, history = _found(store)
     model = _model(spec, checkpoint, found, history)
     open_run = found or OpenRun(store)
     identity = identity_of(model, kept)

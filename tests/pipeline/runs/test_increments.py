@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from pipeline.contract.errors import UsageError
+from pipeline.contract.errors import JobError, UsageError
 from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.schema import Status
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
@@ -243,3 +244,14 @@ class TestTrial:
             run(night())
         counts = run(night(limit=2)).counts
         assert (counts.listed, counts.ok) == (2, 2)
+
+
+def test_a_plan_for_an_output_that_is_out_of_reach_says_so(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(store: Store) -> None:
+        raise EndpointConnectionError(endpoint_url="https://bucket.example")
+
+    monkeypatch.setattr(History, "load", unreachable)
+    with pytest.raises(JobError, match=r"cannot use output.uri \S+/out: Could not connect to"):
+        forecast(night())
