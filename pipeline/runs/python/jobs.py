@@ -25,7 +25,7 @@ from pipeline.contract.spec import (
 )
 from pipeline.runs.python.config import read_config, spec_from_config
 from pipeline.runs.python.keywords import Keywords, Place, fields, flat, run_spec
-from pipeline.runs.python.shown import as_in_python
+from pipeline.runs.python.shown import as_in_python, import_ray
 
 if TYPE_CHECKING:
     from pipeline.runs.finetune.result import FinetuneResult
@@ -235,6 +235,7 @@ def _carried_out(job: Callable[[], RunResult]) -> Result:
     not wait for."""
     if "ray" not in sys.modules:
         log.info("starting: PyTorch and Ray take some seconds ...")
+        import_ray()
     closed = job()
     from pipeline.runs.python.result import Result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -30,6 +31,19 @@ def as_in_python(spell: Spell, *, progress: bool) -> Iterator[None]:
         except JobError as error:
             error.args = (error.spelled(spell),)
             raise
+
+
+def import_ray() -> None:
+    """Without what its import says in a notebook: to install what draws bars of Ray's own."""
+    hints = logging.getLogger("ray.widgets.util")
+    level = hints.level
+    hints.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")
+            import_module("ray.data")
+    finally:
+        hints.setLevel(level)
 
 
 def _add_null_handler(log: logging.Logger) -> None:
