@@ -78,10 +78,12 @@ class SeaweedFS:
     error. Use it as a context manager: the server is ready inside and gone, data and all, after.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        """It listens on the address, which is one of this machine's."""
+        self._address = address
         self._directory = Path(tempfile.mkdtemp(prefix="seaweedfs-"))
         self._ports = process.free_ports(8)
-        self.endpoint = f"http://127.0.0.1:{self._ports[0]}"
+        self.endpoint = f"http://{address}:{self._ports[0]}"
         self.client = self.connect()
 
     def __enter__(self) -> Self:
@@ -166,7 +168,7 @@ class SeaweedFS:
         weed = Path(sysconfig.get_path("scripts")) / "weed"
         return [
             *(weed, f"-logdir={self._directory}", "server", f"-dir={data}"),
-            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *(f"-ip={self._address}", f"-ip.bind={self._address}"),
             *(f"-master.port={master}", f"-master.port.grpc={master_grpc}"),
             *("-master.telemetry=false", "-master.electionTimeout=1s"),
             "-master.volumeSizeLimitMB=1024",

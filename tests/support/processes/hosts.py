@@ -1,0 +1,157 @@
+"""Machines of a network of their own: namespaces of this one, with addresses, disks and wires."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import SystemRandom
+
+from tests.support.commands import REPOSITORY
+from tests.support.processes import process
+
+NOBODY = "02:00:00:00:00:01"
+"""The address of no network card: what is sent to it is lost, and nobody is told."""
+_ON_HOST = """
+set -e
+mount --make-rprivate /
+for kept in "$2" "$3" "$4"; do case "$kept" in /tmp/*)
+    mkdir -p "$1$kept"; mount --bind "$kept" "$1$kept" ;;
+esac; done
+for hidden in cvt pipeline jobs; do mount --bind "$1/empty" "$2/$hidden"; done
+mount --rbind "$1/tmp" /tmp
+shift 4
+exec "$@"
+"""
+"""sh: a disk, the repository, Python, its library, a command. What the host sees of this machine is
+what is installed; /tmp and what is below its home are its own, and the code is not there."""
+
+
+def why_not() -> str | None:
+    """What this machine lacks for them."""
+    if shutil.which("ip") is None:
+        return "there is no ip (of iproute2)"
+    name = f"cvt-try-{secrets.token_hex(3)}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        return f"no network namespaces: {made.stderr.strip()}"
+    _ip("netns", "delete", name)
+    return None
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine with an address, a wire to the network's switch, and its own /tmp and home."""
+
+    name: str
+    address: str
+    wire: str
+    """The end that is plugged into the switch."""
+    disk: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(
+        self, command: Sequence[str | Path], *, log: str, env: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Start a command on the host, with its output in the file ``log`` of its disk."""
+        inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c", _ON_HOST]
+        roots = (self.disk, REPOSITORY, sys.prefix, sys.base_prefix)
+        home = {"HOME": "/tmp/home", "TMPDIR": "/tmp"}
+        started = process.start(
+            [*inside, "host", *roots, *command], log=self.disk / log, env={**env, **home}
+        )
+        self.started.append(started)
+        return started
+
+    def kill_all(self) -> None:
+        """SIGKILL whatever runs on the host."""
+        while pids := _ip("netns", "pids", self.name).split():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+        for started in self.started:
+            started.kill()
+            started.wait()
+
+    def cut_off(self, address: str) -> None:
+        """What it sends to an address is lost on the way, as behind a broken switch."""
+        where = ("dev", "eth0", "nud", "permanent")
+        _ip("-n", self.name, "neighbour", "replace", address, "lladdr", NOBODY, *where)
+
+    def reconnect(self, address: str) -> None:
+        """The reverse of ``cut_off``."""
+        _ip("-n", self.name, "neighbour", "delete", address, "dev", "eth0")
+
+
+class Network:
+    """Hosts on one switch, to which this machine is plugged as well, under ``address``. To be used
+    as a context manager; afterwards nothing is left of them."""
+
+    def __init__(self, hosts: int) -> None:
+        mark = secrets.token_hex(3)
+        prefix = f"10.213.{_free_subnet()}"
+        self.address = f"{prefix}.1"
+        self.directory = Path(tempfile.mkdtemp(prefix="hosts-", dir="/tmp"))
+        self._switch = f"cvt{mark}"
+        self.hosts = [
+            Host(f"cvt-{mark}-{n}", f"{prefix}.{10 + n}", f"cv{mark}{n}", self.directory / str(n))
+            for n in range(hosts)
+        ]
+
+    def __enter__(self) -> Network:
+        try:
+            _ip("link", "add", self._switch, "type", "bridge")
+            _ip("address", "add", f"{self.address}/24", "dev", self._switch)
+            _ip("link", "set", self._switch, "up")
+            for host in self.hosts:
+                self._plug_in(host)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _plug_in(self, host: Host) -> None:
+        for name in ("tmp/home", "empty"):
+            (host.disk / name).mkdir(parents=True)
+        _ip("netns", "add", host.name)
+        _ip("link", "add", host.wire, "type", "veth", "peer", "name", "eth0", "netns", host.name)
+        _ip("link", "set", host.wire, "master", self._switch, "up")
+        _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            _ip("-n", host.name, "link", "set", device, "up")
+
+    def close(self) -> None:
+        """Kill what runs on the hosts, and remove hosts, wires, switch and disks, whatever is left
+        of them."""
+        for host in self.hosts:
+            with suppress(subprocess.CalledProcessError):
+                host.kill_all()
+            for what in (("link", "delete", host.wire), ("netns", "delete", host.name)):
+                with suppress(subprocess.CalledProcessError):
+                    _ip(*what)
+        with suppress(subprocess.CalledProcessError):
+            _ip("link", "delete", self._switch)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _free_subnet() -> int:
+    """The third number of addresses that nobody on this machine has."""
+    taken = _ip("-brief", "address")
+    numbers = [n for n in range(1, 255) if f"10.213.{n}." not in taken]
+    return SystemRandom().choice(numbers)
+
+
+def _ip(*arguments: str) -> str:
+    command = ["ip", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
