@@ -59,7 +59,9 @@ def render(
         _bars("Labels", manifest.labels),
         _bars("Failures by code", manifest.failures, "bad"),
         _failures(failures, manifest.counts.failed),
-        render_shadow(manifest.shadow, tables.get(layout.SHADOW), thumbnails),
+        render_shadow(
+            manifest.shadow, tables.get(layout.SHADOW), thumbnails, tables.get(layout.REVIEW)
+        ),
         _review(tables.get(layout.REVIEW)),
         _sheet(thumbnails),
         facts("Model", manifest.model.to_dict()),

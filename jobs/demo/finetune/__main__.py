@@ -139,6 +139,7 @@ def job(arguments: argparse.Namespace) -> ExitCode:
     print(f"4. the next night: {after.counts.skipped} images unchanged, {after.counts.ok} computed")
     print(f"model:  {learned.model_uri}")
     print(f"report: {learned.report_uri}")
+    print(f"review: {labelled.review_uri}, to correct what the base was unsure of")
     return learned.exit_code
 
 

@@ -6,6 +6,7 @@ Its answers travel with the rows until they are merged; what is counted here is 
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,9 @@ from pipeline.monitoring.page import number, table
 
 DIFFERING_LISTED = 100_000
 """The most images in ``layout.SHADOW``: those of which both models are the surest."""
-LISTED = 100
-"""The most classes, and pairs of them, in a manifest."""
-SHOWN = 30
+LISTED = 30
+"""The most classes, and pairs of them, in a manifest, of which the next nights keep a copy; and the
+most images on a page."""
 _Z = 1.959964
 """Of a 95 % interval."""
 
@@ -172,12 +173,14 @@ def render_shadow(
     shadow: Mapping[str, Any] | None,
     differing: pa.Table | None,
     thumbnails: Sequence[Mapping[str, Any]],
+    queue: pa.Table | None = None,
 ) -> str:
     """The section of a run's page; nothing for a run without a second model.
 
     Args:
         differing: ``layout.SHADOW``, None if there is none.
         thumbnails: uri and base64 JPEG of some images, whatever is said of them.
+        queue: ``layout.REVIEW``, None if there is none; it has pictures, too.
     """
     if shadow is None:
         return ""
@@ -189,14 +192,24 @@ def render_shadow(
             lines.append(f"{shadow[name]:,} classes {what}")
     text = f"<h2>In the shadow</h2><p>{escape('; '.join(lines))}</p>"
     rows = [] if differing is None else differing.to_pylist()
-    return text + _pairs(shadow) + _classes(shadow) + _pictures(rows, thumbnails) + _surest(rows)
+    rows.sort(key=lambda row: -min(row["score"], row["shadow_score"]))
+    known = {shot["uri"]: shot["jpeg"] for shot in thumbnails} | _queued(queue)
+    return text + _pairs(shadow) + _classes(shadow) + _pictures(rows, known) + _surest(rows)
+
+
+def _queued(queue: pa.Table | None) -> dict[str, str]:
+    """The pictures of a review queue, in base 64, by uri."""
+    if queue is None:
+        return {}
+    found = zip(queue["uri"].to_pylist(), queue["picture"].to_pylist(), strict=True)
+    return {uri: b64encode(picture).decode() for uri, picture in found if picture is not None}
 
 
 def _pairs(shadow: Mapping[str, Any]) -> str:
     rows = (
         f"<tr><td>{escape(pair['label'])}<td>{escape(pair['shadow_label'])}"
         f"{number(pair['images'], ',')}"
-        for pair in shadow["pairs"][:SHOWN]
+        for pair in shadow["pairs"]
     )
     return table("What becomes what", rows, "<tr><th>published<th>in the shadow<th>images")
 
@@ -205,28 +218,28 @@ def _classes(shadow: Mapping[str, Any]) -> str:
     rows = (
         f"<tr><td>{escape(one['label'])}{number(one['images'], ',')}"
         f"{number(one['differing'], ',')}{number(one['differing'] / one['images'], '.1%')}"
-        for one in shadow["classes"][:SHOWN]
+        for one in shadow["classes"]
         if one["differing"]
     )
     head = "<tr><th>published<th>images<th>other in the shadow<th>share"
     return table("Which classes it doubts", rows, head)
 
 
-def _pictures(rows: Sequence[Mapping[str, Any]], thumbnails: Sequence[Mapping[str, Any]]) -> str:
-    """Those images of which there happens to be a thumbnail."""
-    known = {shot["uri"]: shot["jpeg"] for shot in thumbnails}
+def _pictures(rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> str:
+    """Those images of which there happens to be a picture. (The page's own sheet of pictures is the
+    one whose class is "sheet" alone.)"""
+    seen = [row for row in rows if row["uri"] in known][:LISTED]
     figures = "".join(
         f'<figure><img alt="" src="data:image/jpeg;base64,{escape(known[row["uri"]])}">'
         f"<figcaption><b>{escape(row['label'])}</b> {row['score']:.2f}, in the shadow "
         f"<b>{escape(row['shadow_label'])}</b> {row['shadow_score']:.2f}</figcaption></figure>"
-        for row in rows
-        if row["uri"] in known
+        for row in seen
     )
-    return f'<h2>Some of them</h2><div class="sheet">{figures}</div>' if figures else ""
+    return f'<h2>Some of them</h2><div class="sheet shadow">{figures}</div>' if figures else ""
 
 
 def _surest(rows: Sequence[Mapping[str, Any]]) -> str:
-    shown = sorted(rows, key=lambda row: -min(row["score"], row["shadow_score"]))[:SHOWN]
+    shown = rows[:LISTED]
     lines = (
         f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}{number(row['score'], '.3f')}"
         f"<td>{escape(row['shadow_label'])}{number(row['shadow_score'], '.3f')}"

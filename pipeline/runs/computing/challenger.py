@@ -49,7 +49,11 @@ class Challenge:
         if spec.model.shadow is None:
             return None
         own = _run_of(spec, newest_model(spec.model.shadow))
-        theirs, name = read_checkpoint(own), public(own.model.source)
+        name = public(own.model.source)
+        try:
+            theirs = read_checkpoint(own)
+        except UsageError as error:
+            raise UsageError(f"<model.shadow> {name}: {error.args[0]}") from error
         if (theirs.weights_sha256, theirs.classes) == (ours.weights_sha256, ours.classes):
             log.warning("no <model.shadow>: %s is the model of this run itself", name)
             return None

@@ -18,6 +18,7 @@ from pipeline.monitoring.model.shadow import (
     interval,
     render_shadow,
 )
+from pipeline.monitoring.report import sheet_of
 from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun, PartFooter
 from pipeline.storage.store import Store
@@ -129,6 +130,13 @@ class TestPage:
         assert "&lt;b&gt;new&lt;/b&gt; says something else of 2 of 3 images (66.7%;" in page
         assert "<i>" not in page
         assert "Where both are surest (2 of 2 in shadow.parquet)" in page
+
+    def test_the_review_queue_has_pictures_too(self) -> None:
+        found = seen(rows("ab", [("bee", 0.9), ("bee", 0.8)]))
+        queue = pa.table({"uri": ["a", "b"], "picture": [b"x", None]})
+        page = render_shadow(found.to_dict(ok=2), found.table(), [], queue)
+        assert page.count("<figure>") == page.count("base64,eA==") == 1
+        assert sheet_of(page) == ""
 
     def test_without_a_second_model_there_is_nothing(self) -> None:
         assert render_shadow(None, None, []) == ""

@@ -115,7 +115,7 @@ def test_a_directory_of_models_is_its_newest(checkpoint: Path, tmp_path: Path) -
 
 
 def test_what_cannot_be_compared_is_wrong_usage(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot load the model"):
+    with pytest.raises(UsageError, match=r"model\.shadow .*nowhere: cannot load the model"):
         read(spec(checkpoint, tmp_path / "nowhere"))
     with pytest.raises(UsageError, match=r"model\.shadow is empty"):
         ModelSpec(source="m", shadow="")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contract.schema import SOURCE
+from pipeline.contract.schema import SHADOW, SOURCE
+from pipeline.model.bundle import ShadowBundle
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.devices import Gpu
 from pipeline.stages.infer.nvjpeg import why_not
@@ -17,6 +18,7 @@ from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.watching.progress import Reporter
 from tests.support.inputs.decoding import decoded
 from tests.support.inputs.images import encode, noise, photograph
+from tests.support.models.checkpoints import write_checkpoint
 from tests.support.models.inference import PIXELS, batch, prepare, reference, tensor
 from tests.support.models.oracle import Oracle, difference
 
@@ -42,6 +44,18 @@ class Listener(Reporter):
 
     def say(self, message: str) -> None:
         self.said.append(message)
+
+
+def test_a_second_network_on_the_same_card(checkpoint: tuple[Oracle, Path], tmp_path: Path) -> None:
+    """Says what it says alone, and the first one what it says without it."""
+    ours, theirs = prepare(checkpoint[1]), prepare(write_checkpoint(tmp_path, seed=1))
+    settings = InferSettings.of(ours, gpus=1.0, calls=2, batch_size=4)
+    shadow = ShadowBundle(theirs.pack(), "softmax", "k")
+    table = Predictor(ours.pack(), settings, shadow)(batch(list(PIXELS)))
+    alone = [actor(folder)(batch(list(PIXELS))) for folder in (checkpoint[1], tmp_path)]
+    assert table["label"].to_pylist() == alone[0]["label"].to_pylist()
+    told = [one["label"] for one in table[SHADOW.name].to_pylist()]
+    assert told == alone[1]["label"].to_pylist()
 
 
 @pytest.mark.parametrize("compiled", [False, True])
