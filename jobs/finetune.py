@@ -1,5 +1,5 @@
-"""Train a classifier on your own labels, from the embeddings that an output stores: seconds, and no
-image is read. What cannot be had from embeddings, training the network itself, is not offered yet.
+"""Train a model on your own labels. Of an output with embeddings no image is read, and a classifier
+takes seconds; images are read once, and also train the network itself, with --train last or all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SETTINGS = settings(FinetuneSpec, "finetune")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of this job."""
-    usage = "OUT [OUT ...] --output MODELS --model SOURCE [--labels FILE] [options]"
+    usage = "INPUT [INPUT ...] --output MODELS --model SOURCE [--labels FILE] [options]"
     parser = new_parser("finetune", usage, __doc__)
     flags.add_control(parser)
     flags.add(parser, *SETTINGS)

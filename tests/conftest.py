@@ -142,7 +142,7 @@ def ray_local() -> Iterator[None]:
         # As a run's own Ray: whoever has imported torch is kept for the next test.
         "_system_config": {"idle_worker_killing_time_threshold_ms": cluster.IDLE_WORKER_MS},
     }
-    with without_helpers():
+    with without_helpers(environments=True):  # for trainings
         cluster.start_ray("local", options)
     yield
     ray.shutdown()

@@ -21,7 +21,10 @@ and below MODELS, where fine-tuned models are:
     MODELS/
       models/<run_id>/config.json, model.safetensors, ...    a checkpoint, and what it came from
       latest.json                                            the newest one; written last
-      _open/<run_id>/                                        what is about to be moved to models/
+      _open/<run_id>/training.json                           what an unfinished fine-tuning is
+      _open/<run_id>/images/                                 the images that it has read, an OUT
+      _open/<run_id>/training/                               what a network in training has reached
+      _open/<run_id>/model/                                  what is about to be moved to models/
 
 All are names for ``Store``, relative to OUT or MODELS. Names that start with an underscore concern
 only the run at work. What else lies there, because a desktop, a file server or a person has left
@@ -164,6 +167,21 @@ def open_dir(run_id: str) -> str:
 def model_dir(run_id: str) -> str:
     """A published model below MODELS, in the layout of Hugging Face."""
     return f"{MODELS}/{run_id}"
+
+
+def staged_model(run_id: str) -> str:
+    """A model while it is written."""
+    return f"{open_dir(run_id)}/model"
+
+
+def packed_images(run_id: str) -> str:
+    """The images that a fine-tuning has read: an output."""
+    return f"{open_dir(run_id)}/images"
+
+
+def training_dir(run_id: str) -> str:
+    """Where a network that is being trained keeps what it has reached."""
+    return f"{open_dir(run_id)}/training"
 
 
 def open_record(run_id: str) -> str:

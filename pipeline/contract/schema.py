@@ -95,6 +95,10 @@ PICTURE = pa.field("_picture", pa.binary())
 """JPEG of what the model saw, on rows that may end up in the review queue. The actors add it, and
 parts keep it until their rows are merged."""
 
+TRAINING_PICTURE = pa.field("training_picture", pa.binary())
+"""A JPEG or PNG file of the image, for networks that are trained on it. Only tables of a
+fine-tuning have the column."""
+
 DECODED = pa.unify_schemas([SOURCE, INTERNAL]).append(PIXELS)
 TOP_K = [
     pa.field("label_id", pa.int32()),

@@ -11,7 +11,7 @@ A family implements these four, as ``families/cvt.py`` does, and has a line in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from cvt.training.learner import Recipe
 from pipeline.contract.spec import CpuDecodeMode, Dtype, Pooling, Runtime, Scores
 
 DTYPES: dict[Dtype, torch.dtype] = {
@@ -185,6 +186,45 @@ class Checkpoint(Protocol):
         """The network in one form, after all work that need not be repeated in every actor."""
 
 
+class Learner(Protocol):
+    """A network that is being trained, in a worker, on its device."""
+
+    def share(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        """From now on call what ``wrap`` makes of the module: gradients are averaged there."""
+
+    def look(self, data: bytes, number: int, epoch: int | None) -> Pixels:
+        """What an epoch shows of image ``number``, (S, S, 3); without an epoch, what inference
+        does. Safe to call from several threads.
+
+        Raises:
+            ValueError: it cannot be decoded.
+        """
+
+    def step(self, pixels: Pixels, targets: npt.NDArray[np.int64], share: float) -> float:
+        """Learn from images (B, S, S, 3) of classes (B,); returns their mean loss.
+
+        Args:
+            share: how much more than their mean they count, when several workers average what they
+                found on unequally many.
+        """
+
+    def answer(self, pixels: Pixels) -> Floats:
+        """Logits (B, N) of images, learning nothing."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, as tensors and plain Python."""
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from a ``state``."""
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """By name, as ``TrainableCheckpoint.with_weights`` takes them."""
+
+    def take_weights(self, values: Mapping[str, Tensor]) -> None:
+        """Answer with these from now on."""
+
+
 @runtime_checkable
 class TrainableCheckpoint(Checkpoint, Protocol):
     """A ``Checkpoint`` that can learn other classes, and be written."""
@@ -201,6 +241,20 @@ class TrainableCheckpoint(Checkpoint, Protocol):
 
     def with_head(self, weight: Floats, bias: Floats, classes: Sequence[str]) -> Self:
         """The same backbone and preprocessing with another classifier, of one class an image."""
+
+    def learner(
+        self, recipe: Recipe, steps: int, rank: int, device: torch.device, *, last_stage: bool
+    ) -> Learner:
+        """A copy to be trained.
+
+        Args:
+            steps: of the whole training.
+            rank: of the worker.
+            last_stage: whether the last stage and what follows it are all that learns.
+        """
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Self:
+        """The same network with what a ``Learner`` has learned."""
 
     def save(self, directory: Path) -> None:
         """Write it, so that whatever loads such checkpoints loads this one."""

@@ -30,7 +30,7 @@ from pipeline.plan.selection import selected
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.computing.challenger import Challenge
-from pipeline.runs.computing.execution import PlannedRun, identity_of, tasks_for
+from pipeline.runs.computing.execution import Chosen, PlannedRun, identity_of, tasks_for
 from pipeline.runs.computing.known_rows import known_rows, replaced_rows
 from pipeline.runs.computing.version import closed_advice, say_version
 from pipeline.runs.endings import continued, run_errors, saved
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 @ray_as_found()
-def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
+def run(spec: RunSpec, *, chosen: Chosen | None = None, debug: bool = False) -> RunResult:
     """Do everything that ``spec`` asks for and that is not done yet.
 
     Raises:
@@ -56,10 +56,10 @@ def run(spec: RunSpec, *, debug: bool = False) -> RunResult:
         RunError: the run stays open; the same call continues it.
     """
     stop_at = spec.policy.stop_at(time.time())
-    return continued(partial(_attempt, spec, stop_at, debug=debug))
+    return continued(partial(_attempt, spec, stop_at, chosen or Chosen(), debug=debug))
 
 
-def _attempt(spec: RunSpec, stop_at: float | None, *, debug: bool) -> RunResult:
+def _attempt(spec: RunSpec, stop_at: float | None, chosen: Chosen, *, debug: bool) -> RunResult:
     clock = Clock()
     spec = replace(spec, model=newest(spec.model))
     check_address()
@@ -73,15 +73,18 @@ def _attempt(spec: RunSpec, stop_at: float | None, *, debug: bool) -> RunResult:
     with clock.phase("list"):
         kept = kept_columns(spec.inputs)
     exclusion = Exclusion(spec.inputs.exclude)
-    with listing_ahead(_inventory(spec, store, kept, exclusion)) as listing:
+    found = chosen.listing
+    listing = iter(found) if found else _inventory(spec, store, kept, exclusion)
+    with listing_ahead(listing) as ahead:
         with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
-            listing.wait_for_end(HEAD_START_SECONDS)
+            ahead.wait_for_end(HEAD_START_SECONDS)
         with Lease(store) as lease, run_errors(), saved(store):
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):
                 planned = _take_up(spec, store, checkpoint, kept, exclusion, debug=debug)
                 planned.challenger = challenge.beside(planned.model) if challenge else None
-                work = waves(listing, planned.plan, planned.open_run)
+                planned.pictures = chosen.pictures
+                work = waves(ahead, planned.plan, planned.open_run)
                 first = next(work)
             if not first.is_empty:
                 with clock.phase("execute"):

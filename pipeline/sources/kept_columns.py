@@ -10,7 +10,7 @@ from itertools import chain, islice
 import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
-from pipeline.contract.schema import CORRECTION, LABELS, NO_COLUMNS, SOURCE, TOP_K
+from pipeline.contract.schema import CORRECTION, LABELS, NO_COLUMNS, SOURCE, TOP_K, TRAINING_PICTURE
 from pipeline.contract.spec import InputSpec
 from pipeline.sources.formats.registry import Format
 from pipeline.sources.inputs import find_files, usage_errors
@@ -25,7 +25,8 @@ SAMPLED_FILES = 64
 PARTITION = "run"
 """The directory ``run=<run_id>`` of a published file is a column to its readers."""
 RESERVED = frozenset(
-    {*SOURCE.names, *(field.name for field in [*TOP_K, LABELS, CORRECTION]), "embedding", PARTITION}
+    {*SOURCE.names, *(field.name for field in [*TOP_K, LABELS, CORRECTION, TRAINING_PICTURE])}
+    | {"embedding", PARTITION}
 )
 """Columns that the output may have itself; in SQL, upper case is no difference."""
 

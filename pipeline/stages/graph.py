@@ -22,9 +22,9 @@ from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.decode.task import decode_block
 from pipeline.stages.infer.actor import Predictor
 from pipeline.stages.infer.settings import InferSettings
+from pipeline.stages.rows.write import PartSink
 from pipeline.stages.watching.pool import Pool
 from pipeline.stages.watching.progress import shows_all
-from pipeline.stages.write import PartSink
 
 NO_PROGRESS_TIMEOUT_SECONDS = 600
 ACTORS_START_TIMEOUT_SECONDS = 1800

@@ -73,6 +73,9 @@ FINETUNE_FLAGS = {
     *("--max-failure-rate", "--min-accuracy", "--model", "--output", "--pictures", "--quiet"),
     "--split-by",
     *("--train", "--val-share", "--version"),
+    *("--discard-open-run", "--exclude", "--image-column", "--input-format", "--num-gpus"),
+    *("--augment", "--batch-size", "--epochs", "--layer-decay", "--learning-rate", "--num-workers"),
+    *("--patience", "--seed", "--uri-column", "--weight-decay"),
 }
 
 

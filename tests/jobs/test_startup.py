@@ -111,7 +111,7 @@ def test_who_only_decodes_loads_no_network() -> None:
     parts = "pipeline.stages.decode.warm_up, pipeline.model.families.cvt"
     code, modules = loaded(f"import {parts}")
     assert code == 0
-    assert modules >= {"ray.data", "pipeline.stages.write", "cvt.preprocessing.processor"}
+    assert modules >= {"ray.data", "pipeline.stages.rows.write", "cvt.preprocessing.processor"}
     networks = ("cvt.model", "cvt.inference", "cvt.layers", "cvt.checkpoints.pretrained")
     stages = ("pipeline.stages.infer", "pipeline.stages.graph", "pipeline.model.loaded")
     assert not [name for name in modules if name.startswith(networks + stages)]

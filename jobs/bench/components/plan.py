@@ -25,7 +25,7 @@ from pipeline.plan.diff import Plan
 from pipeline.sources.formats.registry import IMAGE, shard_names
 from pipeline.sources.inventory import CHUNK_ROWS
 from pipeline.stages.cluster.ray_session import connect, ray_as_found
-from pipeline.stages.spread_ledger import SpreadLedger
+from pipeline.stages.rows.spread_ledger import SpreadLedger
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.store import Store
 

@@ -7,14 +7,18 @@ from typing import Any, Literal
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.layout import LATEST
+from pipeline.contract.spec.inputs import InputFormat, InputSpec
 from pipeline.contract.spec.model import Activation
 from pipeline.contract.spec.policy import PolicySpec
 from pipeline.contract.spec.run import same
 from pipeline.contract.spec.settings import About, check_no_password, check_settings, setting
 from pipeline.contract.urls import public
 
-Trained = Literal["head"]
+Trained = Literal["head", "last", "all"]
+Augmentation = Literal["none", "light", "strong"]
 LabelOrigin = Literal["directory"]
+_WITHOUT_EFFECT = frozenset({"output", "num_gpus", "num_workers", "discard_open_run"})
+"""Fields that the model does not depend on."""
 
 DEFAULT_PENALTY = 1.0
 """How strongly the weights of a head are held back; as in ``cvt/training/probe.py``."""
@@ -30,8 +34,9 @@ class FinetuneSpec:
 
     outputs: tuple[str, ...] = field(
         metadata=About(
-            "an output with embeddings, of cvt-embed or cvt-classify; no image is read",
-            metavar="OUT",
+            "images, as cvt-classify takes them; or an output with embeddings, of cvt-embed or "
+            "cvt-classify, of which no image is read",
+            metavar="INPUT",
             flag="outputs",
         ).metadata
     )
@@ -44,12 +49,17 @@ class FinetuneSpec:
         )
     )
     model: str = field(
-        metadata=same("model.source", help="the checkpoint that computed the embeddings of OUT")
+        metadata=same(
+            "model.source",
+            help="the checkpoint to start from; of an output, the one that computed its embeddings",
+        )
     )
     activation: Activation | None = field(default=None, metadata=same("model.activation"))
     image_size: int | None = field(default=None, metadata=same("model.image_size"))
     train: Trained = setting(
-        "head", "what is trained: head, a linear classifier on the embeddings that OUT stores"
+        "head",
+        "what is trained: head, a linear classifier on embeddings; last, also the network's last "
+        "stage; all of it. The latter two need images, and start from that classifier",
     )
     labels: tuple[str, ...] = setting(
         (),
@@ -68,12 +78,14 @@ class FinetuneSpec:
         None, "directory: an image's label is the name of the directory that it is in"
     )
     label_column: str | None = setting(
-        None, "column of OUT that holds the labels, kept from its input", metavar="C"
+        None,
+        "column that holds the labels: of a list, of Parquet files, a tar's cls or json, or of an "
+        "output, kept from its input",
+        metavar="C",
     )
     split_by: str | None = setting(
         None,
-        "column of OUT, kept from its input: images with the same value are all trained on, or all "
-        "held out",
+        "a column like that: images with the same value are all trained on, or all held out",
         metavar="COLUMN",
     )
     val_share: float = setting(
@@ -106,7 +118,48 @@ class FinetuneSpec:
         default=PolicySpec.max_failure_rate,
         metadata=same(
             "policy.max_failure_rate",
-            help="the same if a larger share of the labelled images failed in OUT",
+            help="the same if a larger share of the labelled images failed",
+        ),
+    )
+    format: InputFormat = field(default=InputSpec.format, metadata=same("inputs.format"))
+    exclude: tuple[str, ...] = field(default=(), metadata=same("inputs.exclude"))
+    uri_column: str | None = field(default=None, metadata=same("inputs.uri_column"))
+    image_column: str | None = field(default=None, metadata=same("inputs.image_column"))
+    epochs: int = setting(
+        10, "how often every image is seen, with last and all", metavar="N", at_least=1
+    )
+    learning_rate: float = setting(3e-4, "the highest rate of learning", metavar="X")
+    batch_size: int = setting(
+        64, "images that a step learns from, over all workers", metavar="N", at_least=1
+    )
+    layer_decay: float = setting(
+        1.0, "what the rate is multiplied by for every layer below the classifier", metavar="X"
+    )
+    weight_decay: float = setting(
+        0.05, "how strongly matrices and kernels are pulled to zero", metavar="X", at_least=0
+    )
+    augment: Augmentation = setting(
+        "light",
+        "what an epoch shows of an image: light, a random crop of at least 60 % of it, in half of "
+        "the cases mirrored; strong, of at least 8 %; none, what inference sees",
+    )
+    patience: int = setting(
+        5, "end after so many epochs without a better one", metavar="N", at_least=1
+    )
+    seed: int = setting(0, "of the order of images and of what is random", metavar="N", at_least=0)
+    num_workers: int | None = setting(
+        None,
+        "processes that train together (default: one for each GPU, on CPUs one with all cores of "
+        "a node)",
+        metavar="N",
+        at_least=1,
+    )
+    num_gpus: float | None = field(default=None, metadata=same("compute.num_gpus"))
+    discard_open_run: bool = field(
+        default=False,
+        metadata=same(
+            "policy.discard_open_run",
+            help="throw away what an unfinished fine-tuning has done",
         ),
     )
 
@@ -125,7 +178,9 @@ class FinetuneSpec:
 
     def _check_names(self) -> None:
         if not self.outputs or not all(self.outputs):
-            raise UsageError("<finetune.outputs> is empty: name an output with embeddings")
+            raise UsageError(
+                "<finetune.outputs> is empty: name images, or an output with embeddings"
+            )
         if not self.output:
             raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
         if not self.model:
@@ -139,6 +194,14 @@ class FinetuneSpec:
             check_no_password("finetune.outputs", uri)
 
     def _check_numbers(self) -> None:
+        if not 0 < self.learning_rate < float("inf"):
+            raise UsageError(
+                f"<finetune.learning_rate> is {self.learning_rate}; it must be a number above 0"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError(
+                f"<finetune.layer_decay> is {self.layer_decay}; it must be above 0 and at most 1"
+            )
         if not 0 < self.val_share < 1:
             raise UsageError(
                 f"<finetune.val_share> is {self.val_share}; it must be above 0 and below 1"
@@ -160,3 +223,8 @@ class FinetuneSpec:
             "labels": tuple(map(public, self.labels)),
             "champion": self.champion and public(self.champion),
         }
+
+    def of_model(self) -> dict[str, Any]:
+        """What of ``to_dict`` the model depends on."""
+        given = self.to_dict().items()
+        return {name: value for name, value in given if name not in _WITHOUT_EFFECT}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ from cvt.checkpoints.preprocessor import size_mismatch
 from cvt.preprocessing.fast.on_cpu import has_filter
 from cvt.preprocessing.fast.on_device import read_header, resize
 from cvt.preprocessing.normalize import Normalize
+from cvt.training.learner import Learner, Recipe
+from cvt.training.trainee import Trainee
 from pipeline.contract.errors import DecodeError, UsageError, one_line
 from pipeline.contract.spec import CpuDecodeMode, ModelSpec, Pooling, Scores
 from pipeline.model.network import (
@@ -195,6 +198,19 @@ class CvtCheckpoint:
         )
         model = cvt.CvtForImageClassification.from_state(config, arrays)
         return CvtCheckpoint(model, self.processor)
+
+    def learner(
+        self, recipe: Recipe, steps: int, rank: int, device: torch.device, *, last_stage: bool
+    ) -> Trainee:
+        frozen = self.config.num_stages - 1 if last_stage else 0
+        model = deepcopy(self.model).requires_grad_(True).to(device)
+        learner = Learner(model, replace(recipe, frozen_stages=frozen), steps, rank)
+        return Trainee(learner, self.processor, device)
+
+    def with_weights(self, weights: Mapping[str, torch.Tensor]) -> CvtCheckpoint:
+        model = deepcopy(self.model)
+        model.load_state_dict(dict(weights))
+        return CvtCheckpoint(model.eval(), self.processor)
 
     def save(self, directory: Path) -> None:
         self.model.save_pretrained(directory)

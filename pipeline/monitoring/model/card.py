@@ -28,10 +28,10 @@ def render_card(training: Mapping[str, Any], metrics: Mapping[str, Any], activat
     lines = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
         f"# Model {training['run_id']}",
-        f"A CvT whose classifier was trained on {images['train']:,} labelled images of "
-        f"{len(metrics['classes']):,} classes. Its backbone is that of "
-        f"{_text(training['parent'])} (weights {training['parent_weights_sha256'][:16]}), "
-        "unchanged.",
+        f"A CvT whose {_TRAINED[training['trained']]} trained on {images['train']:,} labelled "
+        f"images of {len(metrics['classes']):,} classes. It started as "
+        f"{_text(training['parent'])} (weights {training['parent_weights_sha256'][:16]})"
+        f"{_REST[training['trained']]}.",
         f"On {images['validation']:,} images that were held out: accuracy "
         f"{metrics['accuracy']:.1%}, macro F1 {metrics['macro_f1']:.3f}, calibration error "
         f"{metrics['calibration_error']:.3f}.",
@@ -44,6 +44,16 @@ def render_card(training: Mapping[str, Any], metrics: Mapping[str, Any], activat
     return "\n\n".join(lines) + "\n"
 
 
+_TRAINED = {
+    "head": "classifier was",
+    "last": "last stage and classifier were",
+    "all": "network was",
+}
+_REST = {
+    "head": ", whose backbone it has, unchanged",
+    "last": ", whose other stages it has, unchanged",
+    "all": "",
+}
 _QUICK_GELU = (
     "config.json records the activation quick_gelu. transformers ignores it and computes the exact "
     "GELU, and with it other numbers than those above; cvt-batch computes what was trained."

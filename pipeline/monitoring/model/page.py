@@ -36,6 +36,7 @@ def render_model(
         tiles(_tiles(metrics)),
         _gate(metrics["gate"]),
         render_contest(metrics["champion"], predictions, pictures),
+        _course(metrics.get("epochs", [])),
         _classes(metrics["classes"]),
         _pairs(metrics["confusion"]),
         _losses(predictions),
@@ -59,6 +60,19 @@ def _tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("train", "validation"):
         yield f"images, {name}", f"{metrics['images'][name]:,}"
     yield "labels in doubt", f"{metrics['label_issues']:,}"
+
+
+def _course(epochs: list[Mapping[str, float]]) -> str:
+    """Of a network that was trained, epoch by epoch; the best one is marked."""
+    best = max((one["accuracy"], -one["loss"]) for one in epochs) if epochs else None
+    rows = (
+        f"<tr><td>{epoch}{' (this model)' if (one['accuracy'], -one['loss']) == best else ''}"
+        f"{number(one['train_loss'], '.3f')}{number(one['loss'], '.3f')}"
+        f"{number(one['accuracy'], '.1%')}"
+        for epoch, one in enumerate(epochs, 1)
+    )
+    head = "<tr><th>epoch<th>loss, trained<th>loss, held out<th>accuracy, held out"
+    return table("Epochs", rows, head)
 
 
 def _gate(complaint: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ import ray
 from pipeline.contract.errors import LostNodesError, RunError, UsageError
 from pipeline.contract.manifest import DeferredCounts, Manifest, Timings
 from pipeline.contract.provenance import Identity
-from pipeline.contract.schema import vanished_rows
+from pipeline.contract.schema import TRAINING_PICTURE, vanished_rows
 from pipeline.contract.spec import ComputeSpec, RunSpec
 from pipeline.model.bundle import ModelBundle, ShadowBundle
 from pipeline.model.loaded import LoadedModel
@@ -42,9 +42,9 @@ from pipeline.stages.decode.settings import DecodeSettings, bytes_of
 from pipeline.stages.decode.warm_up import warm_up
 from pipeline.stages.graph import Stages, execute
 from pipeline.stages.infer.settings import InferSettings
+from pipeline.stages.rows.write import PartSink
 from pipeline.stages.watching.pool import Pool
 from pipeline.stages.watching.progress import Progress, Reporter, is_watched
-from pipeline.stages.write import PartSink
 from pipeline.storage.filesystems import WorkerEnvironment
 
 ROOM_SECONDS = 30.0
@@ -78,6 +78,16 @@ def tasks_for(rows: int, compute: ComputeSpec, *, debug: bool = False) -> Iterat
         yield RayTasks(WorkerEnvironment.capture())
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a caller of a run has decided about its images."""
+
+    listing: Sequence[pa.Table] = ()
+    """LISTING tables in the place of what lies in the inputs, if there are any."""
+    pictures: int | None = None
+    """Also keep a file of each image, at most so many pixels on its short side."""
+
+
 @dataclass
 class PlannedRun:
     """A planned run: compute what is left, then close."""
@@ -89,6 +99,8 @@ class PlannedRun:
     history: History
     open_run: OpenRun
     plan: Plan
+    pictures: int | None = None
+    """The short side of the files that rows keep of their images, if they do."""
     committed: Committed = field(default_factory=Committed)
     challenger: Challenger | None = None
     """A second model, which sees the same images."""
@@ -191,6 +203,7 @@ class PlannedRun:
             stop_at=stop_at,
             known_contents=ray.put(self.contents.index()) if self._reuses_content else None,
             reporter=reporter,
+            pictures=self.pictures,
         )
 
     def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
@@ -212,7 +225,8 @@ class PlannedRun:
     @property
     def _schema(self) -> pa.Schema:
         """Of the published files."""
-        return pa.schema([*self.model.schema, *self.kept])
+        pictures = [] if self.pictures is None else [TRAINING_PICTURE]
+        return pa.schema([*self.model.schema, *pictures, *self.kept])
 
     @property
     def _reuses_content(self) -> bool:

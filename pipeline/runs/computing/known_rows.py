@@ -13,7 +13,7 @@ from pipeline.output.ledger.history import History
 from pipeline.output.ledger.ledger import Known, Ledger
 from pipeline.stages.cluster.ray_session import connect
 from pipeline.stages.cluster.tasks import RayTasks
-from pipeline.stages.spread_ledger import SpreadLedger
+from pipeline.stages.rows.spread_ledger import SpreadLedger
 from pipeline.storage.filesystems import STORAGE_ERRORS, WorkerEnvironment
 
 ROWS_IN_THIS_PROCESS = 20_000_000

@@ -1,11 +1,11 @@
 """A model as files, and how it becomes visible: whole, and never changed afterwards.
 
-    _open/<run_id>/*             everything, while it is written
+    _open/<run_id>/model/*       everything, while it is written
     models/<run_id>/*            moved there; on a local disk in one step
     latest.json                  names it, if it may be used
 
 The same images, labels, settings and parents give the same run_id and the same model. Whoever is
-interrupted begins again, which takes seconds, and writes the same files.
+interrupted writes the same files again.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ def publish_model(
     contest: Contest | None = None,
 ) -> None:
     """Write a model and everything beside it. Safe to repeat."""
-    staged, target = layout.open_dir(training.run_id), layout.model_dir(training.run_id)
+    staged, target = layout.staged_model(training.run_id), layout.model_dir(training.run_id)
     store.remove(staged)
     for name, data in _files(checkpoint, fitted, training, metrics, contest):
         store.write_bytes(f"{staged}/{name}", data)
     store.remove(target)  # what an interrupted move has left there
     store.move(staged, target)
+    store.remove(layout.open_dir(training.run_id))  # what it was made of
 
 
 def point_to(store: Store, run_id: str) -> None:

@@ -1,13 +1,14 @@
-"""A head on the embeddings of labelled images, and what it says of each of them."""
+"""What was learned from labelled images, and what it says of each of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.model.network import Floats
+from pipeline.model.network import Floats, TrainableCheckpoint
 from pipeline.model.training.heads import (
     Evaluation,
     LabelIssues,
@@ -26,7 +27,8 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True)
 class Fitted:
-    """A head that was fitted on the images that are not held out, and its answers."""
+    """A head that was fitted on the images that are not held out, maybe with the network before it,
+    and its answers."""
 
     samples: Samples
     division: Division
@@ -39,6 +41,10 @@ class Fitted:
     unseen: Matrix
     """(R, N): what heads say that were fitted without the image."""
     issues: LabelIssues
+    model: TrainableCheckpoint | None = None
+    """The network, if more of it was trained than the head."""
+    course: tuple[Mapping[str, float], ...] = ()
+    """Of its epochs: loss, and loss and accuracy on the held-out images."""
 
     @classmethod
     def of(cls, samples: Samples, division: Division, l2: float) -> Fitted:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
@@ -25,11 +24,21 @@ from pipeline.runs.closing import utc_now, versions
 from pipeline.runs.finetune.champion import Champion, Contest
 from pipeline.runs.finetune.export import is_published, point_to, publish_model
 from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.images.listed import Listed, holds_images
+from pipeline.runs.finetune.images.pack import pack
+from pipeline.runs.finetune.images.training import seconds_per_image, trained, trainers
+from pipeline.runs.finetune.images.work import OpenTraining, Work
 from pipeline.runs.finetune.labels import Labels
-from pipeline.runs.finetune.result import FinetuneResult, Survey, image_counts
-from pipeline.runs.finetune.samples import Samples, gather
+from pipeline.runs.finetune.result import FinetuneResult, ImageSurvey, Survey, metrics_of
+from pipeline.runs.finetune.samples import (
+    Samples,
+    check_kept,
+    check_parent,
+    embedded,
+    gather,
+    is_output,
+)
 from pipeline.runs.finetune.split import Division, kinships
-from pipeline.runs.relabel.source import check_embeddings, load_source
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, printable, split_uri
@@ -43,30 +52,36 @@ log = logging.getLogger(__name__)
 def finetune(spec: FinetuneSpec) -> FinetuneResult:
     """Train what is asked for, hold it against held-out images, and publish it.
 
-    The same call finds the model that it has published. If it was interrupted, it begins again,
-    and ends in the same model.
+    The same call finds the model that it has published. If it was interrupted, it goes on, and ends
+    in the same model.
 
     Raises:
-        UsageError: nothing was written; the message says what to change.
-        RunError: it could not finish; the same call does it again.
+        UsageError: no model was written; the message says what to change.
+        RunError: it could not finish; the same call continues it.
     """
-    job = _Job.prepare(spec)
     output = Store(join_uri(*split_uri(spec.output)))
     with _storage_errors():
-        samples, division = job.divided(vectors=True)
+        job = _Job.prepare(spec, output)
+        if job.listed is not None:
+            with Lease(output) as lease:
+                return job.run_on_images(output, job.listed, lease)
+        samples, division = job.divided(job.sources, vectors=True)
         with Lease(output) as lease:
-            return job.run(output, samples, division, lease)
+            learnt = partial(job.head_of, samples, division)
+            return job.run(output, job.run_id(samples.fingerprint, samples.failed), learnt, lease)
 
 
-def survey(spec: FinetuneSpec) -> Survey:
-    """What ``finetune`` would learn from. Reads no embedding and writes nothing.
+def survey(spec: FinetuneSpec) -> Survey | ImageSurvey:
+    """What ``finetune`` would learn from. Reads no image and no embedding, and writes nothing.
 
     Raises:
         UsageError: as ``finetune`` does.
     """
-    job = _Job.prepare(spec)
     with _storage_errors():
-        return Survey(*job.divided(vectors=False))
+        job = _Job.prepare(spec, Store(join_uri(*split_uri(spec.output))))
+        if job.listed is not None:
+            return job.survey(job.listed)
+        return Survey(*job.divided(job.sources, vectors=False))
 
 
 @contextmanager
@@ -81,56 +96,80 @@ def _storage_errors() -> Iterator[None]:
 
 @dataclass
 class _Job:
-    """A fine-tuning whose model and outputs fit together."""
+    """A fine-tuning whose model and images, or outputs, fit together."""
 
     spec: FinetuneSpec
-    source: str
+    model: ModelSpec
     """The checkpoint that is trained, after ``newest``."""
     parent: TrainableCheckpoint
     champion: Champion | None
+    labels: Labels
     sources: list[History]
+    """Outputs with embeddings, unless images are read."""
+    listed: Listed | None
+    """The images, if they are read."""
 
     @classmethod
-    def prepare(cls, spec: FinetuneSpec) -> _Job:
-        sources = [_embedded(uri) for uri in spec.outputs]
-        for other in sources[1:]:
-            check_identity(
-                sources[0].runs[0].identity,
-                other.runs[0].identity,
-                other.store.uri,
-                "fine-tuning needs the embeddings of one model",
-            )
-        for place in ("label_column", "split_by"):
-            _check_kept(sources, place, getattr(spec, place))
-        asked = newest(
-            ModelSpec(source=spec.model, activation=spec.activation, image_size=spec.image_size)
+    def prepare(cls, spec: FinetuneSpec, output: Store) -> _Job:
+        sources = [] if reads_images(spec) else _embedded_outputs(spec)
+        model = ModelSpec(
+            source=spec.model,
+            activation=spec.activation,
+            image_size=spec.image_size,
+            dtype="float32",
         )
-        parent = load_checkpoint(asked)
+        model = newest(model)
+        parent = load_checkpoint(model)
         if not isinstance(parent, TrainableCheckpoint):
             raise UsageError("models of the family of <model.source> cannot be trained")
-        _check_parent(sources[0], asked.source, parent)
+        if sources:
+            check_parent(sources[0], model.source, parent)
         champion = Champion.load(spec.champion, parent) if spec.champion else None
-        return cls(spec, asked.source, parent, champion, sources)
+        labels = Labels.read(spec, [source.store for source in sources])
+        listed = None if sources else Listed.of(spec, labels, output.uri)
+        return cls(spec, model, parent, champion, labels, sources, listed)
 
-    def divided(self, *, vectors: bool) -> tuple[Samples, Division]:
+    def divided(self, sources: Sequence[History], *, vectors: bool) -> tuple[Samples, Division]:
         """The labelled images, and which of them are held out."""
         spec = self.spec
-        labels = Labels.read(spec, [source.store for source in self.sources])
-        samples = gather(self.sources, labels, spec.split_by, vectors=vectors)
+        samples = gather(sources, self.labels, spec.split_by, vectors=vectors)
         keys = kinships(samples.contents, samples.groups or None)
         division = Division.of(samples.labels, keys, spec.val_share)
         if self.champion is not None:
             self.champion.compared(division)
         return samples, division
 
+    def run_on_images(self, output: Store, listed: Listed, lease: Lease) -> FinetuneResult:
+        """Read the images, train and publish, unless that was done before."""
+        data = listed.fingerprint(self.labels)
+        run_id = self.run_id(data)
+
+        def learnt() -> Fitted:
+            record = OpenTraining(data, self.spec.of_model())
+            discard = self.spec.discard_open_run
+            work = Work.take_up(output, run_id, record, discard_others=discard)
+            if self.spec.train == "head":
+                return self.head_of(*self._read(listed, work)[1:])
+            with trainers(self.spec) as group:
+                packed, samples, division = self._read(listed, work)
+                head = self.head_of(samples, division)
+                return trained(self.spec, self.parent, packed, head, work, group)
+
+        return self.run(output, run_id, learnt, lease)
+
+    def _read(self, listed: Listed, work: Work) -> tuple[History, Samples, Division]:
+        """The images as an output, and as what is learned from."""
+        size = self.parent.preprocessing.size
+        packed = pack(self.spec, self.model, size, listed.tables, work.images)
+        return packed, *self.divided([packed], vectors=True)
+
     def run(
-        self, output: Store, samples: Samples, division: Division, lease: Lease
+        self, output: Store, run_id: str, learnt: Callable[[], Fitted], lease: Lease
     ) -> FinetuneResult:
         """Train and publish, unless that was done before."""
-        run_id = self._run_id(samples)
         is_new = not is_published(output, run_id)
         if is_new:
-            metrics = self._train(output, run_id, samples, division, lease)
+            metrics = self._publish(output, run_id, learnt(), lease)
         else:
             metrics = output.read_json(f"{layout.model_dir(run_id)}/{layout.METRICS}")
         lease.check()
@@ -138,37 +177,45 @@ class _Job:
             point_to(output, run_id)
         return FinetuneResult(output, run_id, metrics, is_new)
 
-    def _run_id(self, samples: Samples) -> str:
+    def survey(self, listed: Listed) -> ImageSurvey:
+        """What would be read, and how long an epoch would take."""
+        if self.spec.train == "head":
+            return ImageSurvey(listed)
+        return ImageSurvey(listed, seconds_per_image(self.spec, self.parent))
+
+    def run_id(self, *data: object) -> str:
         """A hash of everything that the model and what is said about it depend on."""
-        settings = self.spec.to_dict()
-        del settings["output"]
         champion = self.champion and self.champion.checkpoint.weights_sha256
         parents = (self.parent.weights_sha256, champion)
-        parts = [METHOD, settings, parents, samples.fingerprint, samples.failed]
-        return short_hash(json.dumps(parts, sort_keys=True))
+        return short_hash(
+            json.dumps([METHOD, self.spec.of_model(), parents, *data], sort_keys=True)
+        )
 
-    def _train(
-        self, output: Store, run_id: str, samples: Samples, division: Division, lease: Lease
-    ) -> dict[str, Any]:
-        fitted = Fitted.of(samples, division, self.spec.penalty)
+    def head_of(self, samples: Samples, division: Division) -> Fitted:
+        """What is learned from images that were read."""
+        return Fitted.of(samples, division, self.spec.penalty)
+
+    def _publish(self, output: Store, run_id: str, fitted: Fitted, lease: Lease) -> dict[str, Any]:
+        division = fitted.division
         contest = self.champion.meet(fitted) if self.champion else None
-        model = self.parent.with_head(fitted.weight, fitted.bias, division.classes)
-        metrics = _metrics(fitted, contest)
+        model = fitted.model or self.parent.with_head(fitted.weight, fitted.bias, division.classes)
+        metrics = metrics_of(fitted, contest)
         metrics["gate"] = self._complaint(metrics, contest)
         lease.check()
-        publish_model(
-            output, model, fitted, self._training(run_id, samples, model), metrics, contest
-        )
+        training = self._training(run_id, fitted.samples, model)
+        publish_model(output, model, fitted, training, metrics, contest)
         return metrics
 
     def _training(self, run_id: str, samples: Samples, model: TrainableCheckpoint) -> Training:
-        parents = training_of(self.source)
-        ancestors = parents.same_backbone if parents is not None else ()
-        line = (*ancestors, self.parent.weights_sha256, model.weights_sha256)
+        line: tuple[str, ...] = (model.weights_sha256,)
+        if model.backbone_sha256 == self.parent.backbone_sha256:
+            parents = training_of(self.model.source)
+            ancestors = parents.same_backbone if parents is not None else ()
+            line = (*ancestors, self.parent.weights_sha256, *line)
         return Training(
             run_id=run_id,
             trained=self.spec.train,
-            parent=printable(public(self.source)),
+            parent=printable(public(self.model.source)),
             parent_weights_sha256=self.parent.weights_sha256,
             weights_sha256=model.weights_sha256,
             backbone_sha256=model.backbone_sha256,
@@ -203,72 +250,34 @@ class _Job:
         return None
 
 
-def _embedded(uri: str) -> History:
-    """An output with embeddings that a classifier takes."""
-    try:
-        source = load_source(uri, "fine-tuning")
-    except UsageError as error:
+def reads_images(spec: FinetuneSpec) -> bool:
+    """Whether the INPUTs are images, rather than outputs.
+
+    Raises:
+        UsageError: they are some of both.
+    """
+    outputs = [uri for uri in spec.outputs if is_output(uri)]
+    if outputs and len(outputs) < len(spec.outputs):
         raise UsageError(
-            f"{error.args[0]}; fine-tuning starts from the embeddings that cvt-classify or "
-            "cvt-embed has stored"
-        ) from error
-    check_embeddings(source, "fine-tuning")
-    return source
-
-
-def _check_kept(sources: list[History], name: str, column: str | None) -> None:
-    """Refuse a column that an output does not have, or that a model has written."""
-    for source in sources:
-        kept = source.runs[0].identity.kept or {}
-        if column is not None and column not in kept:
-            has = ", ".join(sorted(kept)) or "none"
-            raise UsageError(
-                f"<finetune.{name}> is {column!r}, which is no column that {source.store.uri} "
-                f"carries along from its input; it has {has} (<inputs.keep>)"
-            )
-
-
-def _check_parent(source: History, name: str, parent: TrainableCheckpoint) -> None:
-    """Refuse a checkpoint that has not computed the embeddings."""
-    run = source.runs[0]
-    theirs, run_model = run.identity, run.model.model
-    if theirs.weights_sha256 != parent.weights_sha256:
-        raise UsageError(
-            f"the embeddings of {source.store.uri} are those of {run_model} (weights "
-            f"{theirs.weights_sha256[:12]}), not of <model.source> {name} (weights "
-            f"{parent.weights_sha256[:12]}); name that one"
+            f"{outputs[0]} is an output, and other INPUTs are not; give images alone, or outputs"
         )
-    preprocessing = {k: v for k, v in theirs.preprocessing.items() if k != "decode"}
-    ours = {"activation": parent.activation, **parent.preprocessing.to_dict()}
-    if ours != {"activation": theirs.activation, **preprocessing}:
+    if outputs and spec.train != "head":
         raise UsageError(
-            f"the embeddings of {source.store.uri} were computed with other settings than those "
-            "of <model.source>; give the same <model.activation> and <model.image_size>"
+            f"<finetune.train> {spec.train} needs images, and {outputs[0]} is an output, of which "
+            "only embeddings are read; name the images"
         )
+    return not outputs and holds_images(spec)
 
 
-def _metrics(fitted: Fitted, contest: Contest | None) -> dict[str, Any]:
-    """The content of metrics.json, but for the gate."""
-    division, evaluation = fitted.division, fitted.evaluation
-    trained = division.counts(held_out=False)
-    columns = (evaluation.precision, evaluation.recall, evaluation.f1, evaluation.support)
-    rows = zip(division.classes, *(column.tolist() for column in columns), strict=True)
-    cells = zip(*(where.tolist() for where in np.nonzero(evaluation.confusion)), strict=True)
-    return {
-        "images": image_counts(fitted.samples, division),
-        "accuracy": evaluation.accuracy,
-        "macro_f1": evaluation.macro_f1,
-        "calibration_error": evaluation.calibration_error,
-        "label_issues": len(fitted.issues.rows),
-        "classes": [
-            {"class": name, "precision": p, "recall": r, "f1": f, "support": n}
-            | {"train": trained[name]}
-            for name, p, r, f, n in rows
-        ],
-        "confusion": [
-            {"label": division.classes[label], "predicted": division.classes[predicted]}
-            | {"images": int(evaluation.confusion[label, predicted])}
-            for label, predicted in cells
-        ],
-        "champion": contest and contest.to_dict(),
-    }
+def _embedded_outputs(spec: FinetuneSpec) -> list[History]:
+    sources = [embedded(uri) for uri in spec.outputs]
+    for other in sources[1:]:
+        check_identity(
+            sources[0].runs[0].identity,
+            other.runs[0].identity,
+            other.store.uri,
+            "fine-tuning needs the embeddings of one model",
+        )
+    for place in ("label_column", "split_by"):
+        check_kept(sources, place, getattr(spec, place))
+    return sources

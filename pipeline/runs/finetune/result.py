@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.contract import layout
 from pipeline.contract.errors import ExitCode
+from pipeline.runs.finetune.champion import Contest
+from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.images.listed import Listed
 from pipeline.runs.finetune.labels import examples
 from pipeline.runs.finetune.samples import Samples
 from pipeline.runs.finetune.split import Division
@@ -117,6 +123,54 @@ class Survey:
         return lines
 
 
+@dataclass(frozen=True)
+class ImageSurvey:
+    """What ``--dry-run`` says of images that would be read."""
+
+    listed: Listed
+    seconds_per_image: float | None = None
+    """Of a training step, if the network would be trained."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, for scripts."""
+        found = self.listed
+        return {
+            "images": {
+                "labelled": len(found.labels),
+                "unlabelled": found.unlabelled,
+                "labels_without_image": len(found.unmatched),
+            },
+            "shards": found.shards,
+            "classes": dict(sorted(Counter(found.labels).items())),
+            "labels_without_image": found.unmatched,
+            "seconds_per_epoch": self._seconds,
+        }
+
+    @property
+    def _seconds(self) -> float | None:
+        """For an epoch over the single images; they are all trained on but for a share."""
+        if self.seconds_per_image is None:
+            return None
+        return round(self.seconds_per_image * len(self.listed.labels), 1)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        found = self.listed
+        classes = sorted(Counter(found.labels).items())
+        lines = [f"{len(found.labels)} images of {len(classes)} classes would be read"]
+        lines += [f"{name}: {number}" for name, number in classes[:CLASSES_SHOWN]]
+        if len(classes) > CLASSES_SHOWN:
+            lines.append(f"and {len(classes) - CLASSES_SHOWN} more classes")
+        if found.shards:
+            lines.append(f"and {found.shards} shards, whose images are counted when they are read")
+        if self._seconds is not None:
+            lines.append(f"an epoch over them would take at most {self._seconds:.0f} s here")
+        lines.append(f"images without a label: {found.unlabelled}")
+        if unmatched := found.unmatched:
+            lines.append(f"labels without an image: {len(unmatched)}, {examples(unmatched)}")
+        return lines
+
+
 def image_counts(samples: Samples, division: Division) -> dict[str, int]:
     """Images, and labels without one, by what becomes of them."""
     held = int(division.held_out.sum())
@@ -127,4 +181,32 @@ def image_counts(samples: Samples, division: Division) -> dict[str, int]:
         "failed": samples.failed,
         "unlabelled": samples.unlabelled,
         "labels_without_image": len(samples.unmatched),
+    }
+
+
+def metrics_of(fitted: Fitted, contest: Contest | None) -> dict[str, Any]:
+    """The content of metrics.json, but for the gate."""
+    division, evaluation = fitted.division, fitted.evaluation
+    trained = division.counts(held_out=False)
+    columns = (evaluation.precision, evaluation.recall, evaluation.f1, evaluation.support)
+    rows = zip(division.classes, *(column.tolist() for column in columns), strict=True)
+    cells = zip(*(where.tolist() for where in np.nonzero(evaluation.confusion)), strict=True)
+    return {
+        "images": image_counts(fitted.samples, division),
+        "accuracy": evaluation.accuracy,
+        "macro_f1": evaluation.macro_f1,
+        "calibration_error": evaluation.calibration_error,
+        "label_issues": len(fitted.issues.rows),
+        "classes": [
+            {"class": name, "precision": p, "recall": r, "f1": f, "support": n}
+            | {"train": trained[name]}
+            for name, p, r, f, n in rows
+        ],
+        "confusion": [
+            {"label": division.classes[label], "predicted": division.classes[predicted]}
+            | {"images": int(evaluation.confusion[label, predicted])}
+            for label, predicted in cells
+        ],
+        "champion": contest and contest.to_dict(),
+        "epochs": [dict(one) for one in fitted.course],
     }

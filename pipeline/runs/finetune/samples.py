@@ -15,9 +15,14 @@ import pyarrow as pa
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import Status
+from pipeline.model.network import TrainableCheckpoint
 from pipeline.output.ledger.history import History
 from pipeline.runs.finetune.labels import EXAMPLES, Labels, examples
 from pipeline.runs.relabel.live_rows import LiveRows
+from pipeline.runs.relabel.source import check_embeddings, load_source
+from pipeline.storage.filesystems import STORAGE_ERRORS
+from pipeline.storage.store import Store
+from pipeline.storage.uris import join_uri, split_uri
 
 _ROWS = 8192
 """Read at a time."""
@@ -86,7 +91,7 @@ def gather(
         for table in _tables(source, labels, split_by, vectors=vectors):
             _add(found, table, labels, split_by)
     unmatched = sorted(labels.named.keys() - found.seen)
-    _check_matches(labels, unmatched)
+    check_matches(labels, unmatched, "output")
     if not found.rows:
         raise UsageError(
             f"no image of {sources[0].store.uri} has both a label and an embedding "
@@ -148,11 +153,79 @@ def _joined(parts: list[Vectors], order: list[int]) -> Vectors:
     return whole[order]
 
 
-def _check_matches(labels: Labels, unmatched: list[str]) -> None:
-    """Refuse files of labels that are for the most part of other images."""
+def check_matches(labels: Labels, unmatched: list[str], where: str) -> None:
+    """Refuse files of labels that are for the most part of other images.
+
+    Raises:
+        UsageError: more than half of the labels have no image ``where`` they were looked for.
+    """
     total = len(labels.named)
     if 2 * len(unmatched) > total:
         raise UsageError(
             f"{len(unmatched)} of {total} labels in {', '.join(labels.files[:EXAMPLES])} have no "
-            f"image in the output, {examples(unmatched)}; a uri must be as it is there"
+            f"image in the {where}, {examples(unmatched)}; a uri must be as it is there"
+        )
+
+
+def embedded(uri: str) -> History:
+    """An output with embeddings that a classifier takes.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        source = load_source(uri, "fine-tuning")
+    except UsageError as error:
+        raise UsageError(
+            f"{error.args[0]}; fine-tuning starts from the embeddings that cvt-classify or "
+            "cvt-embed has stored"
+        ) from error
+    check_embeddings(source, "fine-tuning")
+    return source
+
+
+def is_output(uri: str) -> bool:
+    """Whether closed runs are there."""
+    try:
+        return bool(History.load(Store(join_uri(*split_uri(uri)))).runs)
+    except (*STORAGE_ERRORS, UsageError, ValueError):  # a list, a glob, a URL
+        return False
+
+
+def check_kept(sources: list[History], name: str, column: str | None) -> None:
+    """Refuse a column that an output does not have, or that a model has written.
+
+    Raises:
+        UsageError: it is one.
+    """
+    for source in sources:
+        kept = source.runs[0].identity.kept or {}
+        if column is not None and column not in kept:
+            has = ", ".join(sorted(kept)) or "none"
+            raise UsageError(
+                f"<finetune.{name}> is {column!r}, which is no column that {source.store.uri} "
+                f"carries along from its input; it has {has} (<inputs.keep>)"
+            )
+
+
+def check_parent(source: History, name: str, parent: TrainableCheckpoint) -> None:
+    """Refuse a checkpoint that has not computed the embeddings.
+
+    Raises:
+        UsageError: it is another one, or has other settings.
+    """
+    run = source.runs[0]
+    theirs, run_model = run.identity, run.model.model
+    if theirs.weights_sha256 != parent.weights_sha256:
+        raise UsageError(
+            f"the embeddings of {source.store.uri} are those of {run_model} (weights "
+            f"{theirs.weights_sha256[:12]}), not of <model.source> {name} (weights "
+            f"{parent.weights_sha256[:12]}); name that one"
+        )
+    preprocessing = {k: v for k, v in theirs.preprocessing.items() if k != "decode"}
+    ours = {"activation": parent.activation, **parent.preprocessing.to_dict()}
+    if ours != {"activation": theirs.activation, **preprocessing}:
+        raise UsageError(
+            f"the embeddings of {source.store.uri} were computed with other settings than those "
+            "of <model.source>; give the same <model.activation> and <model.image_size>"
         )

@@ -172,18 +172,18 @@ def finetune(
     progress: bool = False,
     **settings: Any,
 ) -> FinetuneResult:
-    """Train a classifier on labels of your own, from the embeddings that outputs store.
+    """Train a classifier on labels of your own, from images or from embeddings that outputs store.
 
     Args:
-        outputs: an output with embeddings, or several.
-        model: the checkpoint that computed them.
+        outputs: images, as ``classify`` takes them, or outputs with embeddings.
+        model: the checkpoint to start from; of outputs, the one that computed the embeddings.
         output: a directory or URI for the models.
         progress: whether to show the log; otherwise it goes where the program sends it.
         settings: whose labels, and how to learn, called as the flags of ``cvt-finetune``.
 
     Raises:
         UsageError: nothing was written; the message says what to change.
-        RunError: it could not finish; the same call does it again.
+        RunError: it could not finish; the same call continues it.
     """
     with as_in_python(_FINETUNE.spell, progress=progress):
         given = {"outputs": flat([outputs, *more]), "model": model, "output": output}

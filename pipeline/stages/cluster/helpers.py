@@ -45,12 +45,17 @@ _DATA = "ray.data._internal."
 
 
 @contextmanager
-def without_helpers() -> Iterator[None]:
+def without_helpers(*, environments: bool = False) -> Iterator[None]:
     """A Ray that is started inside has no dashboard, no log monitor, no autoscaler, and agents that
-    are idle."""
+    are idle.
+
+    Args:
+        environments: whether actors will be given environments of their own, as by Ray Train; the
+            agent that makes them then works.
+    """
     parts: list[tuple[Any, ...]] = [(_node, name, _nothing) for name in _UNUSED]
     if ray.__version__.startswith(_TRIED):
-        start = _with_idle_agents(_services.start_ray_process)
+        start = _with_idle_agents(_services.start_ray_process, environments or _has_environments())
         parts.append((_services, "start_ray_process", start))
         # Ray imports all that a dashboard needs, only to see whether there could be one.
         parts.append((_utils, "get_dashboard_dependency_error", lambda: ImportError("not needed")))
@@ -97,24 +102,24 @@ def _nothing(*_: object, **__: object) -> None:
     """In place of a function that starts a process, or tells somebody something."""
 
 
-def _with_idle_agents(start: Callable[..., Any]) -> Callable[..., Any]:
+def _with_idle_agents(start: Callable[..., Any], environments: bool) -> Callable[..., Any]:
     """Ray's function that starts its processes, but for the agents that ``raylet`` starts."""
 
     def start_process(command: list[str], kind: str, *rest: Any, **options: Any) -> Any:
-        idle = _idle(command) if kind == "raylet" else command
+        idle = _idle(command, environments) if kind == "raylet" else command
         return start(idle, kind, *rest, **options)
 
     return start_process
 
 
-def _idle(command: Sequence[str]) -> list[str]:
+def _idle(command: Sequence[str], environments: bool) -> list[str]:
     """The command of ``raylet`` with processes in place of agents that do nothing, whose ports are
     on record before it starts."""
     said = dict(word[2:].split("=", 1) for word in command if word.startswith("--") and "=" in word)
     words = list(command)
     for agent, ports in _AGENTS.items():
         option = f"{agent}_command"
-        if option in said and not (agent == "runtime_env_agent" and _has_environments()):
+        if option in said and not (agent == "runtime_env_agent" and environments):
             words[words.index(f"--{option}={said[option]}")] = f"--{option}={_IDLE}"
             for port in ports:
                 name = getattr(_raylet, port)

@@ -158,8 +158,11 @@ def join(compute: ComputeSpec, *, debug: bool = False) -> None:
     wait_for_room(compute)
 
 
-def connect(compute: ComputeSpec, *, debug: bool = False) -> None:
+def connect(compute: ComputeSpec, *, debug: bool = False, environments: bool = False) -> None:
     """Connect as ``ray_session`` says, unless that is done; see ``ray_as_found``.
+
+    Args:
+        environments: whether actors will have environments of their own, as those of Ray Train do.
 
     Raises:
         UsageError: the cluster cannot be reached, or its workers would not find our modules.
@@ -170,10 +173,11 @@ def connect(compute: ComputeSpec, *, debug: bool = False) -> None:
         _quiet_data(_level(debug))
     else:
         check_address()
-        _connect(debug, on_gpus=compute.num_gpus != 0 and torch.cuda.is_available())
+        on_gpus = compute.num_gpus != 0 and torch.cuda.is_available()
+        _connect(debug, on_gpus=on_gpus, environments=environments)
 
 
-def _connect(debug: bool, *, on_gpus: bool) -> None:
+def _connect(debug: bool, *, on_gpus: bool, environments: bool) -> None:
     address = cluster_address()
     level = _level(debug)
     _quiet(level)
@@ -186,7 +190,7 @@ def _connect(debug: bool, *, on_gpus: bool) -> None:
         store = _object_store_bytes() if on_gpus else SMALLEST_STORE_BYTES
         options |= {"include_dashboard": False, "object_store_memory": store}
     try:
-        with _our_sigterm(), _presentable_command(), nullcontext() if debug else _alone():
+        with _our_sigterm(), _presentable_command(), _quietly(debug, environments):
             start_ray(address or "local", options)
     except _START_ERRORS as error:
         what, advice = "start Ray on this machine", _ADVICE
@@ -267,9 +271,12 @@ def _presentable_command() -> Iterator[None]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _quietly(debug: bool, environments: bool) -> Iterator[None]:
     """Without what only --debug shows."""
-    with without_helpers(), _muted():
+    if debug:
+        yield
+        return
+    with without_helpers(environments=environments), _muted():
         yield
 
 

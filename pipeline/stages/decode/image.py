@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pipeline.contract.errors import DecodeError, ItemError, one_line
-from pipeline.contract.schema import JPEG
+from pipeline.contract.schema import JPEG, TRAINING_PICTURE
 from pipeline.model.network import Pixels
+from pipeline.model.training.pictures import picture_of
 from pipeline.monitoring.review.pictures import small_jpeg
 from pipeline.stages.decode.settings import DecodeSettings
 
@@ -34,6 +35,9 @@ def read_image(data: bytes, settings: DecodeSettings, *, with_thumbnail: bool) -
         found: dict[str, Any] = {"width": image.width, "height": image.height}
         if with_thumbnail:
             found["_thumbnail"] = small_jpeg(image.pixels, THUMBNAIL_PIXELS)
+        if settings.pictures is not None:
+            picture = picture_of(data, settings.pictures, settings.max_pixels)
+            found[TRAINING_PICTURE.name] = picture
         return Found(found, image.pixels)
     found = {"width": header.width, "height": header.height}
     if with_thumbnail:

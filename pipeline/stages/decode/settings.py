@@ -8,7 +8,7 @@ from typing import Any, cast
 import pyarrow as pa
 import ray
 
-from pipeline.contract.schema import DECODED, JPEG, with_kept
+from pipeline.contract.schema import DECODED, JPEG, TRAINING_PICTURE, with_kept
 from pipeline.contract.spec import CpuDecodeMode, DecodeMode, RunSpec
 from pipeline.model.network import Decoded, DevicePreprocessing, JpegHeader, Preprocessing
 from pipeline.output.ledger.hashes import HashIndex
@@ -38,6 +38,8 @@ class DecodeSettings:
     max_seconds: float = 120.0
     """For one image."""
     read: ReadOptions = field(default_factory=ReadOptions)
+    pictures: int | None = None
+    """The short side of the files that rows keep of their images, if they do."""
     block_size: int = CPU_BLOCK
     """Rows of a table; every cut of work has its own."""
     stop_at: float | None = None
@@ -74,6 +76,7 @@ class DecodeSettings:
     def schema(self) -> pa.Schema:
         """Of the tables that leave the task."""
         decoded = DECODED.append(JPEG) if self.mode == "gpu" else DECODED
+        decoded = decoded if self.pictures is None else decoded.append(TRAINING_PICTURE)
         return with_kept(decoded, self.read.kept)
 
     def header(self, data: bytes) -> JpegHeader | None:

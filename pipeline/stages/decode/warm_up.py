@@ -9,7 +9,7 @@ import ray
 from pipeline.model.network import Preprocessing
 from pipeline.stages.allocation import Allocation
 from pipeline.stages.decode.task import decode_block
-from pipeline.stages.write import PartSink
+from pipeline.stages.rows.write import PartSink
 
 
 def warm_up(preprocessing: Preprocessing, allocation: Allocation, tasks: int) -> None:

@@ -23,9 +23,11 @@ NAMES = (
 
 HOME = "pipeline/contract/layout.py"
 ELSEWHERE = {
+    "pipeline/contract/spec/finetune.py": {"_open"},
     "pipeline/contract/spec/inputs.py": {"manifest.json"},
     "pipeline/output/open_run.py": {"_open"},
     "pipeline/plan/reuse.py": {"_open"},
+    "pipeline/runs/finetune/images/work.py": {"_open"},
     "pipeline/sources/formats/s3_inventory.py": {"manifest.json"},
 }
 """S3 Inventory has a manifest, too; and a setting is called policy.discard_open_run."""

@@ -35,3 +35,20 @@ def photograph(width: int = 90, height: int = 60, turn: int = 1, **options: Any)
     exif[0x0112] = turn
     smooth = noise(9, 6, seed=width).resize((width, height), Image.Resampling.BICUBIC)
     return encode(smooth, "JPEG", exif=exif, **options)
+
+
+COLOURS = {"ant": (150, 60, 60), "bee": (160, 150, 50), "cow": (90, 90, 110)}
+
+
+def write_kinds(directory: Path, each: int, *, size: tuple[int, int] = (50, 40)) -> list[Path]:
+    """``each`` images of every kind in a directory of its name: its colour, under noise."""
+    paths = []
+    for seed, (kind, colour) in enumerate(COLOURS.items()):
+        rng = np.random.default_rng(seed)
+        (directory / kind).mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            values = rng.normal(colour, 60, (size[1], size[0], 3)).clip(0, 255)
+            path = directory / kind / f"{number:04d}.jpg"
+            Image.fromarray(values.astype(np.uint8)).save(path, quality=90)
+            paths.append(path)
+    return paths

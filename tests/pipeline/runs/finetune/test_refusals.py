@@ -95,7 +95,10 @@ def test_labels_of_other_images(
             "finetune.label_from excludes finetune.label_column",
         ),
         ({"label_from": "folder"}, "finetune.label_from is 'folder'; accepted: directory"),
-        ({"label_from": "directory", "train": "all"}, "finetune.train is 'all'; accepted: head"),
+        (
+            {"label_from": "directory", "train": "both"},
+            "finetune.train is 'both'; accepted: head, last, all",
+        ),
         ({"labels": ("a", "")}, "one finetune.labels is empty"),
         ({"labels": ("a",), "val_share": 1.0}, "finetune.val_share is 1.0; it must be above 0"),
         (

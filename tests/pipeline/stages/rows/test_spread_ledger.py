@@ -12,8 +12,8 @@ from pipeline.output.ledger import rolling
 from pipeline.output.ledger.history import History
 from pipeline.output.ledger.ledger import Known
 from pipeline.plan.diff import Plan, Work
-from pipeline.stages import spread_ledger
-from pipeline.stages.spread_ledger import SpreadLedger
+from pipeline.stages.rows import spread_ledger
+from pipeline.stages.rows.spread_ledger import SpreadLedger
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.store import Store
 from tests.support.inputs.world import SHARD_NAMES, World, listing_of, random_world

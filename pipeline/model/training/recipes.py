@@ -1,0 +1,7 @@
+"""How a network is taught; the same for every family."""
+
+from __future__ import annotations
+
+from cvt.training.learner import LIVE_FROM, Recipe, batches
+
+__all__ = ["LIVE_FROM", "Recipe", "batches"]

@@ -1,0 +1,125 @@
+"""Training a network on images that were read: from the head that suits it best, by Ray Train."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from pipeline.contract.errors import RunError
+from pipeline.contract.spec import ComputeSpec, FinetuneSpec
+from pipeline.model.network import TrainableCheckpoint
+from pipeline.model.training.recipes import LIVE_FROM, Recipe
+from pipeline.output.ledger.history import History
+from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.images.work import Work
+from pipeline.stages.cluster.growth import nodes
+from pipeline.stages.cluster.ray_session import connect, ray_as_found
+from pipeline.stages.train.group import Group, train
+from pipeline.stages.train.lesson import Lesson
+from pipeline.stages.train.saved import Saved
+from pipeline.storage.filesystems import WorkerEnvironment
+
+_MEASURED = 8
+"""Images of the step that says how long an epoch takes."""
+
+
+@contextmanager
+def trainers(spec: FinetuneSpec) -> Iterator[Group]:
+    """The workers that a training will have, on a Ray that is joined or started for it.
+
+    Raises:
+        UsageError: there is no room for them.
+    """
+    with ray_as_found():
+        connect(ComputeSpec(num_gpus=spec.num_gpus), environments=True)
+        yield Group.fit(nodes(), spec.num_workers, spec.num_gpus)
+
+
+def recipe_of(spec: FinetuneSpec, workers: int = 1) -> Recipe:
+    """How the network is taught, by so many workers."""
+    return Recipe(
+        epochs=spec.epochs,
+        batch_size=spec.batch_size,
+        learning_rate=spec.learning_rate,
+        layer_decay=spec.layer_decay,
+        weight_decay=spec.weight_decay,
+        augment=spec.augment,
+        frozen_statistics=spec.batch_size < LIVE_FROM * workers,
+        seed=spec.seed,
+    )
+
+
+def trained(
+    spec: FinetuneSpec,
+    parent: TrainableCheckpoint,
+    packed: History,
+    start: Fitted,
+    work: Work,
+    group: Group,
+) -> Fitted:
+    """Train from ``start``, the head that fits the embeddings of ``parent``.
+
+    Raises:
+        RunError: it could not finish; the same call goes on from what was saved.
+    """
+    division = start.division
+    model = parent.with_head(start.weight, start.bias, division.classes)
+    lesson = Lesson(
+        recipe=recipe_of(spec, group.workers),
+        last_stage=spec.train == "last",
+        patience=spec.patience,
+        targets=division.targets,
+        held_out=division.held_out,
+        uris=start.samples.uris,
+        files=packed.files,
+        models=work.models,
+        run_id=work.run_id,
+        environment=WorkerEnvironment.capture(),
+    )
+    train(lesson, model, group)
+    return _learnt(start, model, Saved(work.models, work.run_id), group.workers)
+
+
+def _learnt(start: Fitted, model: TrainableCheckpoint, saved: Saved, workers: int) -> Fitted:
+    """What the best epoch has, in the place of the head alone."""
+    found = saved.newest()
+    if found is None:
+        raise RunError("the training has saved nothing; start the same command again")
+    progress, _ = found
+    model = model.with_weights(saved.best(progress))
+    logits = saved.answers(len(start.samples), len(start.division.classes), workers)
+    if not logits.isfinite().all():
+        raise RunError("the network answers with NaN or infinity; lower <finetune.learning_rate>")
+    weight, bias = model.head
+    return replace(
+        start,
+        weight=weight,
+        bias=bias,
+        probabilities=logits.double().softmax(dim=1).numpy(),
+        model=model,
+        course=tuple(progress.course),
+    )
+
+
+def seconds_per_image(spec: FinetuneSpec, parent: TrainableCheckpoint) -> float:
+    """How long a step takes here for each image, measured once. Decoding goes on meanwhile."""
+    on_gpu = torch.cuda.is_available() and spec.num_gpus != 0
+    device = torch.device("cuda" if on_gpu else "cpu")
+    model = parent.with_head(
+        np.zeros((2, parent.embedding_width("cls_norm")), np.float32),
+        np.zeros(2, np.float32),
+        ("one", "other"),
+    )
+    learner = model.learner(recipe_of(spec), 2, 0, device, last_stage=spec.train == "last")
+    size = parent.preprocessing.size
+    pixels = np.zeros((_MEASURED, size, size, 3), np.uint8)
+    targets = np.arange(_MEASURED) % 2
+    learner.step(pixels, targets, 1.0)  # the first one allocates
+    started = time.perf_counter()
+    learner.step(pixels, targets, 1.0)
+    return (time.perf_counter() - started) / _MEASURED

@@ -1,0 +1,57 @@
+"""A classifier from images that nobody has embedded yet."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.contract.errors import ExitCode
+from pipeline.contract.spec import FinetuneSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.runs.finetune.job import finetune
+from pipeline.runs.run import run
+from pipeline.storage.parquet import read_table
+from pipeline.storage.store import Store
+from tests.support.inputs.images import write_images, write_kinds
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_it_is_the_one_that_an_output_of_these_images_gives(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    """A labelled image that is broken fails, and one without a label is not read."""
+    paths = write_kinds(tmp_path / "in", 8)
+    paths[3].write_bytes(paths[3].read_bytes()[:200])
+    write_images(tmp_path / "in" / "unsorted", 2)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("uri,label\n" + "".join(f"{p},{p.parent.name}\n" for p in paths))
+    run(
+        RunSpec(
+            inputs=InputSpec(uris=(str(tmp_path / "in"),)),
+            model=ModelSpec(source=str(checkpoint), dtype="float32"),
+            output=OutputSpec(uri=str(tmp_path / "out"), embeddings=True),
+        )
+    )
+    of_output = FinetuneSpec(
+        outputs=(str(tmp_path / "out"),),
+        output=str(tmp_path / "from output"),
+        model=str(checkpoint),
+        labels=(str(labels),),
+    )
+    expected = finetune(of_output)
+    of_images = replace(
+        of_output, outputs=(str(tmp_path / "in"),), output=str(tmp_path / "from images")
+    )
+    found = finetune(of_images)
+    assert found.exit_code == ExitCode.OK
+    assert found.metrics["images"] == expected.metrics["images"] | {"unlabelled": 0}
+    assert found.metrics["images"]["failed"] == 1
+    models, others = (
+        Store(f"{result.store.uri}/models/{result.run_id}") for result in (found, expected)
+    )
+    for name in ("model.safetensors", "head.npz"):
+        assert models.read_bytes(name) == others.read_bytes(name)
+    told, before = (read_table(store, "predictions.parquet") for store in (models, others))
+    assert told.drop_columns("score").equals(before.drop_columns("score"))
+    assert not found.store.list("_open")
+    again = finetune(of_images)
+    assert (again.run_id, again.is_new) == (found.run_id, False)

@@ -1,0 +1,110 @@
+"""Networks that are trained on images, whole: by Ray Train, with workers that are killed."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cvt import CvtForImageClassification, CvtImageProcessor
+from pipeline.contract.errors import ExitCode, UsageError
+from pipeline.contract.spec import FinetuneSpec
+from pipeline.runs.finetune.job import finetune
+from pipeline.stages.nodes import Node
+from pipeline.stages.train.group import Group
+from pipeline.storage.parquet import read_table
+from pipeline.storage.store import Store
+from tests.support.inputs.images import COLOURS, write_kinds
+from tests.support.processes.victims import below, kill
+
+
+@pytest.fixture
+def spec(tmp_path: Path, checkpoint: Path) -> FinetuneSpec:
+    write_kinds(tmp_path / "in", 16)
+    return FinetuneSpec(
+        outputs=(str(tmp_path / "in"),),
+        output=str(tmp_path / "models"),
+        model=str(checkpoint),
+        label_from="directory",
+        train="all",
+        epochs=4,
+        batch_size=12,
+        learning_rate=1e-3,
+    )
+
+
+@pytest.fixture
+def _a_worker_dies(spec: FinetuneSpec) -> Iterator[None]:
+    """As soon as it has saved something."""
+    store, over = Store(spec.output), threading.Event()
+
+    def strike() -> None:
+        while not over.is_set():
+            saved = [name for name in store.list("_open") if "/training/step-" in name]
+            if saved and (workers := below(os.getpid(), "RayTrainWorker")):
+                kill(workers[0])
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=strike)
+    killer.start()
+    yield
+    over.set()
+    killer.join()
+
+
+@pytest.mark.usefixtures("ray_local", "_a_worker_dies")
+def test_the_model_answers_as_it_did_in_training(spec: FinetuneSpec) -> None:
+    """Though a worker was killed on the way."""
+    result = finetune(spec)
+    assert result.exit_code == ExitCode.OK
+    assert result.metrics["accuracy"] > 0.8
+    assert len(result.metrics["epochs"]) == 4
+    folder = Path(result.model_uri)
+    ours = CvtForImageClassification.from_pretrained(folder)
+    assert ours.config.id2label == dict(enumerate(sorted(COLOURS)))
+    told = read_table(result.store, f"models/{result.run_id}/predictions.parquet").to_pylist()
+    processor = CvtImageProcessor.from_pretrained(folder)
+    files = [Path(row["uri"]).read_bytes() for row in told]
+    pixels = np.stack([processor.pixels_from_bytes(file, mode="fast").pixels for file in files])
+    with torch.inference_mode():
+        values = processor.normalize(pixels)
+        scores, names = ours(values).logits.softmax(dim=1).max(dim=1)
+    assert np.abs(scores.numpy() - [row["score"] for row in told]).max() < 1e-5
+    classes = ours.config.id2label
+    assert [classes[n] for n in names.tolist()] == [row["predicted"] for row in told]
+    assert not result.store.list("_open")
+    again = finetune(spec)
+    assert (again.run_id, again.is_new) == (result.run_id, False)
+
+
+def test_what_is_refused(spec: FinetuneSpec) -> None:
+    with pytest.raises(UsageError, match="learning_rate is 0"):
+        replace(spec, learning_rate=0.0)
+    with pytest.raises(UsageError, match="layer_decay is 2"):
+        replace(spec, layer_decay=2.0)
+    with pytest.raises(UsageError, match="epochs is 0"):
+        replace(spec, epochs=0)
+
+
+def nodes(*sizes: tuple[float, float]) -> list[Node]:
+    return [Node(cpus=c, gpus=g, memory=2**34, host=f"h{n}") for n, (c, g) in enumerate(sizes)]
+
+
+def test_workers_get_what_there_is() -> None:
+    """Ray would wait for ever for what there is not."""
+    assert Group.fit(nodes((8, 0)), None, None) == Group(1, 8, on_gpus=False)
+    assert Group.fit(nodes((8, 0)), 2, None) == Group(2, 4, on_gpus=False)
+    assert Group.fit(nodes((8, 0), (3, 0)), 3, None) == Group(3, 3, on_gpus=False)
+    assert Group.fit(nodes((16, 2)), None, None) == Group(2, 8, on_gpus=True)
+    assert Group.fit(nodes((16, 2), (4, 2)), None, None) == Group(4, 2, on_gpus=True)
+    assert Group.fit(nodes((16, 2)), None, 1) == Group(1, 16, on_gpus=True)
+    assert Group.fit(nodes((16, 2)), 4, 0) == Group(4, 4, on_gpus=False)
+    for workers, gpus in ((9, None), (3, 2), (None, 3)):
+        with pytest.raises(UsageError):
+            Group.fit(nodes((8, 2)), workers, gpus)

@@ -1,0 +1,242 @@
+"""Trainings in this process: what is learned, what is saved, and that no kill changes a bit."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline.contract import layout
+from pipeline.contract.errors import RunError
+from pipeline.contract.schema import TRAINING_PICTURE
+from pipeline.contract.spec import ModelSpec
+from pipeline.model.families.registry import load_checkpoint
+from pipeline.model.network import TrainableCheckpoint
+from pipeline.model.training.recipes import Recipe
+from pipeline.stages.train.lesson import Lesson
+from pipeline.stages.train.pictures import Pictures
+from pipeline.stages.train.saved import Progress, Saved
+from pipeline.stages.train.worker import Worker
+from pipeline.storage.filesystems import WorkerEnvironment
+from pipeline.storage.parquet import write_table
+from pipeline.storage.store import Store
+from tests.support.inputs.images import COLOURS, write_kinds
+from tests.support.models.checkpoints import write_checkpoint
+
+RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=1e-3)
+STEPS = 9  # of 24 images, in batches of 8, in three epochs
+
+
+def beginner(checkpoint: Path) -> TrainableCheckpoint:
+    """The checkpoint with a head of noise, for the kinds of pictures."""
+    found = load_checkpoint(ModelSpec(source=str(checkpoint)))
+    assert isinstance(found, TrainableCheckpoint)
+    weight = np.random.default_rng(0).normal(0, 0.1, (3, found.head[0].shape[1]))
+    return found.with_head(weight.astype(np.float32), np.zeros(3, np.float32), sorted(COLOURS))
+
+
+def lesson_of(
+    folder: Path, models: Store, each: int = 10, recipe: Recipe = RECIPE, **settings: Any
+) -> Lesson:
+    """Every fifth picture is held out; they are in one file below ``models``."""
+    paths = write_kinds(folder, each)
+    table = pa.table(
+        {
+            "uri": [str(path) for path in reversed(paths)],
+            TRAINING_PICTURE.name: pa.array(
+                [path.read_bytes() for path in reversed(paths)], TRAINING_PICTURE.type
+            ),
+        }
+    )
+    write_table(models, f"{layout.packed_images('lesson')}/pictures.parquet", table)
+    kinds = sorted(COLOURS)
+    return Lesson(
+        **{
+            "recipe": recipe,
+            "last_stage": False,
+            "patience": 99,
+            "targets": np.array([kinds.index(path.parent.name) for path in paths], np.int64),
+            "held_out": np.arange(len(paths)) % 5 == 0,
+            "uris": [str(path) for path in paths],
+            "files": ["pictures.parquet"],
+            "models": models,
+            "run_id": "lesson",
+            "environment": WorkerEnvironment.capture(),
+        }
+        | settings
+    )
+
+
+def learn(lesson: Lesson, checkpoint: Path, **state: Any) -> Worker:
+    """A training in this process, from wherever it was saved, to its end or until it is stopped."""
+    with ThreadPoolExecutor(1) as pool:
+        worker = Worker(lesson, beginner(checkpoint), pool, **state)
+        if worker.learn():
+            worker.answer()
+        return worker
+
+
+class Killed(BaseException):
+    """Takes the place of a SIGKILL in this process."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def lesson(tmp_path: Path) -> Lesson:
+    return lesson_of(tmp_path / "in", Store(str(tmp_path / "models")), save_seconds=0.0)
+
+
+@pytest.fixture
+def elsewhere(lesson: Lesson, tmp_path: Path) -> Lesson:
+    """The same lesson, with nothing saved."""
+    return lesson_of(tmp_path / "in", Store(str(tmp_path / "others")), save_seconds=0.0)
+
+
+def files(lesson: Lesson) -> list[str]:
+    return [name.rpartition("/")[2] for name in lesson.models.list("_open/lesson/training")]
+
+
+def end_of(lesson: Lesson) -> tuple[Progress, dict[str, torch.Tensor], torch.Tensor]:
+    """What a finished training has saved: progress, weights, answers."""
+    saved = Saved(lesson.models, lesson.run_id)
+    found = saved.newest()
+    assert found is not None
+    progress, learner = found
+    return progress, learner["model"] | saved.best(progress), saved.answers(30, 3, 1)
+
+
+def assert_same_end(one: Lesson, other: Lesson) -> None:
+    (progress, weights, answers), (expected, theirs, said) = end_of(one), end_of(other)
+    assert progress == expected
+    assert weights.keys() == theirs.keys()
+    assert all(torch.equal(weights[name], theirs[name]) for name in weights)
+    assert torch.equal(answers, said)
+
+
+def test_it_learns_and_answers_for_every_picture(lesson: Lesson, tiny: Path) -> None:
+    worker = learn(replace(lesson, recipe=replace(RECIPE, epochs=8)), tiny)
+    progress, _, answers = end_of(lesson)
+    assert progress.is_done
+    assert len(progress.course) == progress.epoch == 8
+    assert progress.course[-1]["train_loss"] < progress.course[0]["train_loss"]
+    best = progress.course[progress.best or 0]
+    assert best["accuracy"] == max(one["accuracy"] for one in progress.course)
+    held = torch.from_numpy(np.flatnonzero(lesson.held_out))
+    right = answers.argmax(dim=1) == torch.from_numpy(lesson.targets)
+    assert right[held].float().mean() == pytest.approx(best["accuracy"])
+    assert right.float().mean() > 0.8
+    model = beginner(tiny).with_weights(worker.saved.best(progress))
+    pixels = np.stack([worker.learner.look(worker.pictures[n], n, None) for n in range(30)])
+    expected = model.reference(pixels, "cls_norm").logits
+    assert np.abs(answers.numpy() - expected).max() < 1e-5
+
+
+def test_the_last_two_steps_and_the_best_epoch_are_kept(lesson: Lesson, tiny: Path) -> None:
+    learn(lesson, tiny)
+    best = end_of(lesson)[0].best
+    assert files(lesson) == [
+        "answers-0.pt",
+        f"best-{best:04d}.pt",
+        f"step-{STEPS - 1:09d}.pt",
+        f"step-{STEPS:09d}.pt",
+    ]
+
+
+def killed_in(call: Callable[..., None], after: int) -> Callable[..., None]:
+    """The function, until it was called so often; then the process is dead."""
+    calls = iter(range(after))
+
+    def dying(*arguments: object, **options: object) -> None:
+        if next(calls, None) is None:
+            raise Killed
+        call(*arguments, **options)
+
+    return dying
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kills_change_no_bit(
+    lesson: Lesson, elsewhere: Lesson, tiny: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Before a write, in the middle of one, and after it; again and again."""
+    learn(elsewhere, tiny)
+    rng = np.random.default_rng(seed)
+    write, remove = Store.write_bytes, Store.remove_file
+    kills = 0
+    while not (files(lesson) and files(lesson)[0].startswith("answers")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write_bytes", killed_in(write, int(rng.integers(1, 7))))
+            patch.setattr(Store, "remove_file", killed_in(remove, int(rng.integers(1, 9))))
+            try:
+                learn(lesson, tiny)
+            except Killed:
+                kills += 1
+                (Path(lesson.models.uri) / "_open/lesson/training/.step.0a.tmp").write_bytes(b"ha")
+    assert kills > 1
+    assert_same_end(lesson, elsewhere)
+
+
+def test_a_damaged_file_costs_a_step(lesson: Lesson, elsewhere: Lesson, tiny: Path) -> None:
+    learn(elsewhere, tiny)
+    asked = iter([False] * 5 + [True])
+    learn(lesson, tiny, is_asked_to_stop=lambda: next(asked))
+    newest = Path(lesson.models.uri) / "_open/lesson/training/step-000000005.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    learn(lesson, tiny)
+    assert_same_end(lesson, elsewhere)
+
+
+def test_whoever_asks_to_stop_finds_it_saved(lesson: Lesson, elsewhere: Lesson, tiny: Path) -> None:
+    seldom = replace(lesson, save_seconds=1e9)
+    asked = iter([False, False, True])
+    worker = learn(seldom, tiny, is_asked_to_stop=lambda: next(asked))
+    assert not worker.progress.is_done
+    assert files(lesson) == ["step-000000002.pt"]
+    learn(seldom, tiny)
+    learn(elsewhere, tiny)
+    assert_same_end(lesson, elsewhere)
+
+
+def test_a_finished_training_only_answers(lesson: Lesson, tiny: Path) -> None:
+    learn(lesson, tiny)
+    before = end_of(lesson)
+    lesson.models.remove_file("_open/lesson/training/answers-0.pt")
+    again: Worker = learn(lesson, tiny)
+    assert again.progress == before[0]
+    assert torch.equal(end_of(lesson)[2], before[2])
+
+
+def test_patience_ends_it(lesson: Lesson, tiny: Path) -> None:
+    still = replace(RECIPE, epochs=50, learning_rate=1e-12, augment="none")
+    worker = learn(replace(lesson, recipe=still, patience=2), tiny)
+    assert worker.progress.epoch < 12
+    assert worker.progress.waited == 2
+
+
+def test_only_the_last_stage_learns(lesson: Lesson, tiny: Path) -> None:
+    learn(replace(lesson, last_stage=True, recipe=replace(RECIPE, epochs=1)), tiny)
+    before, after = beginner(tiny).arrays, end_of(lesson)[1]
+    changed = {name for name in before if not np.array_equal(before[name], after[name].numpy())}
+    assert {name.split(".")[2] for name in changed if name.startswith("backbone")} == {"2"}
+
+
+def test_a_picture_that_is_missing(lesson: Lesson) -> None:
+    with pytest.raises(RunError, match="1 pictures are missing"):
+        Pictures(lesson.images, lesson.files, [*lesson.uris, "/another.jpg"])
