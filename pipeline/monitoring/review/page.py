@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice, takewhile, zip_longest
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -94,7 +95,8 @@ def _in_turn(queue: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
-    choices = zip(row["topk_labels"] or (), row["topk_scores"] or (), strict=True)
+    scored = zip(row["topk_labels"] or (), row["topk_scores"] or (), strict=True)
+    choices = takewhile(_can_be_chosen, scored)
     picture = row["picture"]
     return {
         "uri": row["uri"],
@@ -104,6 +106,12 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
         "choices": [(label, round(score, 6)) for label, score in islice(choices, CHOICES)],
         "picture": None if picture is None else base64.b64encode(picture).decode(),
     }
+
+
+def _can_be_chosen(choice: tuple[str | None, float]) -> bool:
+    """A nameless class could be written to no file, and JSON knows finite numbers only."""
+    label, score = choice
+    return bool(label and label.strip()) and isfinite(score)
 
 
 def _fitting(values: Iterable[Any], most_bytes: int) -> Iterator[Any]:

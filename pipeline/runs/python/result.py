@@ -39,6 +39,11 @@ class Result(RunResult):
         """Path or URI of the HTML page about the run."""
         return self.report_uri
 
+    @property
+    def review(self) -> str | None:
+        """Path or URI of the page on which a person corrects it; None if there is nothing to."""
+        return self.review_uri
+
     def table(self, columns: Sequence[str] | None = None, *, new_only: bool = False) -> pa.Table:
         """What the output says of its images since this run: the newest row of each one that is
         there, whether this run computed it or found it done. In order of ``uri``; the columns are

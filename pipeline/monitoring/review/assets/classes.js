@@ -13,7 +13,7 @@ class Classes {
   }
 
   add(name) {
-    if (this.known.has(name)) return;
+    if (this.known.has(name) || !name.trim()) return;
     this.known.add(name);
     this.names.push(name);
     this.folded.push(fold(name));

@@ -1,6 +1,7 @@
 """The review page as a file: what is in it, how large it becomes, that it is one's own."""
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from itertools import product
@@ -85,6 +86,20 @@ def test_a_run_without_labels_has_images_and_nothing_to_choose() -> None:
     bare = row(1, "unlike", topk_labels=None, topk_scores=None)
     (item,) = data_of(page_text([bare], classes=[]))["items"]
     assert item["choices"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({"topk_labels": ["a", " ", "c", "d", "e"]}, ["a"]),
+        ({"topk_scores": [math.nan] * 5}, []),
+        ({"topk_scores": [0.5, -math.inf, 0.1, 0.1, 0.1]}, ["Bag"]),
+        ({"topk_labels": list("abcdefg"), "topk_scores": [0.1] * 7}, list("abcde")),
+    ],
+)
+def test_what_no_file_could_hold_is_no_choice(changes: dict[str, Any], left: list[str]) -> None:
+    (item,) = data_of(page_text([row(1, "random", **changes)]))["items"]
+    assert [label for label, _ in item["choices"]] == left
 
 
 def luminance(colour: str) -> float:
