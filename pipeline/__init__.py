@@ -24,6 +24,7 @@ __all__ = [
     "RunSpec",
     "UsageError",
     "classify",
+    "corrections",
     "embed",
     "finetune",
     "nightly",
@@ -44,13 +45,23 @@ if typing.TYPE_CHECKING:
         RunSpec,
     )
     from pipeline.runs.python.decode import Decode
-    from pipeline.runs.python.jobs import classify, embed, finetune, nightly, relabel, run
+    from pipeline.runs.python.jobs import (
+        classify,
+        corrections,
+        embed,
+        finetune,
+        nightly,
+        relabel,
+        run,
+    )
     from pipeline.runs.python.predict import Predict
     from pipeline.runs.python.result import Result
 else:
     _MODULES = {
         "contract.errors": {"JobError", "RunError", "UsageError"},
-        "runs.python.jobs": {"classify", "embed", "finetune", "nightly", "relabel", "run"},
+        "runs.python.jobs": {
+            *("classify", "corrections", "embed", "finetune", "nightly", "relabel", "run"),
+        },
         "runs.python.decode": {"Decode"},
         "runs.python.predict": {"Predict"},
         "runs.python.result": {"Result"},

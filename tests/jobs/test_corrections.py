@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pipeline
 from pipeline.storage.store import Store
 from tests.support.commands import call_main
 from tests.support.outputs.closed_runs import close_run, rows_of
@@ -42,6 +43,17 @@ def test_adding_and_saying_what_stands(
         ]
     assert call_main("corrections", output, "--json") == 0
     assert json.loads(capsys.readouterr().out)["accuracy"]["images"] == 1
+
+
+def test_the_same_in_python(output: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "1.csv", tmp_path / "2.csv"]
+    for number, file in enumerate(files):
+        file.write_text(f"uri,label\n{URI.replace('000000.', f'00000{number}.')},dog\n")
+    assert pipeline.corrections(output).images == 0
+    assert pipeline.corrections(str(output), add=files).verdicts["label"] == 2
+    assert pipeline.corrections(output, add=files[0]).images == 2
+    with pytest.raises(pipeline.UsageError, match=r"3\.csv does not exist; check add"):
+        pipeline.corrections(output, add=tmp_path / "3.csv")
 
 
 @pytest.mark.parametrize(

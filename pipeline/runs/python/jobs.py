@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pipeline.contract.spec import (
     DEFAULT_TOP_K,
     SECTIONS,
     SETTINGS,
+    CorrectionsSpec,
     FinetuneSpec,
     RelabelSpec,
     RunSpec,
@@ -28,6 +30,7 @@ from pipeline.runs.python.keywords import Keywords, Place, fields, flat, run_spe
 from pipeline.runs.python.shown import as_in_python, import_ray
 
 if TYPE_CHECKING:
+    from pipeline.output.corrections.overview import Overview
     from pipeline.runs.finetune.result import FinetuneResult
     from pipeline.runs.python.result import Result
     from pipeline.runs.result import RunResult
@@ -36,6 +39,7 @@ _TOP_K = replace(SETTINGS["output.top_k"], default=DEFAULT_TOP_K)
 _RUN = Keywords((SETTINGS | {_TOP_K.place: _TOP_K}).values())
 _EMBED = Keywords(one for one in SETTINGS.values() if one.place != "output.embeddings")
 _RELABEL = Keywords(settings(RelabelSpec, "relabel"))
+_CORRECTIONS = Keywords(settings(CorrectionsSpec, "corrections"))
 _FINETUNE = Keywords(settings(FinetuneSpec, "finetune"))
 
 log = logging.getLogger(__name__)
@@ -194,6 +198,30 @@ def finetune(
         if found.complaint:
             log.warning("%s", found.complaint)
         return found
+
+
+def corrections(output: Place, *, add: Place | Iterable[Place] = ()) -> Overview:
+    """What people said of the images of an output: how many, how often the model is right by the
+    random sample, and what it confuses.
+
+    Args:
+        output: of an earlier job.
+        add: files of corrections to be added to it first; the same file twice is there once.
+
+    Raises:
+        UsageError: a file cannot be read, or is of other images; nothing was added.
+        RunError: the storage failed; the same call adds the rest.
+    """
+    with as_in_python(_CORRECTIONS.spell, progress=False):
+        spec = CorrectionsSpec(output=str(output), add=tuple(map(str, flat([add]))))
+        from pipeline.output.corrections.adding import add_files, output_at
+        from pipeline.output.corrections.collected import load
+        from pipeline.output.corrections.overview import Overview
+
+        store = output_at(spec.output)
+        if spec.add:
+            add_files(store, spec.add, datetime.now(UTC))
+        return Overview.of(load(store))
 
 
 def _by_field(keywords: Keywords, found: Mapping[str, Any]) -> dict[str, Any]:
