@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.contract.errors import ExitCode
+from pipeline.contract.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.storage.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,21 @@ def scratch_directory() -> Iterator[Path]:
     """A local directory for as long as something is measured."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as directory:
         yield Path(directory)
+
+
+def new_output(output: str) -> Store:
+    """Where something is to be written.
+
+    Raises:
+        UsageError: something is there.
+    """
+    from pipeline.storage.store import Store
+    from pipeline.storage.uris import join_uri, split_uri
+
+    store = Store(join_uri(*split_uri(output)))
+    if store.list(""):
+        raise UsageError(f"the output is {output}, where something is; name a new one")
+    return store
 
 
 def add_rounds(parser: argparse.ArgumentParser, default: int) -> None:

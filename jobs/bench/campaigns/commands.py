@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
 
 from jobs.bench.arguments import add_model, add_run, run_spec
-from jobs.bench.subcommand import Subcommand, add_json, add_rounds, save, scratch_directory
+from jobs.bench.subcommand import (
+    Subcommand,
+    add_json,
+    add_rounds,
+    new_output,
+    save,
+    scratch_directory,
+)
 from pipeline.contract.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from pipeline.storage.store import Store
 
 
 def _add_growth(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +123,7 @@ def _nights(a: argparse.Namespace) -> ExitCode:
     from jobs.bench.campaigns.nights import bench_nights
 
     with scratch_directory() as scratch:
-        store = _new_output(a.output or str(scratch / "out"))
+        store = new_output(a.output or str(scratch / "out"))
         found = bench_nights(store, a.runs, a.rows)
     print(json.dumps(found))
     save(a, found)
@@ -142,24 +145,10 @@ def _publish(a: argparse.Namespace) -> ExitCode:
         raise UsageError(f"--files is {a.files}, --mib {a.mib}; both must be 1 or more")
     from jobs.bench.campaigns.publishing import bench_publish
 
-    found = bench_publish(_new_output(a.output), a.files, a.mib, a.rounds)
+    found = bench_publish(new_output(a.output), a.files, a.mib, a.rounds)
     print(json.dumps(found))
     save(a, found)
     return ExitCode.OK
-
-
-def _new_output(output: str) -> Store:
-    """
-    Raises:
-        UsageError: something is there.
-    """
-    from pipeline.storage.store import Store
-    from pipeline.storage.uris import join_uri, split_uri
-
-    store = Store(join_uri(*split_uri(output)))
-    if store.list(""):
-        raise UsageError(f"OUT is {output}, where something is; name a new one")
-    return store
 
 
 START = Subcommand(

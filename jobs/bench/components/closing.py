@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,9 +36,9 @@ C = TypeVar("C")
 D = TypeVar("D")
 
 
-def bench_close(rows: int, dimensions: int, *, shuffle: bool = False) -> dict[str, Any]:
-    """CPU time and memory of the closing of a made-up run on the local disk, whose images had been
-    computed in about the order of their names, or in none.
+def bench_close(store: Store, rows: int, dimensions: int, *, shuffle: bool) -> dict[str, Any]:
+    """CPU time and memory of the closing of a made-up run, whose images had been computed in about
+    the order of their names, or in none.
 
     Ray is started before the clock is, as a run of this size has one.
     """
@@ -47,15 +46,14 @@ def bench_close(rows: int, dimensions: int, *, shuffle: bool = False) -> dict[st
         tasks_for,  # not in workers, which import this module
     )
 
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        run = _open_run(Store(directory), rows, dimensions, shuffle=shuffle)
-        before = _peak_bytes()
-        with tasks_for(rows, ComputeSpec(num_gpus=0)) as tasks:
-            measured = MeasuredTasks(tasks)
-            wall, cpu = time.perf_counter(), time.process_time()
-            manifest = close_run(run, (), _account(rows, dimensions), measured)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        stored = sum(Store(directory).list("data").values())
+    run = _open_run(store, rows, dimensions, shuffle=shuffle)
+    before = _peak_bytes()
+    with tasks_for(rows, ComputeSpec(num_gpus=0)) as tasks:
+        measured = MeasuredTasks(tasks)
+        wall, cpu = time.perf_counter(), time.process_time()
+        manifest = close_run(run, (), _account(rows, dimensions), measured)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    stored = sum(store.list("data").values())
     return {
         "rows": rows,
         "dimensions": dimensions,

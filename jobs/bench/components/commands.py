@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 
-from jobs.bench.subcommand import Subcommand, add_json, add_rounds, save
+from jobs.bench.subcommand import (
+    Subcommand,
+    add_json,
+    add_rounds,
+    new_output,
+    save,
+    scratch_directory,
+)
 from jobs.bench.synthetic.presets import PUBLISHED
 from pipeline.contract.errors import ExitCode
 
@@ -72,13 +79,18 @@ def _add_close(parser: argparse.ArgumentParser) -> None:
         help="of their embeddings; 0 for labels alone (default: %(default)s)")  # fmt: skip
     parser.add_argument("--shuffle", action="store_true",
         help="rows were computed in no order of their names")  # fmt: skip
+    parser.add_argument("--output", metavar="OUT",
+        help="where the run is made up: a directory or URI that does not exist yet (default: a "
+        "temporary directory)")  # fmt: skip
     add_json(parser)
 
 
 def _close(a: argparse.Namespace) -> ExitCode:
     from jobs.bench.components.closing import bench_close
 
-    found = bench_close(a.rows, a.dimensions, shuffle=a.shuffle)
+    with scratch_directory() as scratch:
+        store = new_output(a.output or str(scratch / "out"))
+        found = bench_close(store, a.rows, a.dimensions, shuffle=a.shuffle)
     print(json.dumps(found))
     save(a, found)
     return ExitCode.OK

@@ -1,11 +1,16 @@
 """The closing of a made-up run, in this process or in one to be killed.
 
-python -m tests.support.outputs.closings OUT     closes the run there, on a Ray of its own, and
-                                                 stalls before the last of its files
+python -m tests.support.outputs.closings OUT [ONCE]    closes the run there, on the Ray of
+                                                       RAY_ADDRESS or one of its own, and stalls
+                                                       before the last of its files; only once, if
+                                                       a file is named that remembers it
 """
 
+import os
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +20,7 @@ from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.spec import ComputeSpec
 from pipeline.output.open_run import OpenRun
 from pipeline.runs.closing import Account, close_run
-from pipeline.stages.cluster.ray_session import ray_session
-from pipeline.stages.cluster.tasks import RayTasks
-from pipeline.storage.filesystems import WorkerEnvironment
+from pipeline.runs.computing.execution import ROWS_WORTH_TASKS, tasks_for
 from pipeline.storage.store import Store
 from tests.support.outputs.open_runs import spread_run
 
@@ -45,20 +48,31 @@ def account(**changes: Any) -> Account:
     return Account(**(known | changes))
 
 
-def stall(table: pa.Table) -> pa.Table:
-    """Wait before the last file of the run is written."""
-    if pc.max(table["uri"]).as_py() >= f"/in/{2 * ROWS_PER_FILE:06d}":
-        time.sleep(STALL_SECONDS)
-    return table
+@dataclass(frozen=True)
+class Stall:
+    """Waits before the last file of the run is written."""
+
+    once: Path | None = None
+    """If given, where it is written which process has waited; no other one does."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        is_last = pc.max(table["uri"]).as_py() >= f"/in/{2 * ROWS_PER_FILE:06d}"
+        if is_last and not (self.once and self.once.exists()):
+            if self.once:
+                self.once.write_text(str(os.getpid()))
+            time.sleep(STALL_SECONDS)
+        return table
 
 
 def main() -> None:
     """Close the run, if it is not killed."""
-    run = OpenRun.find(Store(sys.argv[1]))
+    output, *once = sys.argv[1:]
+    run = OpenRun.find(Store(output))
     assert run is not None
     run.take_up(full=False)
-    with ray_session(ComputeSpec(num_gpus=0)):
-        close_run(run, (), account(complete=stall), RayTasks(WorkerEnvironment.capture()))
+    stall = Stall(Path(once[0]) if once else None)
+    with tasks_for(ROWS_WORTH_TASKS, ComputeSpec(num_gpus=0)) as tasks:
+        close_run(run, (), account(complete=stall), tasks)
 
 
 if __name__ == "__main__":
