@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError, UsageError, one_line
@@ -25,7 +26,7 @@ from pipeline.contract.spec import CompactSpec, InputSpec
 from pipeline.monitoring.comparison import comparable
 from pipeline.output.identity import check_identity
 from pipeline.output.lease import Lease
-from pipeline.output.ledger.hashes import HashIndex, Mask
+from pipeline.output.ledger.hashes import HashIndex, Mask, hash_strings
 from pipeline.output.ledger.history import History
 from pipeline.output.open_run import COMPACT, OpenRecord, OpenRun, Part, PartFooter
 from pipeline.plan.reuse import with_columns
@@ -160,7 +161,33 @@ def _superseded(rows: LiveRows, history: History) -> Mask:
     hashes, times = np.unique(rows.uris[rows.chosen | rows.vanished], return_counts=True)
     shared, _ = HashIndex(hashes[times > 1]).find(rows.uris)
     found, _ = HashIndex(ledger.uris[ledger.superseded]).find(rows.uris)
-    return found & ~shared
+    return _of_certain_shards(rows, found & ~shared)
+
+
+def _of_certain_shards(rows: LiveRows, stale: Mask) -> Mask:
+    """Those of some rows whose shard shares its hash with no other one: of two that do, the ledger
+    takes the members of the older for ones that the younger has lost."""
+    if not stale.any():
+        return stale
+    of_stale = replace(rows, chosen=stale)
+    index = HashIndex(np.unique(np.concatenate([hash_strings(s) for s in _shards(of_stale)])))
+    names: dict[int, set[str]] = {}
+    for shards in _shards(replace(rows, chosen=np.ones_like(stale))):
+        some = pa.chunked_array([shards.drop_null().unique()])
+        hashes = hash_strings(some)
+        at = np.flatnonzero(index.find(hashes)[0])
+        for name, key in zip(some.take(pa.array(at)).to_pylist(), hashes[at].tolist(), strict=True):
+            names.setdefault(key, set()).add(name)
+    shared = pa.array([n for those in names.values() if len(those) > 1 for n in those], pa.string())
+    is_shared = [pc.is_in(shards, value_set=shared).to_numpy() for shards in _shards(of_stale)]
+    certain = stale.copy()
+    certain[np.flatnonzero(stale)[np.concatenate(is_shared)]] = False
+    return certain
+
+
+def _shards(rows: LiveRows) -> Iterator[pa.ChunkedArray]:
+    """The shard that each row came from, null for single images."""
+    return (_SHARDS.shards_of(batch["uri"]) for batch in rows.batches(PART_ROWS, ["uri"]))
 
 
 def _inputs(history: History) -> list[str]:

@@ -115,7 +115,7 @@ def test_a_member_that_its_shard_lost_does_not_come_back(local_store: Store) -> 
 
 
 HASHING = (
-    "output.ledger.hashes", "output.ledger.indexed", "output.ledger.rolling",
+    "output.ledger.hashes", "output.ledger.indexed", "output.ledger.rolling", "runs.compact.job",
     "output.merging.file", "output.merging.tally", "output.open_run", "runs.relabel.live_rows",
 )  # fmt: skip
 
@@ -129,6 +129,16 @@ def colliding(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in HASHING:
         monkeypatch.setattr(f"pipeline.{module}.hash_strings", collide)
+
+
+@pytest.mark.usefixtures("colliding")
+def test_two_shards_whose_hashes_are_equal_keep_their_rows(local_store: Store) -> None:
+    for names in (["x.tar#a", "y.tar#a", "y.tar#b"], ["x-twin.tar#c", "y.tar#b"]):
+        rows = [Row(f"s3://b/{name}", str(len(names))) for name in names]
+        close_run(local_store, table_of(rows), [], identity=identity(scores=None, top_k=None))
+    combined(local_store)
+    kept = {uri.removeprefix("s3://b/") for uri in present(rows_now(local_store))}
+    assert kept == {"x.tar#a", "x-twin.tar#c", "y.tar#b"}
 
 
 @pytest.mark.usefixtures("colliding")
