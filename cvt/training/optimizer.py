@@ -70,7 +70,7 @@ def parameter_groups(
 def make_optimizer(groups: list[dict[str, Any]]) -> AdamW:
     """AdamW of ``parameter_groups``."""
     named = [{k: v for k, v in group.items() if k != "names"} for group in groups]
-    return AdamW(named)
+    return AdamW(named, fused=True)
 
 
 def warmup_cosine(steps: int, warmup: int) -> Callable[[int], float]:
