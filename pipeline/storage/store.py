@@ -289,11 +289,12 @@ class Store:
 
     def children(self, prefix: str) -> Iterator[str]:
         """The last components of what lies directly below ``prefix``, in order of name."""
+        path = self.path(prefix)
         try:
-            entries = self.fs.ls(self.path(prefix), detail=False)
+            entries = self.fs.ls(path, detail=False)
         except FileNotFoundError:
             return
         for entry in sorted(entries):
             name = entry.rstrip("/").rsplit("/", 1)[-1]
-            if name != self.path(prefix).rsplit("/", 1)[-1]:
+            if name != path.rsplit("/", 1)[-1]:
                 yield name
