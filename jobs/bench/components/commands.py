@@ -100,12 +100,14 @@ def _add_listing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="?", metavar="INPUT", help="as for jobs.classify")
     parser.add_argument("--objects", type=int, default=1_000_000, metavar="N",
         help="of the S3 Inventory report made up without INPUT (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--late", type=float, metavar="MS",
+        help="make up a bucket of S3 instead, whose pages come so late")  # fmt: skip
 
 
 def _listing(a: argparse.Namespace) -> ExitCode:
     from jobs.bench.components.listing import bench_listing
 
-    print(json.dumps(bench_listing(a.input, a.objects)))
+    print(json.dumps(bench_listing(a.input, a.objects, a.late)))
     return ExitCode.OK
 
 

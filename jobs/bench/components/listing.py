@@ -9,9 +9,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from jobs.bench.synthetic.bucket import made_up_bucket
 from pipeline.contract.spec import InputSpec
 from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.open_run import OpenRun
@@ -27,14 +28,21 @@ _FOR_EVER = 1e6
 _SCHEMA = "Bucket, Key, Size, LastModifiedDate, ETag"
 
 
-def bench_listing(source: str | None, objects: int) -> dict[str, float]:
-    """List an INPUT, or a made-up S3 Inventory report with ``objects`` objects, like a first run.
+def bench_listing(
+    source: str | None, objects: int, late_ms: float | None = None
+) -> dict[str, float]:
+    """List an INPUT, or a made-up S3 Inventory report with ``objects`` objects, like a first run;
+    or a made-up bucket, if it is said how late its pages come.
 
     Work is taken wave by wave as in a run, but not done. Each wave lasts until the listing is as
     far ahead as it may be, which takes the most memory.
     """
-    with tempfile.TemporaryDirectory() as directory, _peak_memory() as peak:
-        uri = source or write_report(Path(directory), objects)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        nullcontext() if late_ms is None else made_up_bucket(objects, late_ms / 1e3) as bucket,
+        _peak_memory() as peak,
+    ):
+        uri = source or bucket or write_report(Path(directory), objects)
         base = _memory()
         started, cpu_started = time.perf_counter(), time.process_time()
         inputs = InputSpec(uris=(uri,))

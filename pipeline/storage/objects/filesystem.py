@@ -6,7 +6,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import urllib3
@@ -15,6 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from pipeline.contract.errors import FetchError, UsageError, one_line
 from pipeline.storage.objects.bodies import Body, UnpackedBody
+from pipeline.storage.objects.by_prefixes import Info, Page, listed_by_prefixes
 from pipeline.storage.objects.connection import (
     AbsentError,
     DeniedError,
@@ -22,25 +22,13 @@ from pipeline.storage.objects.connection import (
     insistently,
     silence,
 )
+from pipeline.storage.objects.ranges import KeyPage, listed_in_ranges
 from pipeline.storage.retry import BadCredentialsError, StoreError
 
 PAGE_OBJECTS = 1000
 """In a page of a listing, at most."""
 
 T = TypeVar("T")
-Info = dict[str, Any]
-"""Of an object, in the words of fsspec: name (its path), size, type, etag."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """A part of a listing."""
-
-    objects: list[Info]
-    prefixes: list[str]
-    """Paths of what lies one level down, if the listing is of one level."""
-    following: str | None
-    """The token of the next page."""
 
 
 class ObjectFileSystem(AbstractFileSystem):
@@ -69,9 +57,15 @@ class ObjectFileSystem(AbstractFileSystem):
     def key(self, path: str) -> str:
         """What follows the container."""
 
+    starts_after: ClassVar[bool] = False
+    """Whether a listing may begin after any string."""
+
     @abstractmethod
-    def page(self, path: str, prefix: str, delimiter: str, token: str | None) -> Page:
-        """A page of the objects in a container whose keys begin with ``prefix``."""
+    def page(
+        self, path: str, prefix: str, delimiter: str, token: str | None, after: str = ""
+    ) -> Page:
+        """A page of the objects in a container whose keys begin with ``prefix``; the first one of
+        those that come after a string (or have it as their key), if it can start there."""
 
     @abstractmethod
     def head(self, path: str) -> Info | None:
@@ -111,8 +105,19 @@ class ObjectFileSystem(AbstractFileSystem):
         Raises:
             FileNotFoundError: the container does not exist.
         """
-        for page in self.pages(path):
-            yield from (info for info in page.objects if not info["name"].endswith("/"))
+        found = self._in_ranges(path) if self.starts_after else listed_by_prefixes(self.pages, path)
+        return (info for info in found if not info["name"].endswith("/"))
+
+    def _in_ranges(self, path: str) -> Iterator[Info]:
+        key = self.key(path)
+        prefix = f"{key.rstrip('/')}/" if key else ""
+
+        def read(after: str, token: str | None) -> KeyPage[Info]:
+            page = insistently(lambda: self.page(path, prefix, "", token, after))
+            keys = [self.key(info["name"]) for info in page.objects]
+            return KeyPage(keys, page.objects, page.following or None)
+
+        return listed_in_ranges(read, prefix)
 
     def named(self, path: str) -> Info | None:
         """The object that has this very path, if there is one."""
@@ -124,8 +129,9 @@ class ObjectFileSystem(AbstractFileSystem):
         found = self.named(path)
         if found is not None:
             return found
-        for _ in self.below(path):
-            return {"name": path, "size": 0, "type": "directory"}
+        for page in self.pages(path):
+            if any(not below["name"].endswith("/") for below in page.objects):
+                return {"name": path, "size": 0, "type": "directory"}
         raise AbsentError(FetchError("not_found", path))
 
     def refusal_of_credentials(self, path: str) -> str | None:

@@ -13,6 +13,7 @@ import urllib3
 from pipeline.contract.errors import FetchError
 from pipeline.storage.objects import filesystem
 from pipeline.storage.objects.azure.access import Account, account
+from pipeline.storage.objects.by_prefixes import Info, Page
 from pipeline.storage.objects.connection import (
     ExistsError,
     RefusedCredentialsError,
@@ -21,7 +22,7 @@ from pipeline.storage.objects.connection import (
     refusal,
     send,
 )
-from pipeline.storage.objects.filesystem import Info, ObjectFileSystem, Page
+from pipeline.storage.objects.filesystem import ObjectFileSystem
 from pipeline.storage.retry import PassingError, StoreError
 
 COPY_SECONDS = 120.0
@@ -65,7 +66,9 @@ class AzureBlobs(ObjectFileSystem):
     def request(self, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         return self._ask("GET", path, headers)
 
-    def page(self, path: str, prefix: str, delimiter: str, token: str | None) -> Page:
+    def page(
+        self, path: str, prefix: str, delimiter: str, token: str | None, after: str = ""
+    ) -> Page:
         blob = _blob(path)
         wanted = {"prefix": prefix, "delimiter": delimiter, "marker": token or ""}
         parameters = {"restype": "container", "comp": "list", "include": "metadata",

@@ -12,6 +12,7 @@ import urllib3
 
 from pipeline.contract.errors import FetchError
 from pipeline.storage.objects import filesystem
+from pipeline.storage.objects.by_prefixes import Info, Page
 from pipeline.storage.objects.connection import (
     ExistsError,
     RefusedCredentialsError,
@@ -19,7 +20,7 @@ from pipeline.storage.objects.connection import (
     refusal,
     send,
 )
-from pipeline.storage.objects.filesystem import Info, ObjectFileSystem, Page
+from pipeline.storage.objects.filesystem import ObjectFileSystem
 from pipeline.storage.objects.google.access import access
 from pipeline.storage.retry import PassingError, StoreError
 
@@ -43,9 +44,14 @@ class GoogleObjects(ObjectFileSystem):
     def request(self, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         return _answer("GET", _target(path), {"alt": "media"}, headers)
 
-    def page(self, path: str, prefix: str, delimiter: str, token: str | None) -> Page:
+    starts_after = True
+
+    def page(
+        self, path: str, prefix: str, delimiter: str, token: str | None, after: str = ""
+    ) -> Page:
         bucket = path.partition("/")[0]
         wanted = {"prefix": prefix, "delimiter": delimiter, "pageToken": token or "",
+                  "startOffset": after,
                   "maxResults": str(filesystem.PAGE_OBJECTS),
                   "fields": f"items({_FIELDS}),prefixes,nextPageToken"}  # fmt: skip
         parameters = {name: value for name, value in wanted.items() if value}

@@ -12,9 +12,12 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from pipeline.contract.errors import FetchError
+from pipeline.storage.objects.ranges import KeyPage, listed_in_ranges
 from pipeline.storage.objects.s3.requests import answer, insist, refusal
 from pipeline.storage.retry import PassingError
 
+PAGE_KEYS = 1000
+"""More than these S3 never sends."""
 AWAY_SECONDS = 30.0
 """A listing waits so long for a server that is busy or away: it is the first thing that a run asks
 for, and a wrong endpoint should be told soon."""
@@ -41,28 +44,29 @@ class Page:
 
 
 def list_objects(bucket: str, prefix: str) -> Iterator[Listed]:
-    """Every object whose key starts with ``prefix``; one page at a time is in memory.
+    """Every object whose key starts with ``prefix``, in the bucket's order, by several requests at
+    once; few pages at a time are in memory.
 
     Raises:
         FileNotFoundError: there is no such bucket.
         PermissionError: it may not be listed.
         OSError: S3 does not answer, or not with a listing.
     """
-    continuation: str | None = None
-    while True:
-        page = _read_page(bucket, prefix, continuation)
-        yield from page.objects
-        if page.continuation is None:
-            return
-        if page.continuation == continuation:
-            raise OSError("S3 answers with the same page of the listing again and again")
-        continuation = page.continuation
+
+    def read(after: str, continuation: str | None) -> KeyPage[Listed]:
+        page = _read_page(bucket, prefix, after, continuation)
+        return KeyPage([found.key for found in page.objects], page.objects, page.continuation)
+
+    return listed_in_ranges(read, prefix)
 
 
-def _read_page(bucket: str, prefix: str, continuation: str | None) -> Page:
+def _read_page(bucket: str, prefix: str, after: str, continuation: str | None) -> Page:
     query = {"encoding-type": "url", "list-type": "2", "prefix": prefix}
+    query["max-keys"] = str(PAGE_KEYS)
     if continuation is not None:
         query["continuation-token"] = continuation
+    elif after:
+        query["start-after"] = after
     path = "?" + urlencode(sorted(query.items()), quote_via=quote, safe="~")
     return insist(lambda: _ask(bucket, path), AWAY_SECONDS)
 

@@ -108,6 +108,20 @@ def test_odd_keys_and_prefixes(s3_bucket: Bucket) -> None:
         assert key in keys(s3_bucket, key[: len(key) // 2 + 1])
 
 
+def test_many_pages_are_asked_for_at_once_and_keep_their_order(
+    s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This server has an order of its own, in which ``1/x`` comes before ``1-x``."""
+    monkeypatch.setattr(pages, "PAGE_KEYS", 5)
+    for number in range(60):
+        s3_bucket.put(f"p/{number // 7}/{number:03d}.jpg", b"1")
+        s3_bucket.put(f"p/{number // 7}-x.jpg", b"1")
+    s3_bucket.put("pp/other.jpg", b"1")
+    theirs = [entry["Key"] for entry in s3_bucket.objects() if entry["Key"].startswith("p/")]
+    assert len(theirs) == 69
+    assert list(keys(s3_bucket, "p/")) == theirs
+
+
 LISTINGS = "list-type"
 FAULTS: list[Callable[[int], Faults]] = [
     lambda seed: Faults(pattern=LISTINGS, seed=seed, slow_down=0.5),

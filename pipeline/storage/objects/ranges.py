@@ -1,0 +1,297 @@
+"""A long listing by several requests at once, in the order of the store and in little memory.
+
+A store lists its keys in order, a thousand by a request, and may be asked for those after any
+string. So a listing can be cut wherever one likes, into ranges that are listed side by side. The
+first page of a range shows what its keys look like, and where it is worth cutting: after
+``2026/01/...`` at ``2026/02``, ``2026/03``, ..., whether these are directories or parts of names.
+Ranges next to the one whose turn it is are listed first, and others only as far as there is room.
+
+A range ends at the very key with which the next one begins, and not where a comparison of strings
+would end it: some stores have an order of their own, or list from the start whatever they are asked
+for. Then the range whose turn it is goes on to the end, and nothing is listed twice, or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from string import hexdigits
+from typing import Generic, TypeVar
+
+PAGES_AT_ONCE = 16
+PAGES_HELD = 128
+"""Listed before it is their turn; a page takes some 250 kB."""
+WORTH_PAGES = 3
+"""A range of fewer pages is not cut off, for its last request brings keys of the next one."""
+CUT_AFTER = (3, 10, 30, 100, 300, 1000)
+"""Pages, after which a range turns out to be a long one."""
+CUT_FIRST = (1, *CUT_AFTER)
+"""The same of the range whose turn it is."""
+LEVELS = 2
+"""Of groups, the smaller ones in the larger ones; what follows is cut by its own first page."""
+HEX_DIGITS = 6
+"""So many in a row, letters and digits, are no word and no number."""
+_ALPHABETS = (
+    "0123456789",
+    "abcdef",
+    "ghijklmnopqrstuvwxyz",
+    "ABCDEF",
+    "GHIJKLMNOPQRSTUVWXYZ",
+)
+"""What the next character of a key may be, if one of them is one. Any other may be, too: it only is
+in the range of the one before."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class KeyPage(Generic[T]):
+    """What one request brings."""
+
+    keys: list[str]
+    entries: list[T]
+    """One for each key."""
+    following: str | None
+    """The token of the next page; None on the last."""
+
+
+Read = Callable[[str, str | None], KeyPage[T]]
+"""``(after, token)``: the first page of what comes after a key, or the page with this token."""
+
+
+def listed_in_ranges(read: Read[T], prefix: str) -> Iterator[T]:
+    """All entries, in the order of the store.
+
+    Args:
+        read: may be called by several threads at once.
+        prefix: with which all keys begin.
+
+    Raises:
+        OSError: the store sends the same page again and again; or what ``read`` raises.
+    """
+    first = read("", None)
+    if first.following is None:
+        yield from first.entries
+        return
+    for entries in _Ranges(read, prefix, first):
+        yield from entries
+
+
+@dataclass(eq=False)
+class _Range(Generic[T]):
+    """What comes after one string, and probably up to another."""
+
+    after: str
+    until: str | None
+    """None for all."""
+    pages: deque[KeyPage[T]] = field(default_factory=deque)
+    first_key: str | None = None
+    listed: int = 0
+    """Pages."""
+    newest: tuple[str, str, float] = ("", "", 0.0)
+    """Two keys of the last page, or of the last two, and how many pages are between."""
+    token: str | None = None
+    is_begun: bool = False
+    is_busy: bool = False
+    is_paused: bool = False
+    """The next range should have begun by now."""
+    is_ended: bool = False
+    error: BaseException | None = None
+    _before: str | None = None
+    """The first key of the last page."""
+
+    def take(self, page: KeyPage[T]) -> None:
+        """Add a page.
+
+        Raises:
+            OSError: it says that it is its own next one.
+        """
+        if self.token is not None and self.token == page.following:
+            raise OSError("the store answers with the same page of the listing again and again")
+        self.pages.append(page)
+        self.listed += 1
+        if keys := page.keys:  # half of a first page, for stray files may come before directories
+            self.newest = (keys[len(keys) // 2], keys[-1], 0.5)
+            if self._before is not None:
+                self.newest = (self._before, keys[-1], 2)
+            self._before = keys[0]
+        if page.keys and self.first_key is None:
+            self.first_key = page.keys[0]
+        self.token, self.is_ended = page.following, page.following is None
+        self.is_begun = self.is_ended or self.first_key is not None
+        self.pause()
+
+    def pause(self) -> None:
+        """Wait, if the last page goes beyond the range."""
+        keys = self.pages[-1].keys if self.pages else []
+        self.is_paused = bool(keys) and self.until is not None and keys[-1] > self.until
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its next page can be asked for."""
+        return not (self.is_busy or self.is_paused or self.is_ended or self.error)
+
+
+class _Ranges(Generic[T]):
+    """Iterates over the entries of all ranges, a page at a time; threads list them."""
+
+    def __init__(self, read: Read[T], prefix: str, first: KeyPage[T]) -> None:
+        self._read = read
+        self._prefix = prefix
+        self._ranges = [_Range[T]("", None)]
+        self._held = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+        self._take(self._ranges[0], first)
+
+    def __iter__(self) -> Iterator[list[T]]:
+        with ThreadPoolExecutor(PAGES_AT_ONCE) as threads:
+            try:
+                for _ in range(PAGES_AT_ONCE):
+                    threads.submit(self._list)
+                while (entries := self._next()) is not None:
+                    yield entries
+            finally:
+                with self._changed:
+                    self._is_closed = True
+                    self._changed.notify_all()
+
+    def _next(self) -> list[T] | None:
+        """The entries whose turn it is; None after the last."""
+        with self._changed:
+            self._changed.wait_for(self._is_next_here)
+            front = self._ranges[0]
+            last = self._ranges[1:2] if front.pages else [front]
+            for part in last:  # where the page ends is not known before the next range begins
+                if part.error is not None and not (front.pages and part.is_begun):
+                    raise part.error
+            return self._pop(front) if front.pages else None
+
+    def _is_next_here(self) -> bool:
+        """Whether there is a page, and it is known where the range ends; or nothing comes."""
+        front = self._ranges[0]
+        if not front.pages:
+            if front.is_paused:  # it does not end where it should have
+                front.until, front.is_paused = None, False
+                self._changed.notify_all()
+            return front.is_ended or front.error is not None
+        return all(part.is_begun or part.error for part in self._ranges[1:2])
+
+    def _pop(self, front: _Range[T]) -> list[T]:
+        page = front.pages.popleft()
+        self._held -= 1
+        end = self._ranges[1].first_key if len(self._ranges) > 1 else None
+        entries = page.entries
+        if end is not None and end in page.keys:
+            entries = entries[: page.keys.index(end)]
+            self._held -= len(front.pages)
+            self._ranges.pop(0)
+        self._changed.notify_all()
+        return entries
+
+    def _list(self) -> None:
+        """List pages, one after the other, as long as somebody wants them."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closed or self._waiting())
+                part = self._waiting()
+                if self._is_closed or part is None:
+                    return
+                part.is_busy = True
+            try:
+                page = self._read(part.after, part.token)
+                with self._changed:
+                    self._take(part, page)
+            except BaseException as error:  # noqa: BLE001  # it is the consumer's to handle
+                part.error = error
+            with self._changed:
+                part.is_busy = False
+                self._changed.notify_all()
+
+    def _waiting(self) -> _Range[T] | None:
+        """The first range of which the next page may be asked for."""
+        for number, part in enumerate(self._ranges):
+            is_needed = not part.pages if number == 0 else number == 1 and not part.is_begun
+            if part.is_waiting and (is_needed or self._held < PAGES_HELD):
+                return part
+        return None
+
+    def _take(self, part: _Range[T], page: KeyPage[T]) -> None:
+        if part not in self._ranges:
+            return
+        is_first, keys = not part.is_begun, page.keys
+        part.take(page)
+        self._held += 1
+        at = self._ranges.index(part) + 1
+        if is_first and keys and keys[0] < part.after:  # it begins where it likes
+            del self._ranges[at - 1 :]
+        elif is_first and keys:
+            self._leave_out(at, lambda later: later.until is not None and later.until < keys[0])
+        if part.is_ended:
+            self._leave_out(at, lambda later: not keys or later.after >= keys[-1])
+        elif keys and not part.is_paused and part.listed in (CUT_AFTER if at > 1 else CUT_FIRST):
+            self._cut(part, at)
+
+    def _leave_out(self, at: int, is_empty: Callable[[_Range[T]], bool]) -> None:
+        """Leave out what has not begun of the ranges from ``at`` on, as far as they are empty."""
+        later = self._ranges[at:]
+        self._ranges[at:] = [one for one in later if one.is_begun or not is_empty(one)]
+
+    def _cut(self, part: _Range[T], at: int) -> None:
+        """Leave what comes later in a range to others."""
+        until = part.until
+        first, last, pages = part.newest
+        points = cuts(first, last, pages, self._prefix) if first < last else []
+        points = [point for point in points if until is None or point < until]
+        self._ranges[at:at] = [_Range(p, end) for p, end in pairwise([*points, until]) if p]
+        part.until = points[0] if points else until
+        part.pause()
+
+
+def cuts(first: str, last: str, pages: float, prefix: str) -> list[str]:
+    """Where to cut what follows the last key, in order: where the next groups of keys begin. In a
+    group, keys agree up to some character. Groups have some pages each, as far as one can tell by
+    how far so many pages get, and behind them follow some that are ten times as large."""
+    shared = len(shared_prefix(first, last))
+    depth, of_group = shared, _pages_of_one(first[shared:], last[shared:], pages)
+    while of_group < WORTH_PAGES and depth > len(prefix):
+        depth, of_group = depth - 1, of_group * 10
+    depths = range(depth, len(prefix) - 1, -1)
+    levels = ([last[:at] + c for c in _following(last[at:], is_sure=at == shared)] for at in depths)
+    return [point for level in islice(filter(None, levels), LEVELS) for point in level]
+
+
+def _pages_of_one(first: str, last: str, pages: float) -> float:
+    """About how many pages have the keys that agree in the next character, too."""
+    letters = _alphabet(first[:1])
+    if not first or last[:1] not in letters:
+        return pages / 2
+    return pages / (letters.index(last[0]) - letters.index(first[0]) + 1)
+
+
+def shared_prefix(one: str, other: str) -> str:
+    """How both strings begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))]
+
+
+def _following(rest: str, *, is_sure: bool) -> str:
+    """What may come in place of the first character, later in the order of keys.
+
+    Args:
+        is_sure: the character differs among the keys; else numbers alone are likely to go on.
+    """
+    later = _alphabet(rest[:1]).partition(rest[:1])[2]
+    word = rest[:HEX_DIGITS]
+    is_hex = len(word) == HEX_DIGITS and not word.isalpha() and set(word) <= set(hexdigits)
+    if rest[:1] in _ALPHABETS[0]:
+        return later + ("" if not is_hex or word.isdigit() else "a" if word.islower() else "A")
+    return later if is_sure or is_hex else ""
+
+
+def _alphabet(character: str) -> str:
+    return next((letters for letters in _ALPHABETS if character in letters), "")
