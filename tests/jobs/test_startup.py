@@ -61,7 +61,7 @@ def test_help(job: str) -> None:
         ("embed", (*RUN, "--thresholds", "0.5")),
         ("nightly", ("nowhere.yaml",)),
         ("relabel", ("old", "--output", "new")),
-        ("finetune", RUN),
+        ("finetune", (*RUN, "--train", "everything")),
         ("bench", ("in",)),
         ("bench", ("growth", "--preset", "large")),
     ],
