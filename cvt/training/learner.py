@@ -1,62 +1,18 @@
-"""A network that learns, step by step: what it is taught, how, and its state between two steps."""
+"""A network that learns, step by step, and its state between two steps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvt.model import CvtForImageClassification
-from cvt.training.augment import Augment
 from cvt.training.optimizer import make_optimizer, make_schedule, parameter_groups
-
-LIVE_FROM: Final = 32
-"""Images that a worker has at a time, from which on BatchNorm learns their statistics."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is taught."""
-
-    epochs: int = 10
-    """Passes over the images."""
-    batch_size: int = 64
-    """Images per step, over all workers."""
-    learning_rate: float = 3e-4
-    """The peak, of the head."""
-    layer_decay: float = 1.0
-    """What the rate is multiplied by for every layer below the head."""
-    weight_decay: float = 0.05
-    """On matrices and kernels."""
-    warmup_share: float = 0.1
-    """Of all steps, those in which the rate rises."""
-    smoothing: float = 0.1
-    """Probability that the targets spread over all classes."""
-    clip: float = 1.0
-    """The longest gradient, as a 2-norm over all parameters."""
-    augment: Augment = "light"
-    frozen_stages: int = 0
-    """The first stages, which stay as they are."""
-    frozen_statistics: bool = True
-    """Whether BatchNorm keeps the statistics that it has; its scales learn all the same."""
-    seed: int = 0
-    """Of order, views and dropping."""
-
-
-def batches(count: int, recipe: Recipe, epoch: int, workers: int = 1) -> list[npt.NDArray[Any]]:
-    """Which images each step of an epoch shows, (b,) each, in an order of its own.
-
-    The last one holds what is left, unless that is less than an image for every worker.
-    """
-    order = np.random.default_rng((recipe.seed, epoch)).permutation(count)
-    pieces = [order[at : at + recipe.batch_size] for at in range(0, count, recipe.batch_size)]
-    return [piece for piece in pieces if len(piece) >= workers]
+from cvt.training.recipe import Recipe
 
 
 class Learner:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cvt.training.learner import Recipe
+from cvt.training.recipe import Recipe
 from pipeline.contract.spec import CpuDecodeMode, Dtype, Pooling, Runtime, Scores
 
 DTYPES: dict[Dtype, torch.dtype] = {

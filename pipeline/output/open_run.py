@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError, one_line
 from pipeline.contract.provenance import Identity
-from pipeline.contract.records import Record
+from pipeline.contract.records import Record, omitted
 from pipeline.output.identity import check_same
 from pipeline.output.ledger.hashes import LEDGER_COLUMNS, HashIndex, ShardNames, hash_strings
 from pipeline.output.ledger.ledger import Ledger
@@ -139,8 +139,8 @@ class OpenRecord(Record):
     full: bool = False
     """Whether any attempt was asked to do everything again."""
     identity: Identity = field(default_factory=Identity)
-    model: str = ""
-    """Where its model was read from; only a name, and not of earlier versions."""
+    model: str | None = omitted()
+    """Where its model was read from; only a name, and unknown of earlier versions."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The properties of the INPUT that must stay the same for an attempt to continue the run."""
     attempt: str = ""
@@ -218,7 +218,7 @@ class OpenRun:
         ours = {**identity.to_dict(), "inputs": inputs}
         theirs = {**self.record.identity.to_dict(), "inputs": self.record.inputs}
         is_other = identity.weights_sha256 != self.record.identity.weights_sha256
-        name = self.record.model if is_other else ""
+        name = self.record.model if is_other else None
         advice = f"its model is <model.source> {name}: {_ADVICE}" if name else _ADVICE
         check_same(ours, theirs, f"the unfinished run {self.run_id}", advice)
 

@@ -25,8 +25,7 @@ from cvt.checkpoints.preprocessor import size_mismatch
 from cvt.preprocessing.fast.on_cpu import has_filter
 from cvt.preprocessing.fast.on_device import read_header, resize
 from cvt.preprocessing.normalize import Normalize
-from cvt.training.learner import Learner, Recipe
-from cvt.training.trainee import Trainee
+from cvt.training.recipe import Recipe
 from pipeline.contract.errors import DecodeError, UsageError, one_line
 from pipeline.contract.spec import CpuDecodeMode, ModelSpec, Pooling, Scores
 from pipeline.model.network import (
@@ -45,6 +44,7 @@ from pipeline.model.self_check import spectral_norm
 if TYPE_CHECKING:
     from cvt import CvtConfig, CvtForImageClassification, CvtOutput
     from cvt.inference.openvino import OpenVinoCvt
+    from cvt.training.trainee import Trainee
 
 _OF_NORMALIZING = (
     "do_normalize", "do_rescale", "image_mean", "image_std", "rescale_factor",
@@ -202,6 +202,9 @@ class CvtCheckpoint:
     def learner(
         self, recipe: Recipe, steps: int, rank: int, device: torch.device, *, last_stage: bool
     ) -> Trainee:
+        from cvt.training.learner import Learner
+        from cvt.training.trainee import Trainee
+
         frozen = self.config.num_stages - 1 if last_stage else 0
         model = deepcopy(self.model).requires_grad_(True).to(device)
         learner = Learner(model, replace(recipe, frozen_stages=frozen), steps, rank)

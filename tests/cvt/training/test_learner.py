@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from cvt import CvtConfig, CvtForImageClassification
 from cvt.checkpoints.layouts import translate
-from cvt.training.learner import Learner, Recipe, batches
+from cvt.training.learner import Learner
 from cvt.training.optimizer import make_optimizer, make_schedule, parameter_groups
+from cvt.training.recipe import Recipe, batches
 from tests.support.models.oracle import SMALL, oracle
 
 COUNT, SIZE = 96, 24

@@ -124,7 +124,7 @@ def test_flags_and_file_of_a_night_are_told_apart(complaint: Complaint, tmp_path
 def test_the_other_jobs_name_their_own_flags(complaint: Complaint) -> None:
     assert "ask for them with --with-labels" in complaint(embed, *RUN, "--thresholds", "1")
     nothing = complaint(relabel, "old", "--output", "new")
-    assert "give --label-map, --thresholds, --head, --model or --top-k" in nothing
+    assert "give --label-map, --thresholds, --head, --model, --corrections or --top-k" in nothing
     scores = complaint(relabel, "old", "--output", "new", "--top-k", "2", "--scores", "sigmoid")
     assert scores == "error: --scores needs --head: stored scores cannot be converted"
     days = complaint(compact, "out", "--keep-days", "0.5")

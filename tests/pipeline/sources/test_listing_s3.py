@@ -60,12 +60,13 @@ def test_globs(s3_bucket: Bucket) -> None:
 def test_listing_of_many_pages_is_whole_and_streams(
     s3_bucket: Bucket, fault_proxy: FaultProxy
 ) -> None:
-    """Seen at the server: pages of a thousand, and no request for any object."""
+    """Seen at the server: pages of a thousand, in some ranges, and no request for any object."""
     names = [f"{number:04d}.jpg" for number in range(1003)]
     put_all(s3_bucket, names)
     assert sorted(uris(s3_bucket.uri)) == [f"{s3_bucket.uri}/{name}" for name in names]
-    assert fault_proxy.count(path=f"/{s3_bucket.name}/?") == 2
-    assert fault_proxy.count() == 2
+    pages = fault_proxy.count(path=f"/{s3_bucket.name}/?")
+    assert 2 <= pages <= 8
+    assert fault_proxy.count() == pages
     assert CHUNK_ROWS > 1003
 
 
