@@ -12,7 +12,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.bench.campaigns.commands import COMPARE, GROWTH, NIGHTS, NODES, PUBLISH, START
+from jobs.bench.campaigns.commands import (
+    COMPARE,
+    GROWTH,
+    NIGHTS,
+    NODES,
+    PUBLISH,
+    START,
+    TRAINING,
+)
 from jobs.bench.ceilings.command import RUN
 from jobs.bench.components.commands import CLOSE, DECODE, FEED, LISTING, NETWORK, PLAN, READING
 from jobs.bench.gpu.command import GPU
@@ -32,6 +40,7 @@ SUBCOMMANDS = {
         NODES,
         NIGHTS,
         PUBLISH,
+        TRAINING,
         NETWORK,
         DECODE,
         FEED,

@@ -151,6 +151,32 @@ def _publish(a: argparse.Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="SOURCE", help="with a classifier")
+    parser.add_argument("--batch-size", type=int, default=50, metavar="N",
+        help="images a step (default: %(default)s)")  # fmt: skip
+    add_rounds(parser, 5)
+    add_json(parser)
+
+
+def _training(a: argparse.Namespace) -> ExitCode:
+    if min(a.batch_size, a.rounds) < 1:
+        raise UsageError(
+            f"--batch-size is {a.batch_size}, --rounds {a.rounds}; both must be 1 or more"
+        )
+    from jobs.bench.campaigns.training import compare
+    from jobs.bench.measure.tables import table
+
+    found = compare(a.model, a.batch_size, a.rounds)
+    rows = [
+        ("transformers' Trainer", f"{found.theirs:.2f}", ""),
+        ("ours", f"{found.ours:.2f}", f"{found.ratio:.2f}"),
+    ]
+    print(table(("training", "images per CPU second", "ours / theirs"), rows))
+    save(a, vars(found))
+    return ExitCode.OK
+
+
 START = Subcommand(
     name="start",
     help="what the start of a run costs: CPU time of every process until the first row",
@@ -186,4 +212,10 @@ PUBLISH = Subcommand(
     help="how fast the files of a run become visible on S3, and by copies",
     add_arguments=_add_publish,
     measure=_publish,
+)
+TRAINING = Subcommand(
+    name="training",
+    help="a step of a training against transformers' Trainer, which has to be installed",
+    add_arguments=_add_training,
+    measure=_training,
 )

@@ -69,6 +69,17 @@ def test_publish(s3_bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run_bench(monkeypatch, "publish", tmp_path / "local", *small) == 2, "not on S3"
 
 
+def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.bench.campaigns.training.STEPS", 1)
+    found = tmp_path / "found.json"
+    model = write_model(tmp_path / "model", "small")
+    arguments = ("training", "--model", model, "--batch-size", "4", "--rounds", "1")
+    assert run_bench(monkeypatch, *arguments, "--json", found) == 0
+    values = json.loads(found.read_text())
+    assert min(values["ours"], values["theirs"]) > 0
+    assert values["ratio"] == pytest.approx(values["ours"] / values["theirs"])
+
+
 @pytest.mark.ray
 def test_stages_and_the_whole(
     photographs: Path,

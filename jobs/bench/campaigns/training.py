@@ -1,0 +1,113 @@
+"""The speed of a training step, against transformers' Trainer on the same network, in turns.
+
+Both learn from the same random images, already decoded, in float32 on the CPU: forward, backward,
+clipping, AdamW and schedule. Time is the process's CPU time.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.contract.errors import UsageError
+from pipeline.contract.spec import ModelSpec
+from pipeline.model.families.registry import load_checkpoint
+from pipeline.model.network import TrainableCheckpoint
+from pipeline.model.training.recipes import Recipe
+
+STEPS = 20
+"""Of a round; each starts with one more, which is not counted."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Images per CPU second, medians of the rounds."""
+
+    ours: float
+    theirs: float
+    ratio: float
+    """Median of the rounds' ratios."""
+
+
+def compare(source: str, batch: int, rounds: int) -> Speeds:
+    """Train both in turns.
+
+    Raises:
+        UsageError: the model cannot be trained.
+    """
+    checkpoint = load_checkpoint(ModelSpec(source=source))
+    if not isinstance(checkpoint, TrainableCheckpoint) or not checkpoint.classes:
+        raise UsageError(f"{source} cannot be trained; name one with a classifier")
+    ours: list[float] = []
+    theirs: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint.save(Path(scratch))
+        for _ in range(rounds):
+            theirs.append(_measured(_their_steps(scratch, checkpoint, batch), batch))
+            ours.append(_measured(_our_steps(checkpoint, batch), batch))
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return Speeds(statistics.median(ours), statistics.median(theirs), statistics.median(ratios))
+
+
+def _measured(steps: Callable[[int], None], batch: int) -> float:
+    """Images per CPU second; what comes before the first step counts for neither."""
+    steps(1)
+    started = time.process_time()
+    steps(STEPS)
+    return STEPS * batch / (time.process_time() - started)
+
+
+def _data(checkpoint: TrainableCheckpoint, batch: int) -> tuple[Any, Any]:
+    rng, size = np.random.default_rng(0), checkpoint.preprocessing.size
+    pixels = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
+    return pixels, np.arange(batch) % len(checkpoint.classes)
+
+
+def _our_steps(checkpoint: TrainableCheckpoint, batch: int) -> Callable[[int], None]:
+    recipe = Recipe(frozen_statistics=False, smoothing=0.0, batch_size=batch)
+    cpu = torch.device("cpu")
+    learner = checkpoint.learner(recipe, 2 * STEPS, 0, cpu, last_stage=False)
+    pixels, targets = _data(checkpoint, batch)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            learner.step(pixels, targets, 1.0)
+
+    return steps
+
+
+def _their_steps(folder: str, checkpoint: TrainableCheckpoint, batch: int) -> Callable[[int], None]:
+    import transformers
+
+    pixels, targets = _data(checkpoint, batch)
+    values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    rows = [
+        {"pixel_values": image, "labels": int(target)}
+        for image, target in zip(values, targets, strict=True)
+    ]
+    model = transformers.CvtForImageClassification.from_pretrained(folder)
+
+    def steps(count: int) -> None:
+        arguments = transformers.TrainingArguments(
+            output_dir=folder,
+            max_steps=count,
+            per_device_train_batch_size=batch,
+            use_cpu=True,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+        )
+        trainer = transformers.Trainer(model, arguments, train_dataset=rows)
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+
+    return steps
