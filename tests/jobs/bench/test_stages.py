@@ -134,7 +134,7 @@ def execute_run(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[All
         monkeypatch.setattr(execution, "ray_session", lambda compute, **options: session)
         monkeypatch.setattr(execution, "warm_up", lambda *_: None)
         monkeypatch.setattr(execution, "Progress", lambda done: progress)
-        history: Any = SimpleNamespace()
+        history: Any = SimpleNamespace(nights=())
         open_run: Any = SimpleNamespace(parts=(), record=OpenRecord())
         counts = SimpleNamespace(finished=0, shards=0)
         plan: Any = SimpleNamespace(counts=counts, is_complete=True, num_images=IMAGES)

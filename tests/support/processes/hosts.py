@@ -26,8 +26,8 @@ mount --make-rprivate /
 for kept in "$2" "$3" "$4"; do case "$kept" in /tmp/*)
     mkdir -p "$1$kept"; mount --bind "$kept" "$1$kept" ;;
 esac; done
-for hidden in cvt pipeline jobs; do mount --bind "$1/empty" "$2/$hidden"; done
 mount --rbind "$1/tmp" /tmp
+for hidden in cvt pipeline jobs; do mount --bind /tmp/empty "$2/$hidden"; done
 shift 4
 exec "$@"
 """
@@ -122,7 +122,7 @@ class Network:
         self.close()
 
     def _plug_in(self, host: Host) -> None:
-        for name in ("tmp/home", "empty"):
+        for name in ("tmp/home", "tmp/empty"):
             (host.disk / name).mkdir(parents=True)
         _ip("netns", "add", host.name)
         _ip("link", "add", host.wire, "type", "veth", "peer", "name", "eth0", "netns", host.name)

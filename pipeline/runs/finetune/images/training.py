@@ -19,7 +19,7 @@ from pipeline.runs.finetune.fit import Fitted
 from pipeline.runs.finetune.images.work import Work
 from pipeline.stages.cluster.growth import nodes
 from pipeline.stages.cluster.ray_session import connect, ray_as_found
-from pipeline.stages.train.group import Group, train
+from pipeline.stages.train.group import Group
 from pipeline.stages.train.lesson import Lesson
 from pipeline.stages.train.saved import Saved
 from pipeline.storage.filesystems import WorkerEnvironment
@@ -67,6 +67,8 @@ def trained(
     Raises:
         RunError: it could not finish; the same call goes on from what was saved.
     """
+    from pipeline.stages.train.supervision import train  # the import takes a second
+
     division = start.division
     model = parent.with_head(start.weight, start.bias, division.classes)
     lesson = Lesson(
