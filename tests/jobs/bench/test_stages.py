@@ -85,7 +85,7 @@ class Recorder:
         (decode, _), (_, infer) = self.calls
         actors = infer["fn_constructor_args"][1]
         tasks = replace(decode.keywords["settings"], thumbnail_rate=0, reporter=Reporter())
-        return tasks, replace(actors, reporter=Reporter())
+        return tasks, replace(actors, reporter=Reporter(), review=None)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,7 @@ def execute_run(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[All
         progress = nullcontext(SimpleNamespace(reporter=Reporter(), totals=dict))
         monkeypatch.setattr(execution, "ray_session", lambda compute, **options: session)
         monkeypatch.setattr(execution, "warm_up", lambda *_: None)
+        monkeypatch.setattr(execution, "can_grow", lambda: False)
         monkeypatch.setattr(execution, "Progress", lambda done: progress)
         history: Any = SimpleNamespace(nights=())
         open_run: Any = SimpleNamespace(parts=(), record=OpenRecord())
