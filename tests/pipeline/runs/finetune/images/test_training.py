@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from cvt import CvtForImageClassification, CvtImageProcessor
+from jobs.bench.synthetic.models import write_model
 from pipeline.contract.errors import ExitCode, UsageError
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.runs.finetune.job import finetune
@@ -24,12 +26,12 @@ from tests.support.processes.victims import below, kill
 
 
 @pytest.fixture
-def spec(tmp_path: Path, checkpoint: Path) -> FinetuneSpec:
+def spec(tmp_path: Path) -> FinetuneSpec:
     write_kinds(tmp_path / "in", 16)
     return FinetuneSpec(
         outputs=(str(tmp_path / "in"),),
         output=str(tmp_path / "models"),
-        model=str(checkpoint),
+        model=str(write_model(tmp_path / "model", "small")),
         label_from="directory",
         train="all",
         epochs=4,
@@ -39,29 +41,32 @@ def spec(tmp_path: Path, checkpoint: Path) -> FinetuneSpec:
 
 
 @pytest.fixture
-def _a_worker_dies(spec: FinetuneSpec) -> Iterator[None]:
-    """As soon as it has saved something."""
+def dead(spec: FinetuneSpec) -> Iterator[list[int]]:
+    """The worker that dies as soon as it has saved something."""
     store, over = Store(spec.output), threading.Event()
+    dead: list[int] = []
 
     def strike() -> None:
         while not over.is_set():
             saved = [name for name in store.list("_open") if "/training/step-" in name]
             if saved and (workers := below(os.getpid(), "RayTrainWorker")):
                 kill(workers[0])
+                dead.append(workers[0])
                 return
             time.sleep(0.02)
 
     killer = threading.Thread(target=strike)
     killer.start()
-    yield
+    yield dead
     over.set()
     killer.join()
 
 
-@pytest.mark.usefixtures("ray_local", "_a_worker_dies")
-def test_the_model_answers_as_it_did_in_training(spec: FinetuneSpec) -> None:
-    """Though a worker was killed on the way."""
+@pytest.mark.usefixtures("ray_local")
+def test_the_model_answers_as_it_did_in_training(spec: FinetuneSpec, dead: list[int]) -> None:
+    """Though a worker was killed on the way; and in transformers."""
     result = finetune(spec)
+    assert len(dead) == 1
     assert result.exit_code == ExitCode.OK
     assert result.metrics["accuracy"] > 0.8
     assert len(result.metrics["epochs"]) == 4
@@ -74,7 +79,10 @@ def test_the_model_answers_as_it_did_in_training(spec: FinetuneSpec) -> None:
     pixels = np.stack([processor.pixels_from_bytes(file, mode="fast").pixels for file in files])
     with torch.inference_mode():
         values = processor.normalize(pixels)
-        scores, names = ours(values).logits.softmax(dim=1).max(dim=1)
+        logits = ours(values).logits
+        oracle = transformers.CvtForImageClassification.from_pretrained(folder).eval()
+        assert (oracle(values).logits - logits).abs().max() < 1e-5
+        scores, names = logits.softmax(dim=1).max(dim=1)
     assert np.abs(scores.numpy() - [row["score"] for row in told]).max() < 1e-5
     classes = ours.config.id2label
     assert [classes[n] for n in names.tolist()] == [row["predicted"] for row in told]
