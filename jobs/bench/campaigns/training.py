@@ -93,7 +93,7 @@ def _their_steps(folder: str, checkpoint: TrainableCheckpoint, batch: int) -> Ca
         {"pixel_values": image, "labels": int(target)}
         for image, target in zip(values, targets, strict=True)
     ]
-    model = transformers.CvtForImageClassification.from_pretrained(folder)
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder)
 
     def steps(count: int) -> None:
         arguments = transformers.TrainingArguments(
