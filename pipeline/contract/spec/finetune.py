@@ -11,7 +11,13 @@ from pipeline.contract.spec.inputs import InputFormat, InputSpec
 from pipeline.contract.spec.model import Activation
 from pipeline.contract.spec.policy import PolicySpec
 from pipeline.contract.spec.run import same
-from pipeline.contract.spec.settings import About, check_no_password, check_settings, setting
+from pipeline.contract.spec.settings import (
+    About,
+    check_no_password,
+    check_output,
+    check_settings,
+    setting,
+)
 from pipeline.contract.urls import public
 
 Trained = Literal["head", "last", "all"]
@@ -181,15 +187,13 @@ class FinetuneSpec:
             raise UsageError(
                 "<finetune.outputs> is empty: name images, or an output with embeddings"
             )
-        if not self.output:
-            raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
+        check_output(self.output)
         if not self.model:
             raise UsageError(
                 "<model.source> is empty: name a checkpoint directory, file, URI or hub name"
             )
         if not all(self.labels):
             raise UsageError("one <finetune.labels> is empty: name a file")
-        check_no_password("output.uri", self.output)
         for uri in self.outputs:
             check_no_password("finetune.outputs", uri)
 

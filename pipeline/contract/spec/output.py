@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.layout import LANCE
-from pipeline.contract.spec.settings import About, check_no_password, check_settings, setting
+from pipeline.contract.spec.settings import About, check_output, check_settings, setting
 
 EmbeddingDtype = Literal["float32", "float16"]
 Pooling = Literal["cls_norm", "cls", "mean"]
@@ -64,9 +64,7 @@ class OutputSpec:
 
     def __post_init__(self) -> None:
         check_settings(self, "output")
-        if not self.uri:
-            raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
-        check_no_password("output.uri", self.uri)
+        check_output(self.uri)
         if self.top_k is None and not self.embeddings:
             raise UsageError(
                 "nothing to write: give <output.top_k> for labels, <output.embeddings>, or both"

@@ -10,10 +10,20 @@ from typing import Any, Literal
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec.output import OutputSpec, Scores, Sink, check_thresholds
 from pipeline.contract.spec.run import same
-from pipeline.contract.spec.settings import About, check_no_password, check_settings, setting
+from pipeline.contract.spec.settings import (
+    About,
+    check_no_password,
+    check_output,
+    check_settings,
+    setting,
+)
 from pipeline.contract.urls import public
 
 Tool = Literal["label-studio", "fiftyone", "hf"]
+
+_OF_EARLIER_JOBS = About(
+    "the output of earlier jobs", metavar="OUT", flag="out", place="output.uri"
+).metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +98,7 @@ class RelabelSpec:
             raise UsageError(
                 f"<relabel.model> excludes <relabel.{other}>: no run would write such rows"
             )
-        if not self.output:
-            raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
-        check_no_password("output.uri", self.output)
+        check_output(self.output)
         check_no_password("relabel.source", self.source)
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,11 +114,7 @@ class RelabelSpec:
 class CompactSpec:
     """How to combine the runs of an output."""
 
-    output: str = field(
-        metadata=About(
-            "the output of earlier jobs", metavar="OUT", flag="out", place="output.uri"
-        ).metadata
-    )
+    output: str = field(metadata=_OF_EARLIER_JOBS)
     drop_vanished: bool = setting(False, "leave out the rows of images that are no longer there")
     keep_days: float | None = setting(
         None,
@@ -123,20 +127,14 @@ class CompactSpec:
 
     def __post_init__(self) -> None:
         check_settings(self, "compact")
-        if not self.output:
-            raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
-        check_no_password("output.uri", self.output)
+        check_output(self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorrectionsSpec:
     """What to do with corrections: add some, or give the queue to another tool."""
 
-    output: str = field(
-        metadata=About(
-            "the output of earlier jobs", metavar="OUT", flag="out", place="output.uri"
-        ).metadata
-    )
+    output: str = field(metadata=_OF_EARLIER_JOBS)
     add: tuple[str, ...] = setting(
         (),
         "corrections.csv of a review page, a CSV with the columns uri and label, or what Label "
@@ -154,8 +152,7 @@ class CorrectionsSpec:
 
     def __post_init__(self) -> None:
         check_settings(self, "corrections")
-        if not self.output:
-            raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
+        check_output(self.output)
         if not all(self.add):
             raise UsageError("one <corrections.add> is empty: name a file")
         if self.export is not None and self.add:
@@ -166,4 +163,3 @@ class CorrectionsSpec:
             )
         if self.run is not None and self.export is None:
             raise UsageError("<corrections.run> needs <corrections.export>")
-        check_no_password("output.uri", self.output)

@@ -160,6 +160,17 @@ def check_settings(spec: DataclassInstance, section: str) -> None:
         one.check(getattr(spec, one.name))
 
 
+def check_output(uri: str) -> None:
+    """Refuse an output that is not named, or has a password in its name.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if not uri:
+        raise UsageError("<output.uri> is empty: name a directory or an fsspec URI")
+    check_no_password("output.uri", uri)
+
+
 def check_no_password(place: str, uri: str) -> None:
     """Refuse a URI with a password in it, which would stand in every row's ``uri``, or be left out
     of it, so that the row could not be found again.
