@@ -7,7 +7,6 @@ Writes a checkpoint in Hugging Face layout, and training.json, which records how
 
 import argparse
 import json
-import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from cvt import CvtConfig, CvtForImageClassification, CvtImageProcessor
+from cvt.training.optimizer import make_schedule
 from jobs.demo.data import CLASS_NAMES, DEFAULT_ROOT, load_split, of_classes
 
 SIZE = 28
@@ -102,18 +102,6 @@ def make_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     )
 
 
-def rate_schedule(recipe: Recipe, steps: int) -> Callable[[int], float]:
-    """The factor of the learning rate by step: linear warm-up, then a cosine down to zero."""
-    warmup = max(1, round(steps * recipe.warmup_share))
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (steps - warmup))
-
-    return factor
-
-
 def shuffled_batches(count: int, batch_size: int) -> Iterator[Tensor]:
     """Indices of full batches in random order; a last, partial batch is left out."""
     order = torch.randperm(count)
@@ -135,7 +123,7 @@ def train(
     model = CvtForImageClassification(demo_config(classes)).train()
     optimizer = make_optimizer(model, recipe)
     steps = recipe.epochs * (len(images) // recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_schedule(recipe, steps))
+    schedule = make_schedule(optimizer, steps, recipe.warmup_share)
     for epoch in range(recipe.epochs):
         losses = []
         for batch in shuffled_batches(len(images), recipe.batch_size):
