@@ -70,6 +70,34 @@ def table(title: str, rows: Iterable[str], head: str = "") -> str:
     return f"<h2>{title}</h2><table>{head}{body}</table>" if body else ""
 
 
+def extent(most: int, total: int, file: str = "") -> str:
+    """What follows the title of at most so many rows: how many of all they are, and which file has
+    the rest. Without a file, nothing if they are all."""
+    shown = min(most, total)
+    if file:
+        return f" ({shown:,} of {total:,} in {file})"
+    return f" ({shown:,} of {total:,})" if shown < total else ""
+
+
+def sheet(title: str, figures: Iterable[str], kind: str = "sheet") -> str:
+    """A section of pictures; nothing if there are none."""
+    body = "".join(figures)
+    return f'<h2>{title}</h2><div class="{kind}">{body}</div>' if body else ""
+
+
+def figure(jpeg: str, caption: str) -> str:
+    """A picture of a ``sheet``.
+
+    Args:
+        jpeg: the file in base 64.
+        caption: HTML.
+    """
+    return (
+        f'<figure><img alt="" src="data:image/jpeg;base64,{escape(jpeg)}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
 def facts(title: str, found: Mapping[str, Any]) -> str:
     """Names and values as a table, nested ones by dotted name; nothing if there are none."""
     return table(title, (f"<tr><td>{escape(n)}<td>{escape(t)}" for n, t in _flat(found)))

@@ -15,7 +15,7 @@ from pipeline.contract import layout
 from pipeline.contract.manifest import Drift, Manifest, describe_not_taken
 from pipeline.monitoring.model.people import render_people
 from pipeline.monitoring.model.shadow import render_shadow
-from pipeline.monitoring.page import facts, number, page
+from pipeline.monitoring.page import extent, facts, figure, number, page, sheet
 from pipeline.output.corrections.overview import Overview
 
 THUMBNAILS = 48
@@ -119,7 +119,7 @@ def _bars(title: str, numbers: Mapping[str, int], kind: str = "") -> str:
 def _failures(failures: Sequence[Mapping[str, str]], total: int) -> str:
     if not failures:
         return ""
-    some = f" ({len(failures)} of {total:,})" if total > len(failures) else ""
+    some = extent(len(failures), total)
     rows = "".join(
         f"<tr><td><code>{escape(f['error_code'])}</code><td>{escape(f['uri'])}"
         f"<td>{escape(f['error_message'])}"
@@ -167,29 +167,24 @@ def _review(queue: pa.Table | None) -> str:
         if reason not in _MEANING:
             continue
         rows = queue.filter(pc.equal(queue["reason"], reason))
-        shown = rows.slice(0, REVIEW_SHOWN).to_pylist()
         lines = "".join(
             f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'] or '')}"
             f"{number(row['score'], '.3f')}{number(row['value'], '.3f')}"
-            for row in shown
+            for row in rows.slice(0, REVIEW_SHOWN).to_pylist()
         )
         sections.append(
-            f"<h2>To review: {reason} ({len(shown)} of {len(rows)} in {layout.REVIEW})</h2>"
+            f"<h2>To review: {reason}{extent(REVIEW_SHOWN, len(rows), layout.REVIEW)}</h2>"
             f"<table><tr><th>image<th>label<th>score<th>{_MEANING[reason]}{lines}</table>"
         )
     return "".join(sections)
 
 
 def _sheet(thumbnails: Sequence[Mapping[str, Any]]) -> str:
-    if not thumbnails:
-        return ""
-    figures = "".join(
-        f'<figure><img alt="" src="data:image/jpeg;base64,{escape(shot["jpeg"])}">'
-        f"<figcaption><b>{escape(shot['label'] or '')}</b> {escape(_tail(shot['uri']))}"
-        "</figcaption></figure>"
+    figures = (
+        figure(shot["jpeg"], f"<b>{escape(shot['label'] or '')}</b> {escape(_tail(shot['uri']))}")
         for shot in thumbnails
     )
-    return f'<h2>Some images, as the model saw them</h2><div class="sheet">{figures}</div>'
+    return sheet("Some images, as the model saw them", figures)
 
 
 def sheet_of(page: str) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract import layout
-from pipeline.monitoring.page import number, table
+from pipeline.monitoring.page import extent, figure, number, sheet, table
 
 CLASSES_SHOWN = 100
 NAMED = 10
@@ -100,27 +100,26 @@ def _classes(classes: Sequence[Mapping[str, Any]], lost: Mapping[str, Any]) -> s
         f"{number(100 * (one['challenger'] - one['champion']), '+.1f')}"
         for one in ordered[:CLASSES_SHOWN]
     )
-    some = f" ({CLASSES_SHOWN} of {len(classes):,})" if len(classes) > CLASSES_SHOWN else ""
+    some = extent(CLASSES_SHOWN, len(classes))
     head = "<tr><th>class<th>images<th>champion's recall<th>this model's<th>points"
     return table(f"Recall by class, the greatest loss first{some}", rows, head)
 
 
 def _pictures(kinds: Sequence[pa.Table], pictures: Mapping[str, str]) -> str:
     """Those that there are; without any, nothing."""
-    sections = []
+    sections = ""
     for title, rows in zip(_KINDS, kinds, strict=True):
-        figures = "".join(
-            f'<figure><img alt="" src="data:image/jpeg;base64,{escape(pictures[row["uri"]])}">'
-            f"<figcaption>label <b>{escape(row['label'])}</b><br>this model: "
-            f"{escape(row['predicted'])}<br>champion: {escape(row['champion'])}</figcaption>"
-            "</figure>"
+        figures = (
+            figure(
+                pictures[row["uri"]],
+                f"label <b>{escape(row['label'])}</b><br>this model: {escape(row['predicted'])}"
+                f"<br>champion: {escape(row['champion'])}",
+            )
             for row in rows.to_pylist()
             if row["uri"] in pictures
         )
-        if figures:
-            some = f"{title}: some of {len(rows):,}"
-            sections.append(f'<h2>{some}</h2><div class="sheet">{figures}</div>')
-    return "".join(sections)
+        sections += sheet(f"{title}: some of {len(rows):,}", figures)
+    return sections
 
 
 def _rows(kinds: Sequence[pa.Table]) -> str:
@@ -130,6 +129,5 @@ def _rows(kinds: Sequence[pa.Table]) -> str:
         f"<td>{escape(row['champion'])}"
         for row in differing_rows.slice(0, ROWS_SHOWN).to_pylist()
     )
-    shown = min(ROWS_SHOWN, len(differing_rows))
-    title = f"Where the two differ ({shown} of {len(differing_rows):,} in {layout.PREDICTIONS})"
+    title = f"Where the two differ{extent(ROWS_SHOWN, len(differing_rows), layout.PREDICTIONS)}"
     return table(title, rows, "<tr><th>image<th>label<th>this model<th>champion")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract import layout
 from pipeline.monitoring.model.contest import render_contest
-from pipeline.monitoring.page import facts, number, page, table, tiles
+from pipeline.monitoring.page import extent, facts, number, page, table, tiles
 
 CLASSES_SHOWN = 100
 PAIRS_SHOWN = 30
@@ -92,7 +92,7 @@ def _classes(classes: list[Mapping[str, Any]]) -> str:
         f"{number(one['support'], ',')}{number(one['train'], ',')}"
         for one in worst[:CLASSES_SHOWN]
     )
-    some = f" ({CLASSES_SHOWN} of {len(classes):,})" if len(classes) > CLASSES_SHOWN else ""
+    some = extent(CLASSES_SHOWN, len(classes))
     head = "<tr><th>class<th>precision<th>recall<th>F1<th>held out<th>trained on"
     return f"<h2>Classes, the worst first{some}</h2><table>{head}{rows}</table>"
 
@@ -118,18 +118,17 @@ def _losses(predictions: pa.Table) -> str:
         f"{number(row['score'], '.3f')}"
         for row in worst.to_pylist()
     )
-    title = f"The surest mistakes ({len(worst)} of {len(wrong):,} in {layout.PREDICTIONS})"
+    title = f"The surest mistakes{extent(IMAGES_SHOWN, len(wrong), layout.PREDICTIONS)}"
     head = "<tr><th>image<th>label<th>predicted<th>score"
     return table(title, rows, head)
 
 
 def _issues(issues: pa.Table) -> str:
-    shown = issues.slice(0, IMAGES_SHOWN)
     rows = (
         f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['suggested'])}"
         f"{number(row['score'], '.3f')}{number(row['suggested_score'], '.3f')}"
-        for row in shown.to_pylist()
+        for row in issues.slice(0, IMAGES_SHOWN).to_pylist()
     )
-    title = f"Labels in doubt ({len(shown)} of {len(issues):,} in {layout.LABEL_ISSUES})"
+    title = f"Labels in doubt{extent(IMAGES_SHOWN, len(issues), layout.LABEL_ISSUES)}"
     head = "<tr><th>image<th>label<th>probably<th>score of the label<th>of the other"
     return table(title, rows, head)

@@ -5,7 +5,6 @@ Its answers travel with the rows until they are merged; what is counted here is 
 
 from __future__ import annotations
 
-import math
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +17,14 @@ import pyarrow.compute as pc
 
 from pipeline.contract import layout
 from pipeline.contract.schema import SHADOW
-from pipeline.monitoring.page import number, table
+from pipeline.monitoring.page import extent, figure, number, sheet, table
+from pipeline.output.corrections.accuracy import interval
 
 DIFFERING_LISTED = 100_000
 """The most images in ``layout.SHADOW``: those of which both models are the surest."""
 LISTED = 30
 """The most classes, and pairs of them, in a manifest, of which the next nights keep a copy; and the
 most images on a page."""
-_Z = 1.959964
-"""Of a 95 % interval."""
 
 DIFFERING = pa.schema(
     [
@@ -107,7 +105,7 @@ class Disagreement:
             "not_compared": ok - self.compared,
             "differing": differing,
             "rate": differing / self.compared if self.compared else None,
-            "interval": interval(differing, self.compared),
+            "interval": interval(differing, self.compared) if self.compared else None,
             "classes": list(self._classes())[:LISTED],
             "pairs": list(self._pairs())[:LISTED],
             "classes_only_it_has": len(model.only_it),
@@ -142,20 +140,6 @@ def _told(rows: pa.Table, key: str) -> pa.Table:
     known = pc.and_(pc.equal(whose, key), pc.is_valid(rows["label"]))
     told = [rows["uri"], rows["label"], rows["score"], label, score]
     return pa.table(told, schema=DIFFERING).filter(pc.fill_null(known, fill_value=False))
-
-
-def interval(part: int, whole: int) -> tuple[float, float] | None:
-    """In which the share of all such images lies with 95 % confidence (Wilson 1927); None of none.
-
-    Wilson's, since it holds for shares near 0, which those of two good models are.
-    """
-    if not whole:
-        return None
-    share, unit = part / whole, _Z**2 / whole
-    centre = share + unit / 2
-    reach = _Z * math.sqrt(share * (1 - share) / whole + unit / (4 * whole))
-    low, high = ((centre + sign * reach) / (1 + unit) for sign in (-1, 1))
-    return (low if part else 0.0), (high if part < whole else 1.0)
 
 
 def described(shadow: Mapping[str, Any]) -> str:
@@ -229,22 +213,23 @@ def _pictures(rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> st
     """Those images of which there happens to be a picture. (The page's own sheet of pictures is the
     one whose class is "sheet" alone.)"""
     seen = [row for row in rows if row["uri"] in known][:LISTED]
-    figures = "".join(
-        f'<figure><img alt="" src="data:image/jpeg;base64,{escape(known[row["uri"]])}">'
-        f"<figcaption><b>{escape(row['label'])}</b> {row['score']:.2f}, in the shadow "
-        f"<b>{escape(row['shadow_label'])}</b> {row['shadow_score']:.2f}</figcaption></figure>"
+    figures = (
+        figure(
+            known[row["uri"]],
+            f"<b>{escape(row['label'])}</b> {row['score']:.2f}, in the shadow "
+            f"<b>{escape(row['shadow_label'])}</b> {row['shadow_score']:.2f}",
+        )
         for row in seen
     )
-    return f'<h2>Some of them</h2><div class="sheet shadow">{figures}</div>' if figures else ""
+    return sheet("Some of them", figures, "sheet shadow")
 
 
 def _surest(rows: Sequence[Mapping[str, Any]]) -> str:
-    shown = rows[:LISTED]
     lines = (
         f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}{number(row['score'], '.3f')}"
         f"<td>{escape(row['shadow_label'])}{number(row['shadow_score'], '.3f')}"
-        for row in shown
+        for row in rows[:LISTED]
     )
-    title = f"Where both are surest ({len(shown)} of {len(rows):,} in {layout.SHADOW})"
+    title = f"Where both are surest{extent(LISTED, len(rows), layout.SHADOW)}"
     head = "<tr><th>image<th>published<th>score<th>in the shadow<th>score"
     return table(title, lines, head)

@@ -15,6 +15,20 @@ CONFIDENCE = 0.95
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
+def interval(part: int, whole: int) -> tuple[float, float]:
+    """Which shares of all images a random sample is compatible with, at ``CONFIDENCE``, if ``part``
+    of its ``whole`` have what is counted.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", J. Am. Stat.
+    Assoc. 22 (1927); it holds for shares near 0 and 1, too.
+    """
+    share = part / whole
+    center = (share + _Z**2 / (2 * whole)) / (1 + _Z**2 / whole)
+    spread = math.sqrt(share * (1 - share) / whole + _Z**2 / (4 * whole**2))
+    half = _Z / (1 + _Z**2 / whole) * spread
+    return max(center - half, 0.0), min(center + half, 1.0)
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Of a random sample of images, those of which the model was right."""
@@ -29,15 +43,8 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Which shares of all images the sample is compatible with, at ``CONFIDENCE``.
-
-        Wilson, "Probable inference, the law of succession, and statistical inference", J. Am.
-        Stat. Assoc. 22 (1927).
-        """
-        n, p = self.images, self.share
-        center = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-        half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-        return max(center - half, 0.0), min(center + half, 1.0)
+        """Which shares of all images the sample is compatible with, at ``CONFIDENCE``."""
+        return interval(self.right, self.images)
 
     def to_dict(self) -> dict[str, Any]:
         low, high = self.interval

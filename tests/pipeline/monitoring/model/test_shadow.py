@@ -1,6 +1,5 @@
 """What two models say of the same images: counted over parts, whoever wrote them, and shown."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pipeline.monitoring.model.shadow import (
     Disagreement,
     ShadowModel,
     described,
-    interval,
     render_shadow,
 )
 from pipeline.monitoring.report import sheet_of
@@ -82,18 +80,6 @@ class TestCounts:
         found.include(seen(rows("cd", answers[2:])))
         assert found.table()["uri"].to_pylist() == ["b", "c"]
         assert found.images_differing == 4
-
-
-@pytest.mark.parametrize(("part", "whole"), [(0, 10), (3, 10), (1, 4000), (10, 10)])
-def test_the_interval_is_wilsons(part: int, whole: int) -> None:
-    """Its ends are the shares of which the observed one is 1.96 standard deviations away."""
-    found = interval(part, whole)
-    assert found is not None
-    assert found[0] <= part / whole <= found[1]
-    for end in found:
-        if 0 < end < 1:
-            deviation = math.sqrt(end * (1 - end) / whole)
-            assert abs(part / whole - end) == pytest.approx(1.959964 * deviation, rel=1e-6)
 
 
 class TestMerging:

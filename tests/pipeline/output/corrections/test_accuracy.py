@@ -41,7 +41,9 @@ def said(
 NO_CLASS, BAD = said("none", "", verdict="none"), said("bad", "", verdict="bad_picture")
 
 
-@pytest.mark.parametrize(("right", "images"), [(931, 1000), (0, 7), (7, 7), (1, 1), (49, 50)])
+@pytest.mark.parametrize(
+    ("right", "images"), [(931, 1000), (0, 7), (7, 7), (1, 1), (49, 50), (1, 4000)]
+)
 def test_the_interval_is_wilsons(right: int, images: int) -> None:
     theirs = binomtest(right, images).proportion_ci(confidence_level=0.95, method="wilson")
     assert Accuracy(right, images).interval == pytest.approx((theirs.low, theirs.high), abs=1e-12)
