@@ -63,10 +63,11 @@ def _tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _course(epochs: list[Mapping[str, float]]) -> str:
-    """Of a network that was trained, epoch by epoch; the best one is marked."""
-    best = max((one["accuracy"], -one["loss"]) for one in epochs) if epochs else None
+    """Of a network that was trained, epoch by epoch; the best one, or the first of them, is
+    marked."""
+    best = max(epochs, key=lambda one: (one["accuracy"], -one["loss"]), default=None)
     rows = (
-        f"<tr><td>{epoch}{' (this model)' if (one['accuracy'], -one['loss']) == best else ''}"
+        f"<tr><td>{epoch}{' (this model)' if one is best else ''}"
         f"{number(one['train_loss'], '.3f')}{number(one['loss'], '.3f')}"
         f"{number(one['accuracy'], '.1%')}"
         for epoch, one in enumerate(epochs, 1)
