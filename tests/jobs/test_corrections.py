@@ -56,6 +56,17 @@ def test_the_same_in_python(output: Path, tmp_path: Path) -> None:
         pipeline.corrections(output, add=tmp_path / "3.csv")
 
 
+def test_an_export_says_as_much_as_was_asked_for(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("corrections", output, "--export", "label-studio", "--to")
+    assert call_main(*words, tmp_path / "quiet", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+    assert call_main(*words, tmp_path / "json", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"run_id": "00000000", "exported": 4, "to": str(tmp_path / "json")}
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
