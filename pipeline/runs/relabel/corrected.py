@@ -30,8 +30,8 @@ class Corrected:
     """What people said of the images of an output."""
 
     decided: Mapping[str, Correction]
-    classes: Sequence[str]
-    """Names by ``label_id``; people may know others."""
+    label_ids: Mapping[str, int]
+    """Of the model's classes; people may know others."""
 
     @classmethod
     def read(
@@ -41,6 +41,7 @@ class Corrected:
 
         Args:
             renamed: new names of classes by the old ones.
+            classes: names by ``label_id``.
 
         Raises:
             UsageError: one cannot be read.
@@ -49,7 +50,7 @@ class Corrected:
         decided = {
             uri: replace(one, label=renamed.get(one.label, one.label)) for uri, one in known.items()
         }
-        return cls(decided, classes)
+        return cls(decided, {name: number for number, name in enumerate(classes)})
 
     def check(self, rows: LiveRows) -> None:
         """Refuse corrections that are for the most part of other images than these rows.
@@ -115,8 +116,7 @@ class Corrected:
         """Label, number and score of a corrected row: the model's score, if it is stored."""
         if one is None or one.verdict != "label":
             return None, None, None
-        number = self.classes.index(one.label) if one.label in self.classes else None
-        return one.label, number, best.get(one.label)
+        return one.label, self.label_ids.get(one.label), best.get(one.label)
 
 
 def _hashes(uris: Sequence[str]) -> Any:

@@ -72,9 +72,8 @@ class Listed:
         of_shards = is_shard(table["kind"])
         self.shards += pc.sum(of_shards).as_py() or 0
         taken = []
-        for row, uri, is_one in zip(
-            table.to_pylist(), table["uri"].to_pylist(), of_shards.to_pylist(), strict=True
-        ):
+        for row, is_one in zip(table.to_pylist(), of_shards.to_pylist(), strict=True):
+            uri = row["uri"]
             if (key := labels.key_of(uri)) is not None:
                 seen.add(key)
             label = None if is_one else labels.of(uri, _kept(row, labels.column))
