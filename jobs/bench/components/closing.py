@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jobs.bench.measure.processes import peak_bytes
 from pipeline.contract.provenance import Identity, Provenance
 from pipeline.contract.schema import Status, result_schema
 from pipeline.contract.spec import ComputeSpec, OutputSpec
@@ -47,7 +47,7 @@ def bench_close(store: Store, rows: int, dimensions: int, *, shuffle: bool) -> d
     )
 
     run = _open_run(store, rows, dimensions, shuffle=shuffle)
-    before = _peak_bytes()
+    before = peak_bytes(os.getpid())
     with tasks_for(rows, ComputeSpec(num_gpus=0)) as tasks:
         measured = MeasuredTasks(tasks)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -63,16 +63,11 @@ def bench_close(store: Store, rows: int, dimensions: int, *, shuffle: bool) -> d
         "in_tasks": measured.elsewhere,
         "driver_cpu_us_per_row": round(1e6 * cpu / rows, 3),
         "tasks_cpu_us_per_row": round(1e6 * measured.cpu_seconds / rows, 3),
-        "driver_peak_mib": round(_peak_bytes() / 2**20),
+        "driver_peak_mib": round(peak_bytes(os.getpid()) / 2**20),
         "driver_peak_before_mib": round(before / 2**20),
         "task_peak_mib": round(measured.peak_bytes / 2**20),
         "wall_seconds": round(wall, 2),
     }
-
-
-def _peak_bytes() -> int:
-    """Of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class MeasuredTasks:
 def _measured(function: Callable[[A], B], item: A) -> tuple[B, Spent]:
     started = time.process_time()
     result = function(item)
-    return result, Spent(os.getpid(), time.process_time() - started, _peak_bytes())
+    return result, Spent(os.getpid(), time.process_time() - started, peak_bytes(os.getpid()))
 
 
 def _measured_pair(

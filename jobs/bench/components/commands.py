@@ -14,7 +14,7 @@ from jobs.bench.subcommand import (
     scratch_directory,
 )
 from jobs.bench.synthetic.presets import PUBLISHED
-from pipeline.contract.errors import ExitCode
+from pipeline.contract.errors import ExitCode, UsageError
 
 
 def _add_decode(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +105,8 @@ def _add_listing(parser: argparse.ArgumentParser) -> None:
 
 
 def _listing(a: argparse.Namespace) -> ExitCode:
+    if a.input is not None and a.late is not None:
+        raise UsageError("--late makes up a bucket; drop it, or the INPUT")
     from jobs.bench.components.listing import bench_listing
 
     print(json.dumps(bench_listing(a.input, a.objects, a.late)))

@@ -146,6 +146,14 @@ def test_every_flag_of_the_model_and_the_cluster_reaches_the_run(tmp_path: Path)
     assert unchanged == []
 
 
+def test_a_bucket_is_either_made_up_or_an_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else its requests would go to the made-up one."""
+    assert start(monkeypatch, "listing", "s3://photos", "--late", "30") == ExitCode.USAGE
+    assert "--late makes up a bucket; drop it, or the INPUT" in capsys.readouterr().err
+
+
 def test_names_of_presets() -> None:
     assert (*PRESETS, "small") == PRESET_NAMES
 
