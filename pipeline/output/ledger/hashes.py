@@ -153,10 +153,14 @@ class HashRange:
 ALL = HashRange()
 
 
+def range_starts(ranges: int) -> Hashes:
+    """With which hash each of so many ranges of equal width begins, but for the first."""
+    return np.array([number * 2**64 // ranges for number in range(1, ranges)], np.uint64)
+
+
 def ranges_of(hashes: Hashes, ranges: int) -> npt.NDArray[Any]:
     """The number of the range, of so many, that each hash is in."""
-    starts = np.array([number * 2**64 // ranges for number in range(1, ranges)], np.uint64)
-    return np.searchsorted(starts, hashes, side="right")
+    return np.searchsorted(range_starts(ranges), hashes, side="right")
 
 
 def owners_of(hashed: pa.Table) -> Hashes:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract.manifest import DataFile
 from pipeline.contract.schema import Status
-from pipeline.output.ledger.hashes import Hashes, HashIndex, hash_strings
+from pipeline.output.ledger.hashes import Hashes, HashIndex, hash_strings, range_starts
 
 FAILURES_SHOWN = 50
 
@@ -67,8 +67,7 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
 def split_by_range(hashes: Hashes, ranges: int) -> list[Hashes]:
     """The hashes of each of so many ranges of equal width, from the lowest to the highest."""
     ordered = np.sort(hashes)
-    starts = np.array([number * 2**64 // ranges for number in range(1, ranges)], np.uint64)
-    return np.split(ordered, np.searchsorted(ordered, starts))
+    return np.split(ordered, np.searchsorted(ordered, range_starts(ranges)))
 
 
 def repeated(pieces: Sequence[Hashes]) -> Hashes:
