@@ -20,6 +20,17 @@ IMAGE_EXTENSIONS = (
     *("jp2", "j2k", "j2c", "jpc", "jpf", "jpx"),
 )
 """Extensions that make a listed object an image."""
+SHARD_SUFFIXES: dict[InputFormat, tuple[str, ...]] = {
+    "webdataset": (
+        ".tar",
+        *(".tar.gz", ".tgz"),
+        *(".tar.bz2", ".tbz2", ".tbz"),
+        *(".tar.xz", ".txz"),
+        *(".tar.zst", ".tzst"),
+    ),
+    "parquet": (".parquet", ".pq"),
+}
+"""How names of files end, in lower case, that hold many images."""
 
 URI_COLUMNS = ("uri", "url", "image_url", "path", "image_path", "file_name")
 """Usual names of the column of a list that names the images; the first one present is used."""

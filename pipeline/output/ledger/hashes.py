@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contract.spec import SHARD_SUFFIXES
 from pipeline.storage.uris import with_ancestors
 
 Hashes = npt.NDArray[np.uint64]
@@ -103,12 +105,7 @@ class ShardNames:
         return pa.table(columns, HASHED)
 
 
-USUAL_SHARDS = ShardNames(
-    (
-        *(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz"),
-        *(".tar.xz", ".txz", ".tar.zst", ".tzst", ".parquet", ".pq"),
-    )
-)
+USUAL_SHARDS = ShardNames(tuple(chain.from_iterable(SHARD_SUFFIXES.values())))
 """By the endings of the shards that are found without being named."""
 
 

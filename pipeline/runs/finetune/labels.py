@@ -23,8 +23,7 @@ from pipeline.contract.spec.finetune import NO_LABELS
 from pipeline.output.corrections.collected import load
 from pipeline.sources.formats.list_files import Records, open_records
 from pipeline.sources.formats.lists import find_uri_column, named_image
-from pipeline.sources.formats.parquet.files import PARQUET_SUFFIXES
-from pipeline.sources.formats.tar.members import TAR_SUFFIXES
+from pipeline.sources.formats.registry import format_of_listed
 from pipeline.sources.formats.text_lines import OddLine
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
@@ -205,7 +204,7 @@ def directory_of(uri: str) -> str | None:
     """The name of the directory that an image is in, also within a tar; None if it is in none."""
     path = (uri.partition("?")[0] if is_web(uri) else uri).partition("://")[2] or uri
     container, mark, member = path.rpartition("#")
-    if mark and container.lower().endswith((*TAR_SUFFIXES, *PARQUET_SUFFIXES)):
+    if mark and format_of_listed(container).is_shard:
         folder = f"/{member}".rpartition("/")[0].removesuffix("/.")
         return folder.rpartition("/")[2] or None
     # What has no slash before it is no directory but a bucket or a host.

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contract.schema import NO_COLUMNS
-from pipeline.contract.spec import InputFormat, InputSpec, suffixes
-from pipeline.output.ledger.hashes import ShardNames
+from pipeline.contract.spec import SHARD_SUFFIXES, InputFormat, InputSpec, suffixes
+from pipeline.output.ledger.hashes import USUAL_SHARDS, ShardNames
 from pipeline.sources.formats.item import Item, ReadOptions
 from pipeline.sources.formats.list_files import TEXT_SUFFIXES
 from pipeline.sources.formats.lists import list_columns, listed_objects
 from pipeline.sources.formats.parquet.files import PARQUET_SUFFIXES, parquet_columns
 from pipeline.sources.formats.parquet.rows import parquet_members
 from pipeline.sources.formats.s3_inventory import S3_MANIFEST, reported_objects
-from pipeline.sources.formats.tar.members import TAR_SUFFIXES, tar_columns, tar_members
+from pipeline.sources.formats.tar.members import tar_columns, tar_members
 from pipeline.sources.listing import Entry, uri_of_named
 from pipeline.storage.files import FileStream
 from pipeline.storage.uris import is_web
@@ -79,7 +79,7 @@ IMAGE = Format(kind="image", word="images")
 WEBDATASET = Format(
     kind="webdataset",
     word="webdataset",
-    suffixes=TAR_SUFFIXES,
+    suffixes=SHARD_SUFFIXES["webdataset"],
     members=tar_members,
     is_streamed=True,
     columns=tar_columns,
@@ -168,7 +168,7 @@ class Search:
 def shard_names(inputs: InputSpec) -> ShardNames:
     """How the ledger of a run recognises members of shards: by the usual endings, or by an INPUT
     that was requested as a shard."""
-    usual = tuple(suffix for format in _SHARDS for suffix in format.suffixes)
+    usual = USUAL_SHARDS.suffixes
     asked = inputs.format != "auto" and _BY_WORD[inputs.format].is_shard
     named = map(uri_of_named, inputs.uris if asked else ())
     return ShardNames(usual, frozenset(uri for uri in named if not uri.lower().endswith(usual)))

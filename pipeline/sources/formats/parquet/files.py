@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract.errors import UsageError, one_line
-from pipeline.contract.spec import IMAGE_COLUMNS, InputSpec
+from pipeline.contract.spec import IMAGE_COLUMNS, SHARD_SUFFIXES, InputSpec
 from pipeline.sources.kept_values import plain_type
 from pipeline.storage.filesystems import open_binary
 
-PARQUET_SUFFIXES = (".parquet", ".pq")
+PARQUET_SUFFIXES = SHARD_SUFFIXES["parquet"]
 MAGIC = b"PAR1"
 FOOTER_BYTES = 32 * 2**20
 """The most that a footer may have. In memory it takes some ten times as much."""

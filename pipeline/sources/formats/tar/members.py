@@ -31,13 +31,6 @@ from pipeline.sources.formats.tar.unpacking import Readable, unpacked
 from pipeline.storage.files import check_size
 from pipeline.storage.uris import printable
 
-TAR_SUFFIXES = (
-    ".tar",
-    *(".tar.gz", ".tgz"),
-    *(".tar.bz2", ".tbz2", ".tbz"),
-    *(".tar.xz", ".txz"),
-    *(".tar.zst", ".tzst"),
-)
 _NEVER_IMAGES = (Kind.DIRECTORY, Kind.LABEL)
 
 

@@ -23,7 +23,7 @@ from pipeline.output.ledger.hashes import (
 )
 from pipeline.output.ledger.history import History
 from pipeline.output.ledger.indexed import names_among, names_of, read_hashes, write_hashes
-from pipeline.sources.formats.registry import shard_names
+from pipeline.sources.formats.registry import FORMATS, shard_names
 from pipeline.storage import parquet
 from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store
@@ -42,6 +42,8 @@ def written(store: Store, rows: list[Row]) -> pa.Table:
 
 def test_the_usual_shards_are_those_of_the_formats() -> None:
     assert shard_names(InputSpec(uris=("any",))) == USUAL_SHARDS
+    of_formats = [suffix for one in FORMATS if one.is_shard for suffix in one.suffixes]
+    assert list(USUAL_SHARDS.suffixes) == of_formats
 
 
 @pytest.mark.parametrize("seed", range(5))
