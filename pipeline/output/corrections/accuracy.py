@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -61,34 +61,38 @@ class Accuracy:
         )
 
 
-def accuracy(corrections: Iterable[Correction], run_id: str | None = None) -> Accuracy | None:
+def accuracy(corrections: Iterable[Correction]) -> Accuracy | None:
     """What people said of random images says of all; None if it says nothing.
 
     An image counts if it was drawn at random; what counts about it is the newest correction, from
     whatever queue.
-
-    Args:
-        run_id: the run whose labels are judged; None for those of all runs.
     """
     known = list(corrections)
-    decided = newest(known)
-    drawn = newest(one for one in known if _is_drawn(one) and run_id in (None, one.run_id))
-    judged = [uri for uri in drawn if decided[uri].verdict != "bad_picture"]
-    right = sum(decided[uri].label == drawn[uri].proposed for uri in judged)
-    return Accuracy(right, len(judged)) if judged else None
+    return _judged(filter(_is_drawn, known), newest(known))
 
 
 def accuracy_by_run(corrections: Iterable[Correction]) -> dict[str, Accuracy]:
     """The same for each run whose images were drawn, the newest first."""
     known = list(corrections)
-    runs = sorted({one.run_id for one in known if _is_drawn(one)}, reverse=True)
-    found = ((run_id, accuracy(known, run_id)) for run_id in runs)
+    decided = newest(known)
+    drawn: dict[str, list[Correction]] = {}
+    for one in filter(_is_drawn, known):
+        drawn.setdefault(one.run_id, []).append(one)
+    found = ((run_id, _judged(drawn[run_id], decided)) for run_id in sorted(drawn, reverse=True))
     return {run_id: one for run_id, one in found if one is not None}
 
 
 def _is_drawn(one: Correction) -> bool:
     """Whether its image was drawn at random, and the model has said what it is."""
     return one.queue == "random" and bool(one.proposed)
+
+
+def _judged(drawn: Iterable[Correction], decided: Mapping[str, Correction]) -> Accuracy | None:
+    """How many proposals for drawn images agree with what was decided about these."""
+    proposals = newest(drawn)
+    judged = [uri for uri in proposals if decided[uri].verdict != "bad_picture"]
+    right = sum(decided[uri].label == proposals[uri].proposed for uri in judged)
+    return Accuracy(right, len(judged)) if judged else None
 
 
 @dataclass(frozen=True)

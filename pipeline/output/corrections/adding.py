@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from pipeline.contract import layout
 from pipeline.contract.corrections import Correction, read_corrections
 from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.output.corrections import collected, label_studio
 from pipeline.output.corrections.live_view import write_view
-from pipeline.output.ledger.hashes import HashIndex, hash_strings
 from pipeline.output.ledger.history import History
 from pipeline.storage.filesystems import STORAGE_ERRORS, open_binary
+from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
 from pipeline.storage.uris import join_uri, split_uri
 
@@ -72,7 +69,7 @@ def add_files(store: Store, names: Sequence[str], now: datetime) -> list[AddedFi
     known = {name: read_file(name) for name in names}
     try:
         asked = {one.uri for some in known.values() for one in some}
-        strange = unknown_images(History.load(store), asked)
+        strange = asked - History.load(store).known(asked)
         counts = {name: _check_images(name, some, strange) for name, some in known.items()}
         added = {name: collected.add(store, some, now) for name, some in known.items()}
         write_view(store)  # that of an earlier version knows no corrections
@@ -123,16 +120,8 @@ def read_all(uri: str, place: str) -> list[Correction]:
         names = [name for name in store.children("") if name.endswith(".csv")]
     except STORAGE_ERRORS:
         names = []  # it is a file, then, or its reading says what is wrong
-    found = [read_file(store.locate(name), place) for name in names] or [read_file(uri, place)]
-    return [one for some in found for one in some]
-
-
-def unknown_images(history: History, uris: Iterable[str]) -> set[str]:
-    """Those of the URIs that no row of the output has."""
-    asked = set(uris)
-    hashes = hash_strings(pa.chunked_array([pa.array(asked, pa.string())]))
-    found = history.rolling.named(history.store, history.runs, HashIndex(np.unique(hashes)), map)
-    return asked - {uri for _, uri in found}
+    files = [store.locate(name) for name in names] or [uri]
+    return [one for some in map_ahead(lambda name: read_file(name, place), files) for one in some]
 
 
 def _check_images(name: str, some: Sequence[Correction], strange: set[str]) -> int:

@@ -7,13 +7,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
+import pyarrow as pa
+
 from pipeline.contract import layout
 from pipeline.contract.errors import DamagedFileError, UsageError, one_line
 from pipeline.contract.manifest import Latest, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.urls import public
 from pipeline.output.identity import check_identity
-from pipeline.output.ledger.hashes import ALL, HashIndex, HashRange, ShardNames
+from pipeline.output.ledger.hashes import ALL, HashIndex, HashRange, ShardNames, hash_strings
 from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.ledger.rolling import Each, Rolling
 from pipeline.storage.read_ahead import map_ahead, together
@@ -116,6 +119,13 @@ class History:
             found = self.rolling.named(self.store, self.runs, gone, each)
             names = {uri for age, uri in found if is_of_ours[age] or uri.startswith(roots)}
         return sorted(names)
+
+    def known(self, uris: Set[str]) -> set[str]:
+        """Those of the URIs of which there are live rows."""
+        hashes = hash_strings(pa.chunked_array([pa.array(uris, pa.string())]))
+        with _files_of_closed_runs():
+            found = self.rolling.named(self.store, self.runs, HashIndex(np.unique(hashes)), map)
+            return {uri for _, uri in found if uri in uris}
 
     def check(self, identity: Identity, advice: str | None = None) -> None:
         """Refuse to mix numbers of different models, or rows of different columns.

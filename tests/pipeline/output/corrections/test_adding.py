@@ -55,6 +55,13 @@ def test_of_files_of_which_one_is_wrong_none_is_added(output: Store, tmp_path: P
     assert files(output) == []
 
 
+def test_an_output_that_lost_a_file_is_repaired_first(output: Store, tmp_path: Path) -> None:
+    for name in output.list("data"):
+        output.remove_file(name)
+    with pytest.raises(UsageError, match=r"a file of a closed run is gone .*restore it"):
+        add_files(output, [write(tmp_path / "1.csv", "s3://bucket/a000000.jpg,cat")], NOW)
+
+
 def test_what_is_no_output_is_not_made_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="out holds no closed run; name the output of an earlier"):
         output_at(str(tmp_path / "out"))
