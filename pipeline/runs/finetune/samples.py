@@ -17,6 +17,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import Status
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.output.ledger.history import History
+from pipeline.output.open_run import OpenRun
 from pipeline.runs.finetune.labels import EXAMPLES, Labels, examples
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.source import check_embeddings, load_source
@@ -178,16 +179,17 @@ def embedded(uri: str) -> History:
     except UsageError as error:
         raise UsageError(
             f"{error.args[0]}; fine-tuning starts from the embeddings that cvt-classify or "
-            "cvt-embed has stored"
+            "cvt-embed has stored, or from images"
         ) from error
     check_embeddings(source, "fine-tuning")
     return source
 
 
 def is_output(uri: str) -> bool:
-    """Whether closed runs are there."""
+    """Whether runs are there: an unfinished one has files that are not images, either."""
     try:
-        return bool(History.load(Store(join_uri(*split_uri(uri)))).runs)
+        store = Store(join_uri(*split_uri(uri)))
+        return bool(History.load(store).runs) or OpenRun.find(store) is not None
     except (*STORAGE_ERRORS, UsageError, ValueError):  # a list, a glob, a URL
         return False
 

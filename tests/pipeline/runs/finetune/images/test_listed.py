@@ -14,6 +14,7 @@ from pipeline.storage.store import Store
 from tests.support.inputs.images import write_images, write_kinds
 from tests.support.inputs.tars import tar_bytes
 from tests.support.outputs.finetuning import close_labelled
+from tests.support.outputs.open_runs import open_run
 
 
 def spec_of(folder: Path, *inputs: str, **settings: Any) -> FinetuneSpec:
@@ -122,6 +123,9 @@ def test_what_is_an_output_and_what_are_images(tmp_path: Path, checkpoint: Path)
     assert reads_images(spec_of(tmp_path))
     assert not reads_images(spec_of(tmp_path, out.uri))
     assert not reads_images(spec_of(tmp_path, str(tmp_path / "nowhere")))
+    unfinished = Store(str(tmp_path / "unfinished"))
+    open_run(unfinished)
+    assert not reads_images(spec_of(tmp_path, unfinished.uri))
     with pytest.raises(UsageError, match="is an output, and other INPUTs are not"):
         reads_images(spec_of(tmp_path, out.uri, str(tmp_path / "in")))
 
