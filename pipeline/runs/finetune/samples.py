@@ -19,6 +19,7 @@ from pipeline.model.network import TrainableCheckpoint
 from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRun
 from pipeline.runs.finetune.labels import EXAMPLES, Labels, examples
+from pipeline.runs.relabel.computed import sees_alike
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.source import check_embeddings, load_source
 from pipeline.storage.filesystems import STORAGE_ERRORS
@@ -224,9 +225,7 @@ def check_parent(source: History, name: str, parent: TrainableCheckpoint) -> Non
             f"{theirs.weights_sha256[:12]}), not of <model.source> {name} (weights "
             f"{parent.weights_sha256[:12]}); name that one"
         )
-    preprocessing = {k: v for k, v in theirs.preprocessing.items() if k != "decode"}
-    ours = {"activation": parent.activation, **parent.preprocessing.to_dict()}
-    if ours != {"activation": theirs.activation, **preprocessing}:
+    if not sees_alike(parent, theirs):
         raise UsageError(
             f"the embeddings of {source.store.uri} were computed with other settings than those "
             "of <model.source>; give the same <model.activation> and <model.image_size>"

@@ -59,6 +59,14 @@ class Computed:
         return cls(head, replace(loaded.identity, kept=old.kept), loaded.provenance)
 
 
+def sees_alike(checkpoint: Checkpoint, stored: Identity) -> bool:
+    """Whether a checkpoint has the preprocessing and the activation of stored rows, however their
+    images were decoded."""
+    preprocessing = {name: one for name, one in stored.preprocessing.items() if name != "decode"}
+    theirs = {"activation": stored.activation, **preprocessing}
+    return theirs == {"activation": checkpoint.activation, **checkpoint.preprocessing.to_dict()}
+
+
 def _run(found: str, spec: RelabelSpec, old: Identity) -> RunSpec:
     """The run that would have written the rows, in what makes up its identity."""
     return RunSpec(
@@ -92,9 +100,7 @@ def _check(checkpoint: Checkpoint, found: str, old: Identity, rows: str) -> None
             f"are those of weights {old.weights_sha256[:12]}, the model's parent has "
             f"{training.parent_weights_sha256[:12]}; run the job with the model instead"
         )
-    stored = {name: value for name, value in old.preprocessing.items() if name != "decode"}
-    theirs = {"activation": old.activation, **stored}
-    if theirs != {"activation": checkpoint.activation, **checkpoint.preprocessing.to_dict()}:
+    if not sees_alike(checkpoint, old):
         raise UsageError(
             f"<relabel.model> {found} has another preprocessing or activation than the rows of "
             f"{rows}; run the job with the model instead"
