@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,15 +38,12 @@ class Predictor:
         shared = bundle if isinstance(bundle, ModelBundle) else ray.get(bundle)
         self.settings, self.size = settings, shared.size
         self.labels = pa.array(shared.classes, pa.string())
-        try:
+        with self._ending_if_lost():
             self.device = _checked(shared, settings)
             self.shadow = None if shadow is None else _Shadow.of(shadow, settings)
             self.jpegs = device_pixels(settings)
             if self.jpegs is not None:
                 self.jpegs.check(shared.golden.pixels[0])
-        except RuntimeError as error:
-            self._end_if_lost(error)
-            raise
         self.shortlist = Shortlist(settings.review) if settings.review else None
         settings.reporter.report(actors=1)
 
@@ -69,30 +68,18 @@ class Predictor:
         if self.jpegs is None or JPEG.name not in batch.column_names:
             rows = batch.drop_columns(PIXELS.name)
             return rows, pixels_of(batch[PIXELS.name], self.size)
-        try:
-            with torch.inference_mode():
-                return self.jpegs.of(batch)
-        except RuntimeError as error:
-            self._end_if_lost(error)
-            raise
+        with self._ending_if_lost(), torch.inference_mode():
+            return self.jpegs.of(batch)
 
     def predict(self, pixels: Pixels | Tensor) -> Predictions:
         """Run the network on uint8 pixels (B, S, S, 3), an array or on the device."""
-        try:
-            with torch.inference_mode():
-                return Predictions.of(self.device.run(pixels), self.settings)
-        except RuntimeError as error:
-            self._end_if_lost(error)
-            raise
+        with self._ending_if_lost(), torch.inference_mode():
+            return Predictions.of(self.device.run(pixels), self.settings)
 
     def answers(self, shadow: _Shadow, rows: pa.Table, pixels: Pixels | Tensor) -> pa.Array:
         """What the second network says of the rows."""
-        try:
-            with torch.inference_mode():
-                return shadow.answers(rows, pixels)
-        except RuntimeError as error:
-            self._end_if_lost(error)
-            raise
+        with self._ending_if_lost(), torch.inference_mode():
+            return shadow.answers(rows, pixels)
 
     def _with_pictures(
         self, table: pa.Table, rows: pa.Table, pixels: Pixels | Tensor, shortlist: Shortlist
@@ -108,9 +95,15 @@ class Predictor:
         on_host = shown.cpu().numpy() if isinstance(shown, Tensor) else shown
         return with_pictures(table, dict(zip(chosen.tolist(), on_host, strict=True)))
 
-    def _end_if_lost(self, error: RuntimeError) -> None:
-        if self.settings.gpus and is_lost_device(error):
-            leave(error, "the GPU", self.settings.reporter)
+    @contextmanager
+    def _ending_if_lost(self) -> Iterator[None]:
+        """What uses the device; if that is lost, this process ends."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.settings.gpus and is_lost_device(error):
+                leave(error, "the GPU", self.settings.reporter)
+            raise
 
 
 def _checked(bundle: ModelBundle, settings: InferSettings) -> Device:
