@@ -77,8 +77,13 @@ class Worker:
         self.device, self.is_asked_to_stop = device, is_asked_to_stop
         self.saved = Saved(lesson.models, lesson.run_id)
         self.pictures = Pictures(lesson.images, lesson.files, lesson.uris)
+        self.steps = lesson.steps(workers)
         self.learner: Learner = checkpoint.learner(
-            lesson.recipe, lesson.steps(workers), rank, device, last_stage=lesson.last_stage
+            lesson.recipe,
+            lesson.recipe.epochs * self.steps,
+            rank,
+            device,
+            last_stage=lesson.last_stage,
         )
         self.progress = Progress()
         if (found := self.saved.newest()) is not None:
@@ -133,8 +138,8 @@ class Worker:
         return is_over
 
     def _save(self) -> None:
-        done = sum(len(self.lesson.pieces(e, self.workers)) for e in range(self.progress.epoch))
-        self.saved.save(done + self.progress.batches, self.progress, self.learner.state())
+        done = self.progress.epoch * self.steps + self.progress.batches
+        self.saved.save(done, self.progress, self.learner.state())
         self._saved_at = time.monotonic()
 
     def _answers(self, numbers: Numbers) -> Iterator[tuple[Numbers, npt.NDArray[np.float32]]]:
