@@ -9,20 +9,15 @@ from PIL import Image
 
 from cvt import CvtImageProcessor
 from cvt.training.augment import SMALLEST, pixels_of, random_window, view
+from tests.support.inputs.images import encode, gradients
 
 PROCESSOR = CvtImageProcessor(size=32)
 
 
 def encoded(width: int, height: int, orientation: int = 1, **options: Any) -> bytes:
-    """A photograph-like picture: smooth, and different in every corner."""
-    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
-    channels = (255 * x, 255 * y, 127 + 120 * np.sin(9 * x * y))
     exif = Image.Exif()
     exif[274] = orientation
-    buffer = io.BytesIO()
-    picture = Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
-    picture.save(buffer, "JPEG", exif=exif, quality=95, **options)
-    return buffer.getvalue()
+    return encode(gradients(width, height), "JPEG", exif=exif, quality=95, **options)
 
 
 @pytest.mark.parametrize("size", [(500, 375), (33, 900), (32, 32), (7, 5), (4000, 3)])

@@ -10,15 +10,11 @@ from PIL import Image
 from cvt import CvtImageProcessor
 from cvt.errors import ImageDecodeError
 from cvt.training.picture import smaller_picture
+from tests.support.inputs.images import encode, gradients
 
 
 def encoded(width: int, height: int, format: str, **options: Any) -> bytes:
-    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
-    channels = (255 * x, 255 * y, 127 + 120 * np.sin(5 * x * y))
-    buffer = io.BytesIO()
-    picture = Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
-    picture.save(buffer, format, **options)
-    return buffer.getvalue()
+    return encode(gradients(width, height, waves=5), format, **options)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])

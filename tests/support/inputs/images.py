@@ -37,6 +37,13 @@ def photograph(width: int = 90, height: int = 60, turn: int = 1, **options: Any)
     return encode(smooth, "JPEG", exif=exif, **options)
 
 
+def gradients(width: int, height: int, waves: float = 9) -> Image.Image:
+    """Smooth, and different in every corner."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    channels = (255 * x, 255 * y, 127 + 120 * np.sin(waves * x * y))
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
+
+
 COLOURS = {"ant": (150, 60, 60), "bee": (160, 150, 50), "cow": (90, 90, 110)}
 
 

@@ -1,7 +1,6 @@
 """Review pages of made-up queues."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,14 @@ from PIL import Image
 from pipeline.contract.manifest import Manifest
 from pipeline.monitoring.review.page import review_page
 from pipeline.monitoring.review.queue import REVIEW
+from tests.support.inputs.images import encode
 
 CLASSES = ("Ankle boot", "Bag", "Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker")
 
 
 def jpeg(number: int, side: int = 32) -> bytes:
     """A picture of one colour."""
-    file = BytesIO()
-    Image.new("RGB", (side, side), (number * 40 % 256, 120, 200)).save(file, "JPEG")
-    return file.getvalue()
+    return encode(Image.new("RGB", (side, side), (number * 40 % 256, 120, 200)), "JPEG")
 
 
 def row(number: int, reason: str = "uncertain", **changes: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 datasets 5.2.0. ``recorded/`` has what Label Studio's converter makes of annotated tasks."""
 
 import base64
-import io
 import json
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from pipeline.output.corrections.queue import ReviewedQueue
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 from tests.support.commands import call_main
+from tests.support.inputs.images import encode
 from tests.support.outputs.closed_runs import close_run, rows_of
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -33,9 +33,7 @@ URIS = [f"s3://bucket/image{number:06d}.jpg" for number in range(5)]
 
 def jpeg(level: int) -> bytes:
     """Of one colour, which tells it from others."""
-    file = io.BytesIO()
-    Image.new("RGB", (24, 16), (level, level, level)).save(file, "JPEG")
-    return file.getvalue()
+    return encode(Image.new("RGB", (24, 16), (level, level, level)), "JPEG")
 
 
 def close_queue(store: Store, *, pictures: bool = True) -> str:
