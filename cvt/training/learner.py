@@ -41,9 +41,12 @@ class Learner:
         self.network: nn.Module = model
         """What is called: the model, or what wraps it for several workers."""
         self.step_number = 0
+        device = next(model.parameters()).device
+        self._class_weights = torch.tensor(recipe.class_weights, device=device)
 
     def step(self, images: Tensor, targets: Tensor, share: float = 1.0) -> float:
-        """Learn from normalised images (B, 3, S, S) of classes (B,); returns their mean loss.
+        """Learn from normalised images (B, 3, S, S) of classes (B,); returns their mean loss, each
+        counted by the weight of its class.
 
         Args:
             share: how much more than their mean these images count, when several workers average
@@ -52,7 +55,7 @@ class Learner:
         training_mode(self.model, frozen_statistics=self.recipe.frozen_statistics)
         torch.manual_seed(_mixed(self.recipe.seed, self.step_number, self.rank))
         logits = self.network(images).logits
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.smoothing)
+        loss = self._loss(logits, targets)
         self.optimizer.zero_grad()
         (loss * share).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
@@ -60,6 +63,15 @@ class Learner:
         self.schedule.step()
         self.step_number += 1
         return float(loss.detach())
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Of a batch, divided by its images and not, as PyTorch's weighted mean, by their weights:
+        so several workers find what one does, and a batch of rare classes counts more."""
+        smoothing = self.recipe.smoothing
+        if not self.recipe.class_weights:
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        each = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+        return (each * self._class_weights[targets]).mean()
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

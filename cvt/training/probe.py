@@ -45,8 +45,25 @@ class LinearProbe:
         return found
 
 
+def balanced_weights(targets: Integers, classes: int) -> Matrix:
+    """(N,): what a row of each class counts, so that all classes count alike, and rows 1 on
+    average: scikit-learn's ``class_weight="balanced"``.
+
+    Args:
+        targets: the class of each row, (R,); each occurs.
+        classes: how many there are, N.
+    """
+    found: Matrix = len(targets) / (classes * np.bincount(targets, minlength=classes))
+    return found
+
+
 def fit_probe(
-    vectors: npt.NDArray[np.floating], targets: Integers, classes: int, l2: float = DEFAULT_L2
+    vectors: npt.NDArray[np.floating],
+    targets: Integers,
+    classes: int,
+    l2: float = DEFAULT_L2,
+    *,
+    balanced: bool = False,
 ) -> LinearProbe:
     """Fit a classifier.
 
@@ -59,17 +76,21 @@ def fit_probe(
         targets: the class of each row, (R,), from 0 to ``classes - 1``; each occurs.
         classes: how many there are, N.
         l2: above 0.
+        balanced: whether each cross entropy counts by the ``balanced_weights``.
     """
     rows = np.asarray(vectors, np.float64)
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     deviation[deviation == 0] = 1.0  # a dimension that never varies says nothing, and gets nothing
     scaled = torch.from_numpy((rows - mean) / deviation)
-    weight, bias = _minimise(scaled, torch.from_numpy(targets), classes, l2)
+    weights = torch.from_numpy(balanced_weights(targets, classes)) if balanced else None
+    weight, bias = _minimise(scaled, torch.from_numpy(targets), weights, classes, l2)
     unscaled = weight / deviation
     return LinearProbe(unscaled, bias - unscaled @ mean)
 
 
-def _minimise(rows: Tensor, targets: Tensor, classes: int, l2: float) -> tuple[Matrix, Matrix]:
+def _minimise(
+    rows: Tensor, targets: Tensor, weights: Tensor | None, classes: int, l2: float
+) -> tuple[Matrix, Matrix]:
     weight = torch.zeros(classes, rows.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     chunk = max(_CELLS // classes, 1)
@@ -88,7 +109,8 @@ def _minimise(rows: Tensor, targets: Tensor, classes: int, l2: float) -> tuple[M
         total = l2 / (2 * len(rows)) * weight.square().sum()
         total.backward()
         for x, y in zip(rows.split(chunk), targets.split(chunk), strict=True):
-            part = F.cross_entropy(x @ weight.T + bias, y, reduction="sum") / len(rows)
+            logits = x @ weight.T + bias
+            part = F.cross_entropy(logits, y, weights, reduction="sum") / len(rows)
             part.backward()
             total = total.detach() + part.detach()
         return total.detach()
@@ -116,17 +138,21 @@ def out_of_fold(
     folds: Integers,
     classes: int,
     l2: float = DEFAULT_L2,
+    *,
+    balanced: bool = False,
 ) -> Matrix:
     """(R, N): what classifiers say of rows that they were not fitted on.
 
     Args:
         folds: (R,): the rows of each fold are judged by a classifier of all the others. A class
             that those lack has probability 0.
+        balanced: as for ``fit_probe``, of the rows that each is fitted on.
     """
     found = np.zeros((len(targets), classes))
     for fold in np.unique(folds):
         judged = folds == fold
         known, inner = np.unique(targets[~judged], return_inverse=True)
-        probe = fit_probe(vectors[~judged], inner.astype(np.int64), len(known), l2)
+        labels = inner.astype(np.int64)
+        probe = fit_probe(vectors[~judged], labels, len(known), l2, balanced=balanced)
         found[np.ix_(judged, known)] = probe.probabilities(vectors[judged])
     return found

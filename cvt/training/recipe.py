@@ -32,6 +32,8 @@ class Recipe:
     """Of all steps, those in which the rate rises."""
     smoothing: float = 0.1
     """Probability that the targets spread over all classes."""
+    class_weights: tuple[float, ...] = ()
+    """What the loss of an image of each class counts, 1 on average; empty if all count alike."""
     clip: float = 1.0
     """The longest gradient, as a 2-norm over all parameters."""
     augment: Augment = "light"

@@ -22,9 +22,13 @@ from pipeline.contract.urls import public
 
 Trained = Literal["head", "last", "all"]
 Augmentation = Literal["none", "light", "strong"]
+ClassWeights = Literal["none", "auto"]
 LabelOrigin = Literal["directory"]
 _WITHOUT_EFFECT = frozenset({"output", "num_gpus", "num_workers", "discard_open_run"})
 """Fields that the model does not depend on."""
+_LATER = frozenset({"class_weights", "ignore", "val_labels"})
+"""Fields that earlier versions did not have. Unless they are given, a model has the same name as
+before, and an unfinished fine-tuning goes on."""
 
 DEFAULT_PENALTY = 1.0
 """How strongly the weights of a head are held back; as in ``cvt/training/probe.py``."""
@@ -89,6 +93,12 @@ class FinetuneSpec:
         "output, kept from its input",
         metavar="C",
     )
+    ignore: tuple[str, ...] = setting(
+        (),
+        "a label whose images are not trained on, as if they had none; may be repeated",
+        metavar="LABEL",
+        repeatable=True,
+    )
     split_by: str | None = setting(
         None,
         "a column like that: images with the same value are all trained on, or all held out",
@@ -96,6 +106,17 @@ class FinetuneSpec:
     )
     val_share: float = setting(
         0.2, "share of the images that is held out, the same ones in every run", metavar="R"
+    )
+    val_labels: tuple[str, ...] = setting(
+        (),
+        "a file like <finetune.labels>, whose images are held out, and no others; may be repeated",
+        metavar="FILE",
+        repeatable=True,
+    )
+    class_weights: ClassWeights = setting(
+        "none",
+        "what an image counts in training: none, all count alike; auto, all classes do, however "
+        "many images they have",
     )
     penalty: float = setting(
         DEFAULT_PENALTY,
@@ -175,6 +196,10 @@ class FinetuneSpec:
         self._check_numbers()
         if not (self.labels or self.label_from or self.label_column or self.corrections):
             raise UsageError(NO_LABELS)
+        if self.val_labels and self.val_share != FinetuneSpec.val_share:
+            raise UsageError(
+                "<finetune.val_labels> excludes <finetune.val_share>; give one of them"
+            )
         if self.label_from and self.label_column:
             raise UsageError(
                 "<finetune.label_from> excludes <finetune.label_column>; give one of them"
@@ -192,8 +217,11 @@ class FinetuneSpec:
             raise UsageError(
                 "<model.source> is empty: name a checkpoint directory, file, URI or hub name"
             )
-        if not all(self.labels):
-            raise UsageError("one <finetune.labels> is empty: name a file")
+        for place, files in (("labels", self.labels), ("val_labels", self.val_labels)):
+            if not all(files):
+                raise UsageError(f"one <finetune.{place}> is empty: name a file")
+        if not all(label.strip() for label in self.ignore):
+            raise UsageError("one <finetune.ignore> is empty: name a label")
         for uri in self.outputs:
             check_no_password("finetune.outputs", uri)
 
@@ -225,10 +253,14 @@ class FinetuneSpec:
             "outputs": tuple(map(public, self.outputs)),
             "model": public(self.model),
             "labels": tuple(map(public, self.labels)),
+            "val_labels": tuple(map(public, self.val_labels)),
             "champion": self.champion and public(self.champion),
         }
 
     def of_model(self) -> dict[str, Any]:
         """What of ``to_dict`` the model depends on."""
-        given = self.to_dict().items()
-        return {name: value for name, value in given if name not in _WITHOUT_EFFECT}
+        given = self.to_dict()
+        left_out = _WITHOUT_EFFECT | {
+            name for name in _LATER if given[name] == getattr(FinetuneSpec, name)
+        }
+        return {name: value for name, value in given.items() if name not in left_out}

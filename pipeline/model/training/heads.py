@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from cvt.training.evaluation import Duel, Evaluation
 from cvt.training.label_issues import LabelIssues, label_issues
-from cvt.training.probe import Integers, LinearProbe, Matrix, fit_probe, out_of_fold
+from cvt.training.probe import (
+    Integers,
+    LinearProbe,
+    Matrix,
+    balanced_weights,
+    fit_probe,
+    out_of_fold,
+)
 
 __all__ = [
     "Duel",
@@ -13,6 +20,7 @@ __all__ = [
     "LabelIssues",
     "LinearProbe",
     "Matrix",
+    "balanced_weights",
     "fit_probe",
     "label_issues",
     "out_of_fold",

@@ -36,6 +36,7 @@ def render_card(training: Mapping[str, Any], metrics: Mapping[str, Any], activat
         f"{metrics['accuracy']:.1%}, macro F1 {metrics['macro_f1']:.3f}, calibration error "
         f"{metrics['calibration_error']:.3f}.",
         *([_against(champion)] if champion else []),
+        *([_BALANCED] if training["spec"].get("class_weights") == "auto" else []),
         _table(metrics["classes"]),
         "training.json says what it was made of, metrics.json how good it is, predictions.parquet "
         "what it says of each labelled image, label_issues.parquet which labels are in doubt.",
@@ -57,6 +58,11 @@ _REST = {
 _QUICK_GELU = (
     "config.json records the activation quick_gelu. transformers ignores it and computes the exact "
     "GELU, and with it other numbers than those above; cvt-batch computes what was trained."
+)
+
+
+_BALANCED = (
+    "In training all classes counted alike, however many images they have (class weights: auto)."
 )
 
 

@@ -47,14 +47,16 @@ class Fitted:
     """Of its epochs: loss, and loss and accuracy on the held-out images."""
 
     @classmethod
-    def of(cls, samples: Samples, division: Division, l2: float) -> Fitted:
+    def of(
+        cls, samples: Samples, division: Division, l2: float, *, balanced: bool = False
+    ) -> Fitted:
         """Fit a head, and five more to judge the labels by."""
         vectors, targets, classes = samples.vectors, division.targets, len(division.classes)
         trained = ~division.held_out
-        probe = fit_probe(vectors[trained], targets[trained], classes, l2)
+        probe = fit_probe(vectors[trained], targets[trained], classes, l2, balanced=balanced)
         weight, bias = probe.weight.astype(np.float32), probe.bias.astype(np.float32)
         published = LinearProbe(weight.astype(np.float64), bias.astype(np.float64))
-        unseen = out_of_fold(vectors, targets, division.folds, classes, l2)
+        unseen = out_of_fold(vectors, targets, division.folds, classes, l2, balanced=balanced)
         return cls(
             samples,
             division,

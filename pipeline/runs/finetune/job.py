@@ -132,9 +132,12 @@ class _Job:
     def divided(self, sources: Sequence[History], *, vectors: bool) -> tuple[Samples, Division]:
         """The labelled images, and which of them are held out."""
         spec = self.spec
-        samples = gather(sources, self.labels, spec.split_by, vectors=vectors)
+        seen = self.listed.seen if self.listed else ()
+        samples = gather(sources, self.labels, spec.split_by, vectors=vectors, seen=seen)
+        if self.listed is not None:
+            samples = self.listed.counted(samples)
         keys = kinships(samples.contents, samples.groups or None)
-        division = Division.of(samples.labels, keys, spec.val_share)
+        division = Division.of(samples.labels, keys, spec.val_share, samples.given)
         if self.champion is not None:
             self.champion.compared(division)
         return samples, division
@@ -193,7 +196,8 @@ class _Job:
 
     def head_of(self, samples: Samples, division: Division) -> Fitted:
         """What is learned from images that were read."""
-        return Fitted.of(samples, division, self.spec.penalty)
+        balanced = self.spec.class_weights == "auto"
+        return Fitted.of(samples, division, self.spec.penalty, balanced=balanced)
 
     def _publish(self, output: Store, run_id: str, fitted: Fitted, lease: Lease) -> dict[str, Any]:
         division = fitted.division

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -49,6 +49,10 @@ class Labels:
     uses_directory: bool
     files: Sequence[str] = field(default=())
     """Where ``named`` comes from."""
+    ignored: frozenset[str] = field(default=frozenset())
+    """Labels whose images are not trained on."""
+    held_out: frozenset[str] = field(default=frozenset())
+    """Of ``named``, the images that are held out; empty if their content decides."""
 
     @classmethod
     def read(cls, spec: FinetuneSpec, outputs: Iterable[Store] = ()) -> Labels:
@@ -64,17 +68,31 @@ class Labels:
         stored = list(chain.from_iterable(map(load, outputs))) if spec.corrections else []
         if not (spec.labels or spec.label_from or spec.label_column or stored):
             raise UsageError(NO_LABELS)
-        found = newest(chain(chain.from_iterable(map(read_labels, spec.labels)), stored))
-        named = {uri: one.label or None for uri, one in found.items()}
-        files = (*spec.labels, layout.CORRECTIONS) if stored else spec.labels
-        return cls(named, spec.label_column, spec.label_from == "directory", files)
+        held_out = list(chain.from_iterable(map(read_labels, spec.val_labels)))
+        if spec.val_labels and not held_out:
+            raise UsageError("<finetune.val_labels> names no image; name some, or leave it out")
+        told = chain.from_iterable(map(read_labels, spec.labels))
+        named = {
+            uri: one.label or None for uri, one in newest(chain(told, held_out, stored)).items()
+        }
+        files = (*spec.labels, *spec.val_labels, *([layout.CORRECTIONS] if stored else []))
+        return cls(
+            named,
+            spec.label_column,
+            spec.label_from == "directory",
+            files,
+            frozenset(label.strip() for label in spec.ignore),
+            frozenset(one.uri for one in held_out),
+        )
 
-    def key_of(self, uri: str) -> str | None:
-        """What ``named`` calls the image, None if it does not: its URI, or else the longest end."""
-        if uri in self.named or not self.named:
-            return uri if uri in self.named else None
-        slashes = (place for place, letter in enumerate(uri) if letter == "/")
-        return next((end for place in slashes if (end := uri[place + 1 :]) in self.named), None)
+    def keys_of(self, uri: str) -> set[str]:
+        """What files of labels call the image."""
+        found = (_key_in(self.named, uri), _key_in(self.held_out, uri))
+        return {key for key in found if key is not None}
+
+    def is_held_out(self, uri: str) -> bool:
+        """Whether a file says so."""
+        return _key_in(self.held_out, uri) is not None
 
     def of(self, uri: str, value: Any) -> str | None:
         """The label of an image, None if it has none.
@@ -82,11 +100,19 @@ class Labels:
         Args:
             value: what the column of labels says of it, if there is one.
         """
-        if (key := self.key_of(uri)) is not None:
+        if (key := _key_in(self.named, uri)) is not None:
             return self.named[key]
         if self.column is not None:
             return as_label(value)
         return directory_of(uri) if self.uses_directory else None
+
+
+def _key_in(names: Collection[str], uri: str) -> str | None:
+    """What of ``names`` is the image: its URI, or else the longest end of it."""
+    if uri in names or not names:
+        return uri if uri in names else None
+    slashes = (place for place, letter in enumerate(uri) if letter == "/")
+    return next((end for place in slashes if (end := uri[place + 1 :]) in names), None)
 
 
 def read_labels(file: str) -> list[Correction]:

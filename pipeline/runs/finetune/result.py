@@ -74,6 +74,8 @@ class FinetuneResult:
             f"{images['train']} trained on, {images['validation']} held out",
             f"accuracy: {self.metrics['accuracy']:.1%}, macro F1 {self.metrics['macro_f1']:.3f}",
         ]
+        if ignored := images.get("ignored"):
+            lines.append(f"ignored: {ignored} images, by their label")
         if champion:
             lines.append(
                 f"champion: {champion['accuracy']:.1%}, against "
@@ -98,6 +100,7 @@ class Survey:
         return {
             "images": image_counts(self.samples, self.division),
             "classes": {name: {"train": train[name], "validation": held[name]} for name in train},
+            "ignored": dict(sorted(self.samples.ignored.items())),
             "labels_without_image": self.samples.unmatched,
         }
 
@@ -116,6 +119,7 @@ class Survey:
         if len(classes) > CLASSES_SHOWN:
             lines.append(f"and {len(classes) - CLASSES_SHOWN} more classes")
         lines.append(f"images without a label: {images['unlabelled']}")
+        lines += _ignored(self.samples.ignored)
         if images["failed"]:
             lines.append(f"labelled images that failed: {images['failed']}")
         if unmatched := self.samples.unmatched:
@@ -138,10 +142,12 @@ class ImageSurvey:
             "images": {
                 "labelled": len(found.labels),
                 "unlabelled": found.unlabelled,
+                "ignored": sum(found.ignored.values()),
                 "labels_without_image": len(found.unmatched),
             },
             "shards": found.shards,
             "classes": dict(sorted(Counter(found.labels).items())),
+            "ignored": dict(sorted(found.ignored.items())),
             "labels_without_image": found.unmatched,
             "seconds_per_epoch": self._seconds,
         }
@@ -166,9 +172,16 @@ class ImageSurvey:
         if self._seconds is not None:
             lines.append(f"an epoch over them would take at most {self._seconds:.0f} s here")
         lines.append(f"images without a label: {found.unlabelled}")
+        lines += _ignored(found.ignored)
         if unmatched := found.unmatched:
             lines.append(f"labels without an image: {len(unmatched)}, {examples(unmatched)}")
         return lines
+
+
+def _ignored(images: Mapping[str, int]) -> list[str]:
+    """A line about the labels that are not trained on; one that no image has may be misspelt."""
+    told = [f"{label} ({number})" for label, number in sorted(images.items())]
+    return [f"ignored labels, and their images: {', '.join(told)}"] if told else []
 
 
 def image_counts(samples: Samples, division: Division) -> dict[str, int]:
@@ -180,6 +193,7 @@ def image_counts(samples: Samples, division: Division) -> dict[str, int]:
         "validation": held,
         "failed": samples.failed,
         "unlabelled": samples.unlabelled,
+        "ignored": sum(samples.ignored.values()),
         "labels_without_image": len(samples.unmatched),
     }
 

@@ -6,7 +6,8 @@ Rows are streamed; what stays in memory is the labels, and the embeddings of lab
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,6 +50,10 @@ class Samples:
     """Images without a label."""
     unmatched: list[str]
     """What files of labels name, and the output has no image of."""
+    given: list[bool] = field(default_factory=list)
+    """(R,): which images a file says are held out; empty if no file says it."""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """Images of each label that is not trained on."""
 
     def __len__(self) -> int:
         return len(self.uris)
@@ -60,6 +65,7 @@ class Samples:
         groups = self.groups or [None] * len(self)
         for row in zip(self.uris, self.contents, groups, self.labels, strict=True):
             digest.update(repr(row).encode("utf-8", "surrogatepass"))
+        digest.update(bytes(self.given))
         return digest.hexdigest()
 
 
@@ -67,7 +73,7 @@ class Samples:
 class _Gathering:
     """What has been read so far."""
 
-    rows: list[tuple[str, str, str | None, str]] = field(default_factory=list)
+    rows: list[tuple[str, str, str | None, str, bool]] = field(default_factory=list)
     vectors: list[Vectors] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     """What files of labels name, and is an image."""
@@ -75,20 +81,27 @@ class _Gathering:
     """URIs of the rows, of which several outputs may have the same."""
     failed: int = 0
     unlabelled: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
 def gather(
-    sources: Sequence[History], labels: Labels, split_by: str | None, *, vectors: bool
+    sources: Sequence[History],
+    labels: Labels,
+    split_by: str | None,
+    *,
+    vectors: bool,
+    seen: Iterable[str] = (),
 ) -> Samples:
     """The labelled images of outputs; where several have an image, the first one counts.
 
     Args:
         vectors: whether to read the embeddings, too.
+        seen: what files of labels name, and was found before these outputs were written.
 
     Raises:
         UsageError: no image has a label, or most labels have no image.
     """
-    found = _Gathering()
+    found = _Gathering(seen=set(seen), ignored=Counter(dict.fromkeys(labels.ignored, 0)))
     for source in sources:
         for table in _tables(source, labels, split_by, vectors=vectors):
             _add(found, table, labels, split_by)
@@ -100,7 +113,7 @@ def gather(
             f"({found.unlabelled} without a label, {found.failed} failed)"
         )
     order = sorted(range(len(found.rows)), key=lambda row: found.rows[row][0])
-    uris, contents, groups, names = zip(*(found.rows[row] for row in order), strict=True)
+    uris, contents, groups, names, given = zip(*(found.rows[row] for row in order), strict=True)
     return Samples(
         uris=list(uris),
         contents=list(contents),
@@ -110,6 +123,8 @@ def gather(
         failed=found.failed,
         unlabelled=found.unlabelled,
         unmatched=unmatched,
+        given=list(given) if labels.held_out else [],
+        ignored=found.ignored,
     )
 
 
@@ -128,17 +143,19 @@ def _add(found: _Gathering, table: pa.Table, labels: Labels, split_by: str | Non
     groups = table[split_by].to_pylist() if split_by else [None] * len(uris)
     chosen = []
     for row, uri in enumerate(uris):
-        if (key := labels.key_of(uri)) is not None:
-            found.seen.add(key)
+        found.seen |= labels.keys_of(uri)
         label = labels.of(uri, values[row])
         if label is None:
             found.unlabelled += 1
+        elif label in labels.ignored:
+            found.ignored[label] += 1
         elif status[row] != Status.OK.value:
             found.failed += 1
         elif uri not in found.taken:
             found.taken.add(uri)
             group = None if groups[row] is None else str(groups[row])
-            found.rows.append((uri, contents[row] or uri, group, label))
+            content = contents[row] or uri
+            found.rows.append((uri, content, group, label, labels.is_held_out(uri)))
             chosen.append(row)
     if "embedding" in table.column_names and chosen:
         column = table["embedding"].take(pa.array(chosen)).combine_chunks()
@@ -161,6 +178,12 @@ def check_matches(labels: Labels, unmatched: list[str], where: str) -> None:
     Raises:
         UsageError: more than half of the labels have no image ``where`` they were looked for.
     """
+    lost = [name for name in unmatched if name in labels.held_out]
+    if 2 * len(lost) > len(labels.held_out):
+        raise UsageError(
+            f"{len(lost)} of {len(labels.held_out)} images of <finetune.val_labels> are not in the "
+            f"{where}, {examples(lost)}; images that are held out must be there, too"
+        )
     total = len(labels.named)
     if 2 * len(unmatched) > total:
         raise UsageError(

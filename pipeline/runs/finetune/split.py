@@ -62,8 +62,18 @@ class Division:
     """(R,)."""
 
     @classmethod
-    def of(cls, labels: Sequence[str], keys: Sequence[str], share: float) -> Division:
+    def of(
+        cls,
+        labels: Sequence[str],
+        keys: Sequence[str],
+        share: float,
+        given: Sequence[bool] = (),
+    ) -> Division:
         """Divide images with these labels and ``kinships``.
+
+        Args:
+            share: of those that are held out.
+            given: instead of the share, whether each image is held out, and with it its kin.
 
         Raises:
             UsageError: a class has too few images, or all of them are held out.
@@ -71,8 +81,17 @@ class Division:
         classes = check_classes(labels)
         place = {name: number for number, name in enumerate(classes)}
         targets = np.array([place[label] for label in labels], np.int64)
-        division = cls(classes, targets, held_out(keys, share), folds(keys))
-        division._check(share)
+        sides = with_kin(keys, given) if given else held_out(keys, share)
+        division = cls(classes, targets, sides, folds(keys))
+        if not sides.any():
+            remedy = "name some in <finetune.val_labels>" if given else "raise <finetune.val_share>"
+            raise UsageError(
+                f"none of the {len(targets)} labelled images is held out; label more images, or "
+                f"{remedy}"
+            )
+        trained = division.counts(held_out=False)
+        lacking = [name for name, number in trained.items() if not number]
+        check_taught(lacking, given=bool(given))
         return division
 
     def counts(self, *, held_out: bool) -> dict[str, int]:
@@ -81,18 +100,28 @@ class Division:
         numbers = np.bincount(chosen, minlength=len(self.classes)).tolist()
         return dict(zip(self.classes, numbers, strict=True))
 
-    def _check(self, share: float) -> None:
-        if not self.held_out.any():
-            raise UsageError(
-                f"none of the {len(self.targets)} labelled images is held out with "
-                f"<finetune.val_share> {share:g}; label more images, or raise it"
-            )
-        trained = self.counts(held_out=False)
-        if lacking := [name for name, number in trained.items() if not number]:
-            raise UsageError(
-                f"all images of {len(lacking)} classes are held out, {examples(lacking)}; label "
-                "more images of them, or lower <finetune.val_share>"
-            )
+
+def check_taught(lacking: Sequence[str], *, given: bool) -> None:
+    """Refuse classes of which no image is trained on.
+
+    Args:
+        given: whether a file names the images that are held out.
+
+    Raises:
+        UsageError: there are such classes.
+    """
+    if lacking:
+        remedy = "take them out of <finetune.val_labels>" if given else "lower <finetune.val_share>"
+        raise UsageError(
+            f"all images of {len(lacking)} classes are held out, {examples(lacking)}; label more "
+            f"images of them, or {remedy}"
+        )
+
+
+def with_kin(keys: Sequence[str], given: Sequence[bool]) -> npt.NDArray[np.bool_]:
+    """(R,): whether each image, or one with the same key, is given."""
+    chosen = {key for key, is_given in zip(keys, given, strict=True) if is_given}
+    return np.array([key in chosen for key in keys], bool)
 
 
 def held_out(keys: Sequence[str], share: float) -> npt.NDArray[np.bool_]:

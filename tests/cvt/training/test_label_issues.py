@@ -1,8 +1,12 @@
-"""Confident learning, worked out by hand, and against its definition row by row."""
+"""Confident learning, worked out by hand, against its definition row by row, and against cleanlab,
+which its authors wrote."""
 
 import numpy as np
+import pytest
+from cleanlab.filter import find_label_issues
 
 from cvt.training.label_issues import label_issues
+from cvt.training.probe import Integers, Matrix, out_of_fold
 
 
 def test_a_case_by_hand() -> None:
@@ -40,6 +44,35 @@ def reference(
         if guess != label:
             found.add(row)
     return found
+
+
+def of_cleanlab(probabilities: Matrix, targets: Integers) -> set[int]:
+    found: Integers = find_label_issues(
+        targets,
+        probabilities,
+        filter_by="confident_learning",
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
+    )
+    return set(found.tolist())
+
+
+@pytest.mark.parametrize("classes", [2, 5, 12])
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+def test_they_are_those_of_cleanlab(classes: int, spread: float) -> None:
+    """Of probabilities that are fitted out of fold, with few and with many mistakes."""
+    rng = np.random.default_rng(classes)
+    truth = rng.integers(0, classes, 400)
+    centres = rng.normal(size=(classes, 8))
+    vectors = centres[truth] + spread * rng.normal(size=(400, 8))
+    targets = truth.copy()
+    flipped = rng.permutation(400)[:40]
+    targets[flipped] = (targets[flipped] + rng.integers(1, classes, 40)) % classes
+    folds = np.arange(400, dtype=np.int64) % 5
+    probabilities = out_of_fold(vectors, targets, folds, classes)
+    found = label_issues(probabilities, targets)
+    assert set(found.rows.tolist()) == of_cleanlab(probabilities, targets)
+    assert len(found.rows) > 20
 
 
 def test_flipped_labels_are_found() -> None:

@@ -143,6 +143,34 @@ def test_frozen_statistics_make_the_number_of_workers_irrelevant(data: Data, fro
     assert (off < 1e-5 * norm) == frozen
 
 
+def test_the_weight_of_a_class_counts_like_copies_of_its_images(data: Data) -> None:
+    """Three of each image of class 2, as a weight of 3 has it, on as many images as there are."""
+    images, targets = data[0][:14], data[1][:14]
+    weights = tuple(3.0 if number == 2 else 1.0 for number in range(7))
+    recipe = replace(RECIPE, frozen_statistics=True, clip=1e9, learning_rate=0.0)
+    weighted = Learner(small(**NO_DROPS), replace(recipe, class_weights=weights), STEPS)
+    plain = Learner(small(**NO_DROPS), recipe, STEPS)
+    copies = torch.repeat_interleave(torch.arange(14), torch.tensor(weights).long()[targets])
+    grown = len(copies) / 14
+    expected = grown * plain.step(images[copies], targets[copies])
+    assert weighted.step(images, targets) == pytest.approx(expected, rel=1e-5)
+    for ours, other in zip(weighted.model.parameters(), plain.model.parameters(), strict=True):
+        assert ours.grad is not None
+        assert other.grad is not None
+        assert torch.allclose(ours.grad, grown * other.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_weights_of_classes_are_the_same_for_any_number_of_workers(
+    data: Data, workers: int
+) -> None:
+    weights = tuple(0.4 * number + 0.1 for number in range(7))
+    recipe = replace(RECIPE, frozen_statistics=True, clip=1e9, class_weights=weights)
+    one, several = shared(data, 1, recipe), shared(data, workers, recipe)
+    norm = sum(float(g.square().sum()) for g in one.values()) ** 0.5
+    assert sum(float((one[n] - several[n]).square().sum()) for n in one) ** 0.5 < 1e-5 * norm
+
+
 def test_frozen_statistics_stay(data: Data) -> None:
     model = small()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}

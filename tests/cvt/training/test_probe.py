@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
 
 from cvt.training import probe
-from cvt.training.probe import fit_probe, out_of_fold
+from cvt.training.probe import balanced_weights, fit_probe, out_of_fold
 
 
 def clusters(
@@ -50,6 +52,44 @@ def fit_as_softmax(
     theirs = LogisticRegression(C=2 / l2, tol=1e-10, max_iter=10_000).fit(scaled, targets)
     found: np.ndarray[tuple[int, int], np.dtype[np.float64]] = theirs.predict_proba(scaled)
     return found
+
+
+def uneven() -> tuple[
+    np.ndarray[tuple[int, int], np.dtype[np.float32]], np.ndarray[tuple[int], np.dtype[np.int64]]
+]:
+    """Few rows of the first classes, many of the last ones."""
+    vectors, targets = clusters(rows=600)
+    kept = np.random.default_rng(1).random(600) < np.array([0.05, 0.2, 0.5, 1.0])[targets]
+    kept[:8] = True
+    return vectors[kept], targets[kept]
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    _, targets = uneven()
+    expected = compute_class_weight("balanced", classes=np.arange(4), y=targets)
+    found = balanced_weights(targets, 4)
+    assert np.allclose(found, expected)
+    assert found[0] > 3 * found[3]
+    assert found[targets].mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("l2", [0.1, 10.0])
+def test_balanced_it_is_the_solution_of_scikit_learn_with_class_weights(l2: float) -> None:
+    vectors, targets = uneven()
+    rows = vectors.astype(np.float64)
+    theirs = make_pipeline(
+        StandardScaler(),
+        LogisticRegression(C=1 / l2, class_weight="balanced", tol=1e-10, max_iter=10_000),
+    )
+    ours = fit_probe(vectors, targets, 4, l2, balanced=True).probabilities(vectors)
+    assert np.abs(ours - theirs.fit(rows, targets).predict_proba(rows)).max() < 1e-5
+    plain = fit_probe(vectors, targets, 4, l2).probabilities(vectors)
+    assert np.abs(ours - plain).max() > 0.05
+    folds = np.arange(len(targets), dtype=np.int64) % 3
+    judged = out_of_fold(vectors, targets, folds, 4, l2, balanced=True)
+    split = PredefinedSplit(folds)
+    expected = cross_val_predict(theirs, rows, targets, cv=split, method="predict_proba")
+    assert np.abs(judged - expected).max() < 1e-4  # of rows that neither was fitted on
 
 
 def test_chunks_of_logits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import KEPT
 from pipeline.contract.spec import FinetuneSpec, InputSpec
 from pipeline.runs.finetune.labels import Labels, check_classes
-from pipeline.runs.finetune.samples import check_matches
+from pipeline.runs.finetune.samples import Samples, check_matches
+from pipeline.runs.finetune.split import check_taught
 from pipeline.sources.formats.registry import is_shard
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
@@ -53,6 +55,12 @@ class Listed:
     unlabelled: int = 0
     unmatched: list[str] = field(default_factory=list)
     """What files of labels name, and is not among the single images."""
+    given: list[bool] = field(default_factory=list)
+    """Whether a file says of each of the ``labels`` that its image is held out."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Images of each label that is not trained on."""
+    seen: set[str] = field(default_factory=set)
+    """What files of labels name, and is among the single images."""
 
     @classmethod
     def of(cls, spec: FinetuneSpec, labels: Labels, exclude: str) -> Listed:
@@ -61,28 +69,35 @@ class Listed:
         Raises:
             UsageError: it cannot be listed, or the labels are those of other images, or of too few.
         """
-        found, seen, inputs = cls(), set[str](), input_spec(spec)
+        found, inputs = cls(ignored=Counter(dict.fromkeys(labels.ignored, 0))), input_spec(spec)
         for table in inventory(inputs, exclude=exclude, kept=_kept_columns(inputs)):
-            found._add(table, labels, seen)
-        found.unmatched = sorted(labels.named.keys() - seen)
+            found._add(table, labels)
+        found.unmatched = sorted(labels.named.keys() - found.seen)
         found._check(labels)
         return found
 
-    def _add(self, table: pa.Table, labels: Labels, seen: set[str]) -> None:
+    def _add(self, table: pa.Table, labels: Labels) -> None:
         of_shards = is_shard(table["kind"])
         self.shards += pc.sum(of_shards).as_py() or 0
         taken = []
         for row, is_one in zip(table.to_pylist(), of_shards.to_pylist(), strict=True):
             uri = row["uri"]
-            if (key := labels.key_of(uri)) is not None:
-                seen.add(key)
-            label = None if is_one else labels.of(uri, _kept(row, labels.column))
-            taken.append(is_one or label is not None)
-            if label is not None:
-                self.labels.append(label)
-            elif not is_one:
-                self.unlabelled += 1
+            self.seen |= labels.keys_of(uri)
+            value = _kept(row, labels.column)
+            taken.append(is_one or self._takes(uri, labels.of(uri, value), labels))
         self.tables.append(table.filter(pa.array(taken, pa.bool_())))
+
+    def _takes(self, uri: str, label: str | None, labels: Labels) -> bool:
+        """Count a single image; whether it is learned from."""
+        if label is None:
+            self.unlabelled += 1
+        elif label in labels.ignored:
+            self.ignored[label] += 1
+        else:
+            self.labels.append(label)
+            self.given.append(labels.is_held_out(uri))
+            return True
+        return False
 
     def _check(self, labels: Labels) -> None:
         if self.shards:  # their members may have any label
@@ -93,7 +108,18 @@ class Listed:
                 f"no image of the INPUT has a label ({self.unlabelled} without one); a uri must be "
                 "as it is listed"
             )
-        check_classes(self.labels)
+        classes = set(check_classes(self.labels))
+        if labels.held_out:
+            trained = (name for name, held in zip(self.labels, self.given, strict=True) if not held)
+            check_taught(sorted(classes.difference(trained)), given=True)
+
+    def counted(self, samples: Samples) -> Samples:
+        """What was read of the listed images, with what was not read of them."""
+        return replace(
+            samples,
+            unlabelled=samples.unlabelled + self.unlabelled,
+            ignored={label: n + samples.ignored[label] for label, n in self.ignored.items()},
+        )
 
     def fingerprint(self, labels: Labels) -> str:
         """SHA-256 (hex) over names, versions and labels of everything that is learned from."""
@@ -102,9 +128,14 @@ class Listed:
             label = labels.of(row["uri"], _kept(row, labels.column))
             told = (row["uri"], row["source_version"], row["size_bytes"], row.get(KEPT), label)
             digest.update(repr(told).encode("utf-8", "surrogatepass"))
+            if labels.is_held_out(row["uri"]):
+                digest.update(b"held out")
         if self.shards:
             named = sorted(labels.named.items())
             digest.update(repr(named).encode("utf-8", "surrogatepass"))
+            if labels.held_out:
+                held_out = sorted(labels.held_out)
+                digest.update(repr(held_out).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
 

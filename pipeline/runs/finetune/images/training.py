@@ -13,10 +13,12 @@ import torch
 from pipeline.contract.errors import RunError
 from pipeline.contract.spec import ComputeSpec, FinetuneSpec
 from pipeline.model.network import TrainableCheckpoint
+from pipeline.model.training.heads import balanced_weights
 from pipeline.model.training.recipes import LIVE_FROM, Recipe
 from pipeline.output.ledger.history import History
 from pipeline.runs.finetune.fit import Fitted
 from pipeline.runs.finetune.images.work import Work
+from pipeline.runs.finetune.split import Division
 from pipeline.stages.cluster.growth import nodes
 from pipeline.stages.cluster.ray_session import connect, ray_as_found
 from pipeline.stages.train.group import Group
@@ -54,6 +56,13 @@ def recipe_of(spec: FinetuneSpec, workers: int = 1) -> Recipe:
     )
 
 
+def _class_weights(spec: FinetuneSpec, division: Division) -> tuple[float, ...]:
+    if spec.class_weights == "none":
+        return ()
+    targets = division.targets[~division.held_out]
+    return tuple(balanced_weights(targets, len(division.classes)).tolist())
+
+
 def trained(
     spec: FinetuneSpec,
     parent: TrainableCheckpoint,
@@ -71,8 +80,9 @@ def trained(
 
     division = start.division
     model = parent.with_head(start.weight, start.bias, division.classes)
+    recipe = recipe_of(spec, group.workers)
     lesson = Lesson(
-        recipe=recipe_of(spec, group.workers),
+        recipe=replace(recipe, class_weights=_class_weights(spec, division)),
         last_stage=spec.train == "last",
         patience=spec.patience,
         targets=division.targets,

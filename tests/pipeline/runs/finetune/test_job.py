@@ -2,6 +2,7 @@
 one."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,38 @@ def test_what_it_says_of_itself_adds_up(source: Store, models: Store, checkpoint
     assert sum(one["support"] for one in metrics["classes"]) == len(held)
     assert sum(one["train"] for one in metrics["classes"]) == 120 - len(held)
     assert all(np.exp(-row["loss"]) <= row["score"] + 1e-5 for row in told.to_pylist())
+
+
+def test_a_rare_class_counts_as_much_as_the_others(
+    source: Store, models: Store, checkpoint: Path, tmp_path: Path
+) -> None:
+    """More of its held-out images are recognised, and the model says how it was trained; it is
+    not that of other settings."""
+    written = close_labelled(source, checkpoint, each=60, spread=3.0)
+    rare = dict.fromkeys(written.uris[:45], "unsure")
+    labels = (str(written.label_file(tmp_path / "labels.csv", rare)),)
+    given: dict[str, Any] = {"labels": labels, "ignore": ("unsure",), "penalty": 100.0}
+    results = [
+        train(source, models, checkpoint, **given, class_weights=weights)
+        for weights in ("none", "auto")
+    ]
+    recalls = [result.metrics["classes"][0]["recall"] for result in results]
+    assert recalls[0] < recalls[1]
+    assert results[0].run_id != results[1].run_id
+    cards = [models.read_bytes(f"models/{one.run_id}/README.md").decode() for one in results]
+    assert ["class weights: auto" in card for card in cards] == [False, True]
+    assert models.read_json(f"models/{results[1].run_id}/training.json")["spec"]["ignore"]
+    assert results[1].metrics["images"]["ignored"] == 45
+    assert "ignored: 45 images, by their label" in results[1].lines()
+
+
+def test_a_setting_that_is_not_given_changes_no_name() -> None:
+    """An upgrade finds the models that are there."""
+    spec = FinetuneSpec(outputs=("o",), output="m", model="s", label_from="directory")
+    later = {"class_weights", "ignore", "val_labels"}
+    assert not later & spec.of_model().keys()
+    given = replace(spec, class_weights="auto", ignore=("x",), val_labels=("v.csv",))
+    assert later <= given.of_model().keys()
 
 
 def test_the_same_call_finds_its_model(source: Store, models: Store, checkpoint: Path) -> None:

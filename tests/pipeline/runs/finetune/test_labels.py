@@ -186,6 +186,25 @@ def test_a_file_overrules_a_directory_or_a_column() -> None:
     assert of_column.of("/in/cat/2.jpg", None) is None
 
 
+def test_a_held_out_set_is_labels_too(tmp_path: Path) -> None:
+    """Over those of the other files, and under what people said; by whole names and by ends."""
+    told = write(tmp_path / "l.csv", "uri,label\n/in/a.jpg,cat\n/in/b.jpg,cat\n/in/c.jpg,cat\n")
+    held = write(tmp_path / "v.csv", "uri_suffix,label\na.jpg,dog\nsub/x.jpg,ox\n")
+    again = write(tmp_path / "w.csv", "uri,label\n/in/b.jpg,dog\n/in/c.jpg,dog\n")
+    out = Store(str(tmp_path / "out"))
+    add(out, [Correction(uri="/in/c.jpg", verdict="none")], datetime(2026, 11, 27, tzinfo=UTC))
+    labels = Labels.read(replace(SPEC, labels=(told,), val_labels=(held, again)), [out])
+    assert labels.of("/in/b.jpg", None) == "dog"
+    assert labels.of("/in/c.jpg", None) is None
+    assert labels.of("s3://b/sub/x.jpg", None) == "ox"
+    sides = {name: labels.is_held_out(f"/in/{name}.jpg") for name in ("a", "b", "c", "d", "sub/x")}
+    assert sides == {"a": True, "b": True, "c": True, "d": False, "sub/x": True}
+    assert labels.keys_of("/in/a.jpg") == {"/in/a.jpg", "a.jpg"}, "named twice, in two ways"
+    nothing = write(tmp_path / "n.csv", "uri,label\n")
+    with pytest.raises(UsageError, match="val_labels names no image"):
+        Labels.read(replace(SPEC, val_labels=(nothing,)))
+
+
 def test_classes_are_in_order_of_name() -> None:
     assert check_classes(["b", "a", "B", "b", "a", "B"]) == ("B", "a", "b")
     with pytest.raises(UsageError, match=r"of 1 classes \(only a\); it takes two"):

@@ -83,6 +83,22 @@ def test_labels_of_other_images(
     assert "has both a label and an embedding (90 without a label, 0 failed)" in told
 
 
+def test_a_held_out_set_of_other_images_or_of_classes_that_nothing_teaches(
+    source: Store, models: Store, checkpoint: Path, tmp_path: Path
+) -> None:
+    written = close_labelled(source, checkpoint)
+    held = tmp_path / "held.csv"
+    asked: dict[str, Any] = {"val_labels": (str(held),)}
+    some = "".join(f"{uri},bee\n" for uri in written.uris[:2])
+    held.write_text(f"uri,label\n{some}/x.jpg,ant\n/y.jpg,ant\n/z.jpg,ant\n")
+    labels = str(written.label_file(tmp_path / "labels.csv"))
+    told = refusal(source, models, checkpoint, label_from=None, labels=(labels,), **asked)
+    assert told.startswith("3 of 5 images of finetune.val_labels are not in the output, namely ")
+    held.write_text("uri,label\n" + "".join(f"{uri},fly\n" for uri in written.uris[:2]))
+    told = refusal(source, models, checkpoint, **asked)
+    assert told.startswith("all images of 1 classes are held out, namely fly; label more images of")
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -100,6 +116,13 @@ def test_labels_of_other_images(
             "finetune.train is 'both'; accepted: head, last, all",
         ),
         ({"labels": ("a", "")}, "one finetune.labels is empty"),
+        ({"labels": ("a",), "val_labels": ("",)}, "one finetune.val_labels is empty"),
+        ({"labels": ("a",), "ignore": ("b", " ")}, "one finetune.ignore is empty"),
+        ({"labels": ("a",), "class_weights": "x"}, "is 'x'; accepted: none, auto"),
+        (
+            {"labels": ("a",), "val_labels": ("b",), "val_share": 0.3},
+            "finetune.val_labels excludes finetune.val_share",
+        ),
         ({"labels": ("a",), "val_share": 1.0}, "finetune.val_share is 1.0; it must be above 0"),
         (
             {"labels": ("a",), "penalty": 0.0},

@@ -63,6 +63,18 @@ def test_numbers_of_classes_follow_their_names() -> None:
     )
 
 
+def test_what_a_file_names_is_held_out_with_its_copies_and_nothing_else() -> None:
+    labels, contents = ["a", "b"] * 20, [str(number // 4) for number in range(40)]
+    given = [number in (0, 5, 39) for number in range(40)]
+    division = Division.of(labels, contents, 0.9, given)
+    assert np.flatnonzero(division.held_out).tolist() == [*range(8), *range(36, 40)]
+    with pytest.raises(UsageError, match=r"none of the 40 .*; label more images, or name some in"):
+        Division.of(labels, contents, 0.9, [False] * 40)
+    alone = [label == "a" for label in labels]
+    with pytest.raises(UsageError, match="namely a; label more images of them, or take them out"):
+        Division.of(labels, [str(number) for number in range(40)], 0.9, alone)
+
+
 def test_a_class_that_is_held_out_whole_is_refused() -> None:
     keys = [key for key in KEYS if held_out([key], 0.2)[0]][:2]
     others = [key for key in KEYS if not held_out([key], 0.2)[0]][:4]

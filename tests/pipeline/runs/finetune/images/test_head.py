@@ -18,12 +18,16 @@ from tests.support.inputs.images import write_images, write_kinds
 def test_it_is_the_one_that_an_output_of_these_images_gives(
     tmp_path: Path, checkpoint: Path
 ) -> None:
-    """A labelled image that is broken fails, and one without a label is not read."""
+    """A labelled image that is broken fails, and one without a label is not read; nor is one whose
+    label is ignored, though most are."""
     paths = write_kinds(tmp_path / "in", 8)
     paths[3].write_bytes(paths[3].read_bytes()[:200])
     write_images(tmp_path / "in" / "unsorted", 2)
+    unsure = write_images(tmp_path / "in" / "unsure", 30)
     labels = tmp_path / "labels.csv"
-    labels.write_text("uri,label\n" + "".join(f"{p},{p.parent.name}\n" for p in paths))
+    labels.write_text("uri,label\n" + "".join(f"{p},{p.parent.name}\n" for p in (*paths, *unsure)))
+    held = tmp_path / "held.csv"
+    held.write_text("uri,label\n" + "".join(f"{p},{p.parent.name}\n" for p in paths[::5]))
     run(
         RunSpec(
             inputs=InputSpec(uris=(str(tmp_path / "in"),)),
@@ -36,6 +40,9 @@ def test_it_is_the_one_that_an_output_of_these_images_gives(
         output=str(tmp_path / "from output"),
         model=str(checkpoint),
         labels=(str(labels),),
+        val_labels=(str(held),),
+        ignore=("unsure",),
+        class_weights="auto",
     )
     expected = finetune(of_output)
     of_images = replace(
@@ -43,8 +50,10 @@ def test_it_is_the_one_that_an_output_of_these_images_gives(
     )
     found = finetune(of_images)
     assert found.exit_code == ExitCode.OK
-    assert found.metrics["images"] == expected.metrics["images"] | {"unlabelled": 0}
-    assert found.metrics["images"]["failed"] == 1
+    images = found.metrics["images"]
+    assert images == expected.metrics["images"]
+    assert [images[name] for name in ("failed", "unlabelled", "ignored")] == [1, 2, 30]
+    assert images["validation"] == 5
     models, others = (
         Store(f"{result.store.uri}/models/{result.run_id}") for result in (found, expected)
     )

@@ -10,6 +10,7 @@ from pipeline.contract.spec import FinetuneSpec
 from pipeline.runs.finetune.images.listed import Listed
 from pipeline.runs.finetune.job import finetune, reads_images, survey
 from pipeline.runs.finetune.labels import Labels
+from pipeline.runs.finetune.result import ImageSurvey
 from pipeline.storage.store import Store
 from tests.support.inputs.images import write_images, write_kinds
 from tests.support.inputs.tars import tar_bytes
@@ -50,6 +51,44 @@ def test_images_without_a_label_are_not_in_the_listing(tmp_path: Path) -> None:
     assert found.unmatched == ["/elsewhere.jpg"]
     named = [uri for table in found.tables for uri in table["uri"].to_pylist()]
     assert named == sorted(map(str, paths[:8]))
+
+
+def test_labels_that_are_ignored_are_counted_and_not_read(tmp_path: Path) -> None:
+    write_kinds(tmp_path / "in", 3)
+    spec = spec_of(tmp_path, ignore=(" bee ", "bea"))
+    found = listed(spec)
+    assert sorted(found.labels) == ["ant"] * 3 + ["cow"] * 3
+    assert sum(table.num_rows for table in found.tables) == 6
+    assert (found.ignored, found.unlabelled) == ({"bee": 3, "bea": 0}, 0)
+    survey = ImageSurvey(found)
+    assert "ignored labels, and their images: bea (0), bee (3)" in survey.lines()
+    assert survey.to_dict()["images"]["ignored"] == 3
+
+
+def test_what_is_held_out_belongs_to_the_fingerprint(tmp_path: Path) -> None:
+    paths = write_kinds(tmp_path / "in", 3)
+    before = fingerprint(spec_of(tmp_path))
+    held = tmp_path / "held.csv"
+    spec = spec_of(tmp_path, val_labels=(str(held),))
+    held.write_text(f"uri,label\n{paths[0]},ant\n")
+    first = fingerprint(spec)
+    assert first != before
+    assert sum(listed(spec).given) == 1
+    held.write_text(f"uri,label\n{paths[1]},ant\n")
+    assert fingerprint(spec) not in (before, first)
+
+
+def test_a_held_out_class_that_nothing_teaches_is_refused_before_anything_is_read(
+    tmp_path: Path,
+) -> None:
+    paths = write_kinds(tmp_path / "in", 4)
+    held = tmp_path / "held.csv"
+    held.write_text("uri,label\n" + "".join(f"{path},fly\n" for path in paths[:2]))
+    with pytest.raises(UsageError, match="all images of 1 classes are held out, namely fly"):
+        listed(spec_of(tmp_path, val_labels=(str(held),)))
+    held.write_text(f"uri,label\n{paths[0]},ant\n/x.jpg,ant\n/y.jpg,ant\n")
+    with pytest.raises(UsageError, match=r"2 of 3 images of finetune\.val_labels are not"):
+        listed(spec_of(tmp_path, val_labels=(str(held),)))
 
 
 def test_labels_by_a_column_of_a_list(tmp_path: Path) -> None:
