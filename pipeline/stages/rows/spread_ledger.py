@@ -8,6 +8,7 @@ another one. What the listing has met is remembered by the driver, a bit for eac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -15,12 +16,13 @@ from typing import Any, Self
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from pipeline.contract.errors import RunError, one_line
+from pipeline.contract.errors import RunError, UsageError, one_line
 from pipeline.output.ledger.hashes import HashIndex, HashRange, Keys, Mask, ShardNames, ranges_of
 from pipeline.output.ledger.history import History
 from pipeline.output.ledger.ledger import Known, Ledger, Matches
+from pipeline.stages.cluster.growth import can_grow, nodes
 from pipeline.storage.filesystems import WorkerEnvironment
 
 ROWS_PER_PART = 4_000_000
@@ -30,6 +32,9 @@ BYTES_PER_ROW = 160
 """While a part is loaded, which takes three times what it keeps."""
 RESTARTS = 10
 """Of a part, whose node may be lost more than once in a run of days."""
+LOOK_SECONDS = 30.0
+"""After so long without an answer, the driver looks whether there is room for the parts. Ray waits
+for it for ever."""
 
 
 class Part:
@@ -67,6 +72,8 @@ class SpreadLedger(Known):
     row_ends: Any
     """How many rows there are up to each part, from 0 on; positions count through all parts."""
     shard_ends: Any
+    part_bytes: int
+    """What each part is promised of its node's memory."""
 
     @classmethod
     def load(
@@ -83,18 +90,20 @@ class SpreadLedger(Known):
 
         Raises:
             RunError: one of them could not.
+            UsageError: the nodes have no room for them.
         """
         number = number or min(max(ceil(history.rows / ROWS_PER_PART), 1), MOST_PARTS)
+        part_bytes = max(ceil(history.rows / number), 1) * BYTES_PER_ROW
         start: Any = ray.remote(Part).options(
             num_cpus=0,  # they wait most of the time, while the CPUs decode
-            memory=ceil(history.rows / number) * BYTES_PER_ROW,
+            memory=part_bytes,
             scheduling_strategy="SPREAD",
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,
         )
         shared = [ray.put(value) for value in (environment, history, names)]
         parts = [start.remote(*shared, HashRange(n, number)) for n in range(number)]
-        described = _answers([part.described.remote() for part in parts])
+        described = _answers([part.described.remote() for part in parts], number, part_bytes)
         codes = list(dict.fromkeys(code for found, _ in described for code in found))
         return cls(
             names,
@@ -103,6 +112,7 @@ class SpreadLedger(Known):
             tuple([codes.index(code) for code in found] for found, _ in described),
             np.cumsum([0, *(rows for _, (rows, _) in described)]),
             np.cumsum([0, *(shards for _, (_, shards) in described)]),
+            part_bytes,
         )
 
     @property
@@ -123,7 +133,7 @@ class SpreadLedger(Known):
         sent = [self.parts[n].match.remote(keys.take(at), are_shards) for n, at in asked]
         ends = self.shard_ends if are_shards else self.row_ends
         all_found = _nothing(len(ranges), len(self.all_codes))
-        for (n, at), found in zip(asked, _answers(sent), strict=True):
+        for (n, at), found in zip(asked, self._answers(sent), strict=True):
             all_found.known[at] = found.known
             all_found.same[at] = found.same
             all_found.at[at] = found.at + ends[n]
@@ -139,8 +149,11 @@ class SpreadLedger(Known):
                 self.parts, pairwise(self.row_ends), pairwise(self.shard_ends), strict=True
             )
         ]
-        found = [index.keys for index in _answers(sent)]
+        found = [index.keys for index in self._answers(sent)]
         return HashIndex(np.sort(np.concatenate(found)))
+
+    def _answers(self, sent: list[Any]) -> list[Any]:
+        return _answers(sent, len(self.parts), self.part_bytes)
 
 
 def _nothing(objects: int, codes: int) -> Matches:
@@ -154,13 +167,17 @@ def _nothing(objects: int, codes: int) -> Matches:
     )
 
 
-def _answers(sent: list[Any]) -> list[Any]:
+def _answers(sent: list[Any], parts: int, part_bytes: int) -> list[Any]:
     """
     Raises:
         RunError: a part is lost, and cannot be loaded again.
+        UsageError: the nodes have no room for so many parts.
     """
     try:
-        return list(ray.get(sent))
+        while True:
+            with suppress(GetTimeoutError):
+                return list(ray.get(sent, timeout=LOOK_SECONDS))
+            _check_room(parts, part_bytes)
     except RayTaskError as error:
         if isinstance(error.cause, Exception):
             raise error.cause from None
@@ -169,3 +186,16 @@ def _answers(sent: list[Any]) -> list[Any]:
         raise RunError(
             f"a part of the ledger is lost: {one_line(error)}; start the same command again"
         ) from error
+
+
+def _check_room(parts: int, part_bytes: int) -> None:
+    """
+    Raises:
+        UsageError: the nodes have none for so many parts, and there will be no others.
+    """
+    room = sum(int(node.memory // part_bytes) for node in nodes())
+    if room < parts and not can_grow():
+        raise UsageError(
+            f"the ledger of earlier rows takes {parts} actors with {part_bytes / 2**30:.2g} GiB of "
+            f"memory each, and the nodes have room for {room}; start more nodes, or larger ones"
+        )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import ray
 
+from pipeline.contract.errors import UsageError
 from pipeline.output.ledger import rolling
 from pipeline.output.ledger.history import History
 from pipeline.output.ledger.ledger import Known
@@ -36,7 +37,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         start = SimpleNamespace(remote=lambda *args: Actor(kind(*args)))
         return SimpleNamespace(options=lambda **_: start)
 
-    local = SimpleNamespace(remote=remote, get=lambda found: found, put=lambda value: value)
+    local = SimpleNamespace(remote=remote, get=lambda found, **_: found, put=lambda value: value)
     monkeypatch.setattr(spread_ledger, "ray", local)
 
 
@@ -106,3 +107,14 @@ def test_parts_that_are_lost_are_loaded_again(local_store: Store) -> None:
     plan.finish()
     assert plan.counts.to_dict() == expected["counts"]
     assert plan.vanished().keys.tolist() == expected["vanished"]
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_memory_that_no_node_has_is_not_waited_for(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread_ledger, "BYTES_PER_ROW", 2**50)
+    monkeypatch.setattr(spread_ledger, "LOOK_SECONDS", 0.5)
+    history = history_of(random_world(0), local_store)
+    with pytest.raises(UsageError, match=r"takes \d+ actors with .* the nodes have room for 0; "):
+        spread(history)
