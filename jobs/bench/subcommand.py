@@ -46,9 +46,9 @@ def new_output(output: str) -> Store:
         UsageError: something is there.
     """
     from pipeline.storage.store import Store
-    from pipeline.storage.uris import join_uri, split_uri
+    from pipeline.storage.uris import canonical
 
-    store = Store(join_uri(*split_uri(output)))
+    store = Store(canonical(output))
     if store.list(""):
         raise UsageError(f"the output is {output}, where something is; name a new one")
     return store

@@ -42,7 +42,7 @@ from pipeline.sources.kept_columns import kept_columns
 from pipeline.stages.cluster.places import check_decoder, check_gpus, places
 from pipeline.stages.cluster.ray_session import check_address, ray_as_found
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import canonical
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def _attempt(spec: RunSpec, stop_at: float | None, chosen: Chosen, *, debug: boo
     clock = Clock()
     spec = replace(spec, model=newest(spec.model))
     check_address()
-    store = Store(join_uri(*split_uri(spec.output.uri)))
+    store = Store(canonical(spec.output.uri))
     lance.check(spec.output.sink, store)
     check_gpus(spec.compute)
     with clock.phase("model"):
@@ -105,7 +105,7 @@ def forecast(spec: RunSpec) -> Forecast:
         RunError: the output cannot be read at the moment.
     """
     spec = replace(spec, model=newest(spec.model))
-    store = Store(join_uri(*split_uri(spec.output.uri)))
+    store = Store(canonical(spec.output.uri))
     lance.check(spec.output.sink, store)
     check_gpus(spec.compute)
     checkpoint = read_checkpoint(spec)

@@ -31,6 +31,15 @@ def join_uri(protocol: str, path: str) -> str:
     return path if protocol == "file" else f"{protocol}://{path}"
 
 
+def canonical(uri: str) -> str:
+    """The one spelling of a URI: a local path is absolute, a protocol in lower case.
+
+    >>> canonical("S3A://bucket/a")
+    's3://bucket/a'
+    """
+    return join_uri(*split_uri(uri))
+
+
 def printable(path: str) -> str:
     """A local path as valid Unicode: bytes that are not UTF-8 are escaped: ``caf\\udce9``."""
     return path.encode("utf-8", "backslashreplace").decode()

@@ -19,7 +19,7 @@ from pipeline.contract.records import Record, omitted
 from pipeline.contract.spec import ModelSpec
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import canonical
 
 _MODEL = re.compile(rf"{layout.MODELS}/[\w-]+", re.ASCII)
 _FILE = re.compile(r".*\.(safetensors|bin|pth|pt|h5|json|npz)", re.IGNORECASE)
@@ -97,7 +97,7 @@ def _beside(kind: type[R], source: str, name: str) -> R | None:
     if _FILE.fullmatch(source.partition("?")[0]):
         return None
     try:
-        return Store(join_uri(*split_uri(source))).read_record(kind, name)
+        return Store(canonical(source)).read_record(kind, name)
     except DamagedFileError as error:
         raise UsageError(f"cannot load the model: {error}") from error
     except (*STORAGE_ERRORS, UsageError, ValueError):

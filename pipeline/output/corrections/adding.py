@@ -16,7 +16,7 @@ from pipeline.output.ledger.history import History
 from pipeline.storage.filesystems import STORAGE_ERRORS, open_binary
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import canonical
 
 MOST_BYTES = 64 * 2**20
 """Of a file: a hundred thousand corrections have a third."""
@@ -49,7 +49,7 @@ def output_at(uri: str) -> Store:
     Raises:
         UsageError: it cannot be read, or there is none.
     """
-    store = Store(join_uri(*split_uri(uri)))
+    store = Store(canonical(uri))
     try:
         is_there = store.exists(layout.LATEST)
     except STORAGE_ERRORS as error:
@@ -115,7 +115,7 @@ def read_all(uri: str, place: str) -> list[Correction]:
     Raises:
         UsageError: as ``read_file`` does.
     """
-    store = Store(join_uri(*split_uri(uri)))
+    store = Store(canonical(uri))
     try:
         names = [name for name in store.children("") if name.endswith(".csv")]
     except STORAGE_ERRORS:

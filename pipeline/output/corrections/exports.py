@@ -18,7 +18,7 @@ from pipeline.output.corrections.queue import ReviewedQueue, Shown
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import canonical
 
 TASKS, INTERFACE = "tasks.json", "interface.xml"
 """To be imported into a project of Label Studio, and to be set as its labelling interface."""
@@ -35,7 +35,7 @@ def export(queue: ReviewedQueue, tool: Tool, to: str) -> int:
         UsageError: there is something in the directory, or nothing to write.
         RunError: the storage failed.
     """
-    target = Store(join_uri(*split_uri(to)))
+    target = Store(canonical(to))
     try:
         if target.list(""):
             raise UsageError(f"<corrections.to> {to} is not empty; name a new directory")

@@ -21,7 +21,7 @@ from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.ledger.rolling import Each, Rolling
 from pipeline.storage.read_ahead import map_ahead, together
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, printable, split_uri
+from pipeline.storage.uris import canonical, printable
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _files_of_closed_runs() -> Iterator[None]:
 
 def _root(uri: str) -> str:
     """The prefix of every URI under an INPUT."""
-    return printable(join_uri(*split_uri(uri))).split("*")[0].split("?")[0]
+    return printable(canonical(uri)).split("*")[0].split("?")[0]
 
 
 def _live_runs(

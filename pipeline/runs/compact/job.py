@@ -40,7 +40,7 @@ from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.parquet import open_table, write_table
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import canonical
 
 PART_ROWS = 65_536
 PART_BYTES = 64 * 2**20
@@ -85,7 +85,7 @@ def compact(spec: CompactSpec) -> Compaction:
         RunError: the same call does it again.
     """
     clock = Clock()
-    store = Store(join_uri(*split_uri(spec.output)))
+    store = Store(canonical(spec.output))
     _load(store)  # before the lease, which would make a directory of a mistyped name
     with Lease(store) as lease:
         try:

@@ -41,7 +41,7 @@ from pipeline.runs.finetune.samples import (
 from pipeline.runs.finetune.split import Division, kinships
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, printable, split_uri
+from pipeline.storage.uris import canonical, printable
 
 METHOD = 1
 """Counted up when the same labels and settings would give another model."""
@@ -59,7 +59,7 @@ def finetune(spec: FinetuneSpec) -> FinetuneResult:
         UsageError: no model was written; the message says what to change.
         RunError: it could not finish; the same call continues it.
     """
-    output = Store(join_uri(*split_uri(spec.output)))
+    output = Store(canonical(spec.output))
     with _storage_errors():
         job = _Job.prepare(spec, output)
         if job.listed is not None:
@@ -78,7 +78,7 @@ def survey(spec: FinetuneSpec) -> Survey | ImageSurvey:
         UsageError: as ``finetune`` does.
     """
     with _storage_errors():
-        job = _Job.prepare(spec, Store(join_uri(*split_uri(spec.output))))
+        job = _Job.prepare(spec, Store(canonical(spec.output)))
         if job.listed is not None:
             return job.survey(job.listed)
         return Survey(*job.divided(job.sources, vectors=False))

@@ -25,7 +25,7 @@ from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.source import check_embeddings, load_source
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import canonical
 
 _ROWS = 8192
 """Read at a time."""
@@ -212,7 +212,7 @@ def embedded(uri: str) -> History:
 def is_output(uri: str) -> bool:
     """Whether runs are there: an unfinished one has files that are not images, either."""
     try:
-        store = Store(join_uri(*split_uri(uri)))
+        store = Store(canonical(uri))
         return bool(History.load(store).runs) or OpenRun.find(store) is not None
     except (*STORAGE_ERRORS, UsageError, ValueError):  # a list, a glob, a URL
         return False

@@ -38,7 +38,7 @@ from pipeline.runs.result import RunResult
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import canonical, split_uri
 
 FORMAT = "relabel"
 """Marks the record of an open run as that of a relabelling."""
@@ -61,7 +61,7 @@ def relabel(spec: RelabelSpec) -> RunResult:
     clock = Clock()
     if split_uri(spec.source) == split_uri(spec.output):
         raise UsageError("<output.uri> is the output to read; name another one for the new table")
-    output = Store(join_uri(*split_uri(spec.output)))
+    output = Store(canonical(spec.output))
     lance.check(spec.sink, output)
     job = _Job.prepare(spec)
     with Lease(output) as lease:

@@ -11,7 +11,7 @@ from pipeline.output.identity import check_identity
 from pipeline.output.ledger.history import History
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
-from pipeline.storage.uris import join_uri, split_uri
+from pipeline.storage.uris import canonical
 
 
 def load_source(uri: str, job: str = "relabelling") -> History:
@@ -21,7 +21,7 @@ def load_source(uri: str, job: str = "relabelling") -> History:
         UsageError: it cannot be read, holds no closed run, or rows of several models.
     """
     try:
-        history = History.load(Store(join_uri(*split_uri(uri))))
+        history = History.load(Store(canonical(uri)))
     except STORAGE_ERRORS as error:
         raise UsageError(f"cannot read {uri}: {one_line(error)}") from error
     if not history.runs:
