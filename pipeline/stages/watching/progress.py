@@ -131,12 +131,13 @@ class Progress:
             log.warning("%s", message)
 
     def _loop(self) -> None:
-        pace, watched = Pace(), is_watched()
+        pace, watched = Pace(time.monotonic()), is_watched()
         with _display() if watched else nullcontext(_log) as show:
             while not self._stop.wait(DISPLAY_SECONDS if watched else INTERVAL_SECONDS):
                 self._pass_on()
-                if (totals := self.totals()) or watched:
-                    rate = pace.rate(int(totals.get("inferred", 0)), time.monotonic())
+                totals = self.totals()
+                rate = pace.rate(int(totals.get("inferred", 0)), time.monotonic())
+                if totals or watched:
                     show(self._reading(totals, rate))
 
     def _reading(self, totals: dict[str, float], rate: float) -> Reading:

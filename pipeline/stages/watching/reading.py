@@ -71,15 +71,22 @@ class Reading:
 
 
 class Pace:
-    """The speed of the last WINDOW_SECONDS, from the first result on."""
+    """The speed of the last WINDOW_SECONDS, from the first result on.
 
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
+    Args:
+        now: when there is no image yet.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._seen: deque[tuple[float, int]] = deque([(now, 0)])
 
     def rate(self, images: int, now: float) -> float:
-        """Images per second, given how many there are now; 0 before the first."""
+        """Images per second, given how many there are now; 0 before the first, and where nobody
+        says how many."""
         if not images:
-            self._seen.clear()
+            if not self._seen[-1][1]:
+                self._seen[-1] = (now, 0)
+            return 0.0
         self._seen.append((now, images))
         while len(self._seen) > 2 and self._seen[1][0] <= now - WINDOW_SECONDS:
             self._seen.popleft()

@@ -20,12 +20,21 @@ TOTALS = {
 
 class TestPace:
     def test_counts_from_the_first_result_on(self) -> None:
-        pace = Pace()
+        pace = Pace(0.0)
         assert [pace.rate(0, now) for now in (0.0, 5.0, 10.0)] == [0, 0, 0]
         assert pace.rate(50, 15.0) == 10
 
+    def test_the_first_reading_has_a_speed(self) -> None:
+        """Else a short run would be told to stand still."""
+        assert Pace(10.0).rate(50, 15.0) == 10
+
+    def test_a_board_that_is_silent_for_once_changes_nothing(self) -> None:
+        pace = Pace(0.0)
+        told = [pace.rate(images, now) for images, now in ((50, 5.0), (0, 10.0), (150, 15.0))]
+        assert told == [10, 0, 10]
+
     def test_forgets_what_was_long_ago(self) -> None:
-        pace = Pace()
+        pace = Pace(0.0)
         slow = [pace.rate(second, float(second)) for second in range(1, 50)]
         assert slow[-1] == pytest.approx(1)
         fast = [pace.rate(49 + 20 * (second - 49), float(second)) for second in range(50, 90)]
@@ -33,7 +42,7 @@ class TestPace:
         assert fast[int(WINDOW_SECONDS)] == pytest.approx(20)
 
     def test_a_standstill_shows(self) -> None:
-        pace = Pace()
+        pace = Pace(0.0)
         for second in range(100):
             rate = pace.rate(min(second, 10), float(second))
         assert rate == 0
