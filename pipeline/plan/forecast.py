@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.contract.manifest import describe_not_taken
+from pipeline.contract.manifest import Manifest, describe_not_taken
 from pipeline.output.ledger.history import History
 from pipeline.plan.diff import Plan
 from pipeline.plan.shards import Estimate
@@ -22,11 +22,16 @@ class Forecast:
     images_per_second: float | None
 
     @classmethod
-    def of(cls, plan: Plan, history: History) -> Forecast:
-        """Judge by the newest closed run that computed at least ``IMAGES_FOR_A_SPEED``."""
+    def of(cls, plan: Plan, history: History, *, in_shadow: bool = False) -> Forecast:
+        """Judge by the newest closed run that computed at least ``IMAGES_FOR_A_SPEED``.
+
+        Args:
+            in_shadow: whether a second model will see the images, too.
+        """
         for run in history.nights:
             if run.timings.inferred >= IMAGES_FOR_A_SPEED and run.timings.execute:
-                return cls(plan, run.timings.images_per_second)
+                seconds = _seconds(run, in_shadow=in_shadow)
+                return cls(plan, run.timings.inferred / seconds if seconds else None)
         return cls(plan, None)
 
     @property
@@ -88,3 +93,16 @@ class Forecast:
         more = "" if self._images else ", and the shards"
         minutes = self.seconds / 60
         return f"about {minutes:.1f} minutes at {self.images_per_second:.1f} images/s{more}"
+
+
+def _seconds(run: Manifest, *, in_shadow: bool) -> float | None:
+    """What a run took, or would have taken with, or without, a second model, which costs every
+    actor as much time as the first one; None if the run does not say how much that was."""
+    timings, had_one = run.timings, run.shadow is not None
+    if in_shadow == had_one:
+        return timings.execute
+    actors, inferring = (run.actors or {}).get("reached"), timings.reported.get("infer_seconds")
+    if not actors or inferring is None:
+        return None
+    second = inferring / actors / (2 if had_one else 1)
+    return timings.execute + (second if in_shadow else -second)

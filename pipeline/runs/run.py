@@ -109,7 +109,7 @@ def forecast(spec: RunSpec) -> Forecast:
     lance.check(spec.output.sink, store)
     check_gpus(spec.compute)
     checkpoint = read_checkpoint(spec)
-    Challenge.read(spec, checkpoint)
+    challenge = Challenge.read(spec, checkpoint)
     check_decoder(spec)
     kept = kept_columns(spec.inputs)
     with usable(store):
@@ -123,7 +123,7 @@ def forecast(spec: RunSpec) -> Forecast:
     full = spec.policy.full or open_run.record.full
     plan = _plan(spec, history, open_run, exclusion, full=full, may_write=False)
     plan.survey(_inventory(spec, store, kept, exclusion))
-    return Forecast.of(plan, history)
+    return Forecast.of(plan, history, in_shadow=challenge is not None)
 
 
 def _inventory(
