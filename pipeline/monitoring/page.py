@@ -34,6 +34,18 @@ tr.alarm td { color: var(--bad); font-weight: 600 }
 code { font-size: .85em; white-space: nowrap }
 """
 
+_FRAGMENT_STYLE = """
+.cvt-run .tiles { display: flex; flex-wrap: wrap; gap: .75rem; margin: .5rem 0 }
+.cvt-run .tile { border: 1px solid #8886; border-radius: .5rem; padding: .4rem .8rem }
+.cvt-run .tile b { display: block; font-size: 1.3rem }
+.cvt-run .bad b { color: #c2410c }
+.cvt-run .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr));
+                  gap: .5rem; max-height: 30rem; overflow: auto }
+.cvt-run figure { margin: 0 }
+.cvt-run figure img { width: 100%; border-radius: .3rem; display: block }
+.cvt-run figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere }
+"""
+
 
 def page(title: str, below: str, sections: Iterable[str]) -> str:
     """A whole page.
@@ -48,6 +60,26 @@ def page(title: str, below: str, sections: Iterable[str]) -> str:
         '<meta name="viewport" content="width=device-width">'
         f'<style>{_STYLE}</style><h1>{title}</h1><p class="soft">{below}</p>'
         f"{''.join(sections)}</html>\n"
+    )
+
+
+def fragment(title: str, sections: Iterable[str]) -> str:
+    """A part of somebody else's page, such as the cell of a notebook, to the rest of which it
+    brings no style.
+
+    Args:
+        sections: HTML.
+    """
+    return (
+        f'<div class="cvt-run"><style>{_FRAGMENT_STYLE}</style><b>{escape(title)}</b>'
+        f"{''.join(sections)}</div>"
+    )
+
+
+def lines(found: Mapping[str, str]) -> str:
+    """Names and values, one a line, for a ``fragment``."""
+    return "".join(
+        f"<div>{name}: <code>{escape(text)}</code></div>" for name, text in found.items()
     )
 
 

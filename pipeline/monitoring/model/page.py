@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from pipeline.contract import layout
 from pipeline.monitoring.model.contest import render_contest
-from pipeline.monitoring.page import extent, facts, number, page, table, tiles
+from pipeline.monitoring.page import extent, facts, fragment, lines, number, page, table, tiles
 
 CLASSES_SHOWN = 100
+CELL_CLASSES = 10
 PAIRS_SHOWN = 30
 IMAGES_SHOWN = 20
 
@@ -47,6 +48,24 @@ def render_model(
         facts("Versions", training["versions"]),
     ]
     return page(f"Model {training['run_id']}", f"trained from {training['parent']}", sections)
+
+
+def render_cell(run_id: str, metrics: Mapping[str, Any], places: Mapping[str, str]) -> str:
+    """An excerpt of the page for a notebook, which asks no storage for anything.
+
+    Args:
+        metrics: the content of metrics.json.
+        places: where something is, by what it is.
+    """
+    return fragment(
+        f"Model {run_id}",
+        [
+            tiles(_tiles(metrics)),
+            _gate(metrics["gate"]),
+            lines(places),
+            _classes(metrics["classes"], CELL_CLASSES),
+        ],
+    )
 
 
 def _tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -84,16 +103,16 @@ def _gate(complaint: str | None) -> str:
     )
 
 
-def _classes(classes: list[Mapping[str, Any]]) -> str:
+def _classes(classes: list[Mapping[str, Any]], most: int = CLASSES_SHOWN) -> str:
     """The worst classes first, as those are what a person can do something about."""
     worst = sorted(classes, key=lambda one: one["f1"] if one["support"] else 2.0)
     rows = "".join(
         f"<tr><td>{escape(one['class'])}{number(one['precision'], '.1%')}"
         f"{number(one['recall'], '.1%')}{number(one['f1'], '.3f')}"
         f"{number(one['support'], ',')}{number(one['train'], ',')}"
-        for one in worst[:CLASSES_SHOWN]
+        for one in worst[:most]
     )
-    some = extent(CLASSES_SHOWN, len(classes))
+    some = extent(most, len(classes))
     head = "<tr><th>class<th>precision<th>recall<th>F1<th>held out<th>trained on"
     return f"<h2>Classes, the worst first{some}</h2><table>{head}{rows}</table>"
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from pipeline.contract import layout
 from pipeline.contract.errors import ExitCode
+from pipeline.contract.urls import public
+from pipeline.monitoring.model.page import render_cell
 from pipeline.runs.finetune.champion import Contest
 from pipeline.runs.finetune.fit import Fitted
 from pipeline.runs.finetune.images.listed import Listed
@@ -22,7 +24,7 @@ from pipeline.storage.store import Store
 CLASSES_SHOWN = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FinetuneResult:
     """A published model."""
 
@@ -50,6 +52,19 @@ class FinetuneResult:
     @property
     def report_uri(self) -> str:
         return f"{self.model_uri}/{layout.REPORT}"
+
+    def __repr__(self) -> str:
+        images = self.metrics["images"]
+        return (
+            f"<FinetuneResult {self.run_id}: accuracy {self.metrics['accuracy']:.1%} on "
+            f"{images['validation']} images held out, of {len(self.metrics['classes'])} classes; "
+            f"{public(self.model_uri)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: how good it is, the worst classes, and where its report is."""
+        places = {"model": public(self.model_uri), "report": public(self.report_uri)}
+        return render_cell(self.run_id, self.metrics, places)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, for scripts."""

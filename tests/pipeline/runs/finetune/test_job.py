@@ -137,6 +137,21 @@ def test_a_rare_class_counts_as_much_as_the_others(
     assert "ignored: 45 images, by their label" in results[1].lines()
 
 
+def test_a_notebook_shows_how_good_it_is(source: Store, models: Store, checkpoint: Path) -> None:
+    kinds = ["<b>ant", *(f"kind {number:02d}" for number in range(11))]
+    close_labelled(source, checkpoint, each=12, kinds=kinds, spread=0.1)
+    result = train(source, models, checkpoint, min_accuracy=1.0, penalty=1e9)
+    cell = result._repr_html_()
+    assert f"<b>Model {result.run_id}</b>" in cell
+    assert f"{result.metrics['accuracy']:.1%}</b>accuracy on held-out images" in cell
+    assert "Not published as the newest: the accuracy is " in cell
+    assert f"<code>{result.report_uri}</code>" in cell
+    assert "Classes, the worst first (10 of 12)" in cell
+    assert cell.count("<tr>") == 1 + 10
+    assert "<b>ant" not in cell
+    assert repr(result).startswith(f"<FinetuneResult {result.run_id}: accuracy ")
+
+
 def test_a_setting_that_is_not_given_changes_no_name() -> None:
     """An upgrade finds the models that are there."""
     spec = FinetuneSpec(outputs=("o",), output="m", model="s", label_from="directory")
