@@ -34,13 +34,18 @@ def add_run(parser: argparse.ArgumentParser, *, images: int) -> None:
 
 def add_model(parser: argparse.ArgumentParser, default_preset: str | None = None) -> None:
     """Add the flags of a run whose INPUT is decided elsewhere."""
+    add_source(parser, default_preset)
+    flags.add(parser, *(SETTINGS[place] for place in _MODEL), _dtype(), *_COMPUTE)
+    parser.add_argument("--output", metavar="OUT",
+        help="where results go meanwhile; on a cluster, where all nodes reach it")  # fmt: skip
+
+
+def add_source(parser: argparse.ArgumentParser, default_preset: str | None = None) -> None:
+    """Add what names the model; without a default it must be named."""
     model = parser.add_mutually_exclusive_group(required=default_preset is None)
     model.add_argument("--model", metavar="SOURCE", help=SETTINGS["model.source"].about.help)
     model.add_argument("--preset", choices=PRESET_NAMES, default=default_preset,
         help="a published shape with random weights instead")  # fmt: skip
-    flags.add(parser, *(SETTINGS[place] for place in _MODEL), _dtype(), *_COMPUTE)
-    parser.add_argument("--output", metavar="OUT",
-        help="where results go meanwhile; on a cluster, where all nodes reach it")  # fmt: skip
 
 
 def _dtype() -> Setting:
@@ -55,7 +60,7 @@ def _dtype() -> Setting:
 
 def run_spec(a: argparse.Namespace, scratch: Path) -> RunSpec:
     """The run to measure; a preset's model and, by default, its output are below ``scratch``."""
-    source = a.model or _write_preset(scratch / "model", a.preset)
+    source = source_of(a, scratch)
     return RunSpec(
         inputs=InputSpec(uris=tuple(a.inputs) or ("made-up",), format=a.input_format),
         model=ModelSpec(
@@ -64,6 +69,11 @@ def run_spec(a: argparse.Namespace, scratch: Path) -> RunSpec:
         output=OutputSpec(uri=a.output or str(scratch / "out"), top_k=5),
         compute=flags.from_flags(ComputeSpec, _COMPUTE, a),
     )
+
+
+def source_of(a: argparse.Namespace, scratch: Path) -> str:
+    """The model of ``add_source``; a preset's is written below ``scratch``."""
+    return a.model or _write_preset(scratch / "model", a.preset)
 
 
 def _write_preset(directory: Path, preset: str) -> str:

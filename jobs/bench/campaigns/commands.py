@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from jobs.bench.arguments import add_model, add_run, run_spec
+from jobs.bench.arguments import add_model, add_run, add_source, run_spec, source_of
 from jobs.bench.subcommand import (
     Subcommand,
     add_json,
@@ -152,22 +152,26 @@ def _publish(a: argparse.Namespace) -> ExitCode:
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="SOURCE", help="with a classifier")
+    add_source(parser)
     parser.add_argument("--batch-size", type=int, default=50, metavar="N",
         help="images a step (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--steps", type=int, default=20, metavar="N",
+        help="steps a round, after one that is not counted (default: %(default)s)")  # fmt: skip
     add_rounds(parser, 5)
     add_json(parser)
 
 
 def _training(a: argparse.Namespace) -> ExitCode:
-    if min(a.batch_size, a.rounds) < 1:
+    if min(a.batch_size, a.steps, a.rounds) < 1:
         raise UsageError(
-            f"--batch-size is {a.batch_size}, --rounds {a.rounds}; both must be 1 or more"
+            f"--batch-size is {a.batch_size}, --steps {a.steps}, --rounds {a.rounds}; all must be "
+            "1 or more"
         )
     from jobs.bench.campaigns.training import compare
     from jobs.bench.measure.tables import table
 
-    found = compare(a.model, a.batch_size, a.rounds)
+    with scratch_directory() as scratch:
+        found = compare(source_of(a, scratch), a.batch_size, a.steps, a.rounds)
     rows = [
         ("transformers' Trainer", f"{found.theirs:.2f}", ""),
         ("ours", f"{found.ours:.2f}", f"{found.ratio:.2f}"),

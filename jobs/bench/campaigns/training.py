@@ -23,9 +23,6 @@ from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.recipes import Recipe
 
-STEPS = 20
-"""Of a round; each starts with one more, which is not counted."""
-
 
 @dataclass(frozen=True)
 class Speeds:
@@ -37,8 +34,12 @@ class Speeds:
     """Median of the rounds' ratios."""
 
 
-def compare(source: str, batch: int, rounds: int) -> Speeds:
+def compare(source: str, batch: int, count: int, rounds: int) -> Speeds:
     """Train both in turns.
+
+    Args:
+        batch: images of a step.
+        count: steps of a round; each starts with one more, which is not counted.
 
     Raises:
         UsageError: the model cannot be trained.
@@ -51,18 +52,18 @@ def compare(source: str, batch: int, rounds: int) -> Speeds:
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint.save(Path(scratch))
         for _ in range(rounds):
-            theirs.append(_measured(_their_steps(scratch, checkpoint, batch), batch))
-            ours.append(_measured(_our_steps(checkpoint, batch), batch))
+            theirs.append(_measured(_their_steps(scratch, checkpoint, batch), batch, count))
+            ours.append(_measured(_our_steps(checkpoint, batch, count), batch, count))
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
     return Speeds(statistics.median(ours), statistics.median(theirs), statistics.median(ratios))
 
 
-def _measured(steps: Callable[[int], None], batch: int) -> float:
+def _measured(steps: Callable[[int], None], batch: int, count: int) -> float:
     """Images per CPU second; what comes before the first step counts for neither."""
     steps(1)
     started = time.process_time()
-    steps(STEPS)
-    return STEPS * batch / (time.process_time() - started)
+    steps(count)
+    return count * batch / (time.process_time() - started)
 
 
 def _data(checkpoint: TrainableCheckpoint, batch: int) -> tuple[Any, Any]:
@@ -71,10 +72,10 @@ def _data(checkpoint: TrainableCheckpoint, batch: int) -> tuple[Any, Any]:
     return pixels, np.arange(batch) % len(checkpoint.classes)
 
 
-def _our_steps(checkpoint: TrainableCheckpoint, batch: int) -> Callable[[int], None]:
+def _our_steps(checkpoint: TrainableCheckpoint, batch: int, count: int) -> Callable[[int], None]:
     recipe = Recipe(frozen_statistics=False, smoothing=0.0, batch_size=batch)
     cpu = torch.device("cpu")
-    learner = checkpoint.learner(recipe, 2 * STEPS, 0, cpu, last_stage=False)
+    learner = checkpoint.learner(recipe, 1 + count, 0, cpu, last_stage=False)
     pixels, targets = _data(checkpoint, batch)
 
     def steps(count: int) -> None:

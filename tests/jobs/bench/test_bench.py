@@ -70,10 +70,9 @@ def test_publish(s3_bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.bench.campaigns.training.STEPS", 1)
     found = tmp_path / "found.json"
-    model = write_model(tmp_path / "model", "small")
-    arguments = ("training", "--model", model, "--batch-size", "4", "--rounds", "1")
+    few = ("--batch-size", "4", "--steps", "1", "--rounds", "1")
+    arguments = ("training", "--preset", "small", *few)
     assert run_bench(monkeypatch, *arguments, "--json", found) == 0
     values = json.loads(found.read_text())
     assert min(values["ours"], values["theirs"]) > 0
