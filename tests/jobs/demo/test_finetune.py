@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from cleanlab.filter import find_label_issues
 
 from cvt import CvtForImageClassification, CvtImageProcessor
 from jobs.demo.data import CLASS_NAMES
 from jobs.demo.finetune.__main__ import BASE, LESSONS, compared
 from jobs.demo.finetune.build import EACH, LABEL, VAL_SHARE
-from pipeline.runs.finetune.split import Division
+from pipeline.model.training.heads import label_issues, out_of_fold
+from pipeline.runs.finetune.split import Division, folds
 
 NEW = ("Shirt", "Sneaker")
 
@@ -52,6 +54,30 @@ def test_the_base_knows_eight_classes_and_not_the_others() -> None:
     assert np.mean(right) >= 0.93
     record: dict[str, Any] = json.loads((BASE / "training.json").read_text(encoding="utf-8"))
     assert record["test_accuracy"] >= 0.95
+
+
+def test_wrong_labels_are_those_that_cleanlab_finds() -> None:
+    """Of the thousand lessons, 5 % of whose labels are others, by its confident learning."""
+    images, labels = lessons()
+    pixels = CvtImageProcessor.from_pretrained(BASE)(images)
+    with torch.inference_mode():
+        vectors = CvtForImageClassification.from_pretrained(BASE)(pixels).embedding.numpy()
+    rng = np.random.default_rng(0)
+    targets = np.array([CLASS_NAMES.index(label) for label in labels], np.int64)
+    flipped = rng.permutation(len(targets))[:50]
+    targets[flipped] = (targets[flipped] + rng.integers(1, 10, 50)) % 10
+    judged = out_of_fold(vectors, targets, folds([sha256(one).hexdigest() for one in images]), 10)
+    found = set(label_issues(judged, targets).rows.tolist())
+    assert found == set(
+        find_label_issues(
+            targets,
+            judged,
+            filter_by="confident_learning",
+            return_indices_ranked_by="self_confidence",
+            n_jobs=1,
+        ).tolist()
+    )
+    assert len(found & {*flipped.tolist()}) >= 40
 
 
 def test_it_counts_what_was_held_out() -> None:
