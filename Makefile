@@ -8,8 +8,13 @@ CHECKED := cvt pipeline jobs tests
 PYTHON_VERSION := 3.12
 AZURITE := 3.35.0
 
+# Files run in their order: the long ones of tests/e2e come early, and many short ones last, so that both
+# processes end at about the same time. xdist would take the files with the fewest tests last, which are those.
 # A worker that crashes ends the tests: xdist may wait for ever for those that it had before it.
-TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --max-worker-restart 0
+TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+# What npm fetches comes while pip installs.
+MAKEFLAGS += --jobs=2
 
 # Modules are compiled on first use, not by pip; kept from that, every process of Ray would do it anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -117,6 +117,7 @@ def drop_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def close_the_port(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("pipeline.storage.objects.s3.pages.AWAY_SECONDS", 1)
     return bucket.uri
 
 
