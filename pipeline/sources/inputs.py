@@ -125,7 +125,10 @@ def _looked_into(
     rest = iter(found)
     while chunk := list(islice(rest, LOOKED_INTO_AT_ONCE)):
         uris = [row["uri"] for format, row in chunk if format is PARQUET]
-        looked_into = map_ahead(partial(_parquet, inputs=inputs), uris) if uris else iter(())
+        if not uris:
+            yield from chunk
+            continue
+        looked_into = map_ahead(partial(_parquet, inputs=inputs), uris)
         for format, row in chunk:
             if format is PARQUET:
                 settled, images = next(looked_into)

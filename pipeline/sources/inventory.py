@@ -18,7 +18,7 @@ from pipeline.contract.manifest import describe_not_taken
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import LISTED_PROTOCOLS, InputSpec
 from pipeline.sources.exclusion import Exclusion, told
-from pipeline.sources.formats.registry import Search, format_of_kind, format_of_listed
+from pipeline.sources.formats.registry import SHARD_KINDS, Search, format_of_listed
 from pipeline.sources.inputs import Leave, find_files, usage_errors
 from pipeline.sources.kept_values import fitted_values
 from pipeline.sources.listing import split_glob, uri_of_named
@@ -63,9 +63,10 @@ def inventory(
     earlier = _Earlier(exclude)
     rows = (row for uri in inputs.uris for row in _wanted(uri, inputs, kept, exclusion, earlier))
     outside = printable(exclude).rstrip("/") + "/"
-    wanted = (row for row in rows if not (exclude and row["uri"].startswith(outside)))
+    if exclude:
+        rows = (row for row in rows if not row["uri"].startswith(outside))
     found = False
-    unique = _without_namesakes(filter(once.is_first, wanted))
+    unique = _without_namesakes(filter(once.is_first, rows))
     for chunk in _chunks(unique):
         found = True
         yield _table(chunk, kept)
@@ -125,7 +126,7 @@ def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any
     shards: set[str] = set()
     for row in rows:
         uri = row["uri"]
-        if format_of_kind(row["kind"]).is_shard:
+        if row["kind"] in SHARD_KINDS:
             shards.add(uri)
         elif "#" in uri and shards:
             for shard in shards.intersection(with_ancestors(uri)):

@@ -7,8 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fsspec.utils import glob_translate
 
@@ -25,8 +24,7 @@ MayBeClosed = Callable[[str], bool]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One listed object. ``path`` is the filesystem's own name for it, without a scheme."""
 
     path: str
@@ -180,9 +178,9 @@ def _s3_head(path: str) -> Entry | None:
 
 def _walk_s3(root: str) -> Iterator[Entry]:
     bucket, _, prefix = root.partition("/")
-    for found in list_objects(bucket, f"{prefix}/" if prefix else ""):
-        if not found.key.endswith("/"):  # zero-byte markers of directories
-            yield Entry(f"{bucket}/{found.key}", found.size, found.etag)
+    for key, size, etag in list_objects(bucket, f"{prefix}/" if prefix else ""):
+        if not key.endswith("/"):  # zero-byte markers of directories
+            yield Entry(f"{bucket}/{key}", size, etag)
 
 
 def _fsspec_entry(info: dict[str, Any]) -> Entry:

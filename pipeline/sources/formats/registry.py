@@ -114,7 +114,7 @@ requested as one, or holds no images."""
 _BY_KIND = {format.kind: format for format in FORMATS}
 _BY_WORD = {format.word: format for format in FORMATS}
 _SHARDS = tuple(format for format in FORMATS if format.is_shard)
-_SHARD_KINDS = pa.array([format.kind for format in _SHARDS])
+SHARD_KINDS = frozenset(format.kind for format in _SHARDS)
 
 
 def format_of_kind(kind: str) -> Format:
@@ -124,7 +124,7 @@ def format_of_kind(kind: str) -> Format:
 
 def is_shard(kinds: pa.ChunkedArray) -> pa.ChunkedArray:
     """Which rows of a LISTING are shards, by its column ``kind``; all others are images."""
-    return pc.is_in(kinds, _SHARD_KINDS)
+    return pc.is_in(kinds, pa.array(SHARD_KINDS))
 
 
 def format_of_named(path: str, asked: InputFormat) -> Format:
@@ -157,7 +157,10 @@ class Search:
     def format_of(self, path: str) -> Format | None:
         """The format of the object, None if it is ignored."""
         lowered = path.lower()
-        return next((format for ends, format in self._wanted if lowered.endswith(ends)), None)
+        for ends, format in self._wanted:
+            if lowered.endswith(ends):
+                return format
+        return None
 
     @property
     def suffixes(self) -> list[str]:

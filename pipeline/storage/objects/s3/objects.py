@@ -38,7 +38,7 @@ def sizes(path: str) -> dict[str, int] | None:
     bucket, _, key = path.partition("/")
     try:
         listed = list_objects(bucket, f"{key}/" if key else "")
-        found = {f"{bucket}/{one.key}": one.size for one in listed}
+        found = {f"{bucket}/{key}": size for key, size, _ in listed}
         return found or _named(path)
     except FileNotFoundError:
         return {}

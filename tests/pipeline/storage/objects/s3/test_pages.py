@@ -10,7 +10,7 @@ from botocore.parsers import RestXMLParser
 
 import pipeline.storage.objects.s3.pages as pages
 from pipeline.contract.errors import FetchError
-from pipeline.storage.objects.s3.pages import Listed, list_objects, parse_page
+from pipeline.storage.objects.s3.pages import list_objects, parse_page
 from tests.support.inputs.listing import KEYS
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
@@ -54,20 +54,36 @@ def test_a_page_is_read_as_botocore_reads_it() -> None:
     theirs: dict[str, Any] = RestXMLParser().parse(answer, output)
     context = {"encoding_type_auto_set": True}
     botocore.handlers.decode_list_object_v2(theirs, context)
-    wanted = [Listed(o["Key"], o["Size"], o["ETag"].strip('"')) for o in theirs["Contents"]]
+    wanted = [(o["Key"], o["Size"], o["ETag"].strip('"')) for o in theirs["Contents"]]
     assert parse_page(xml).objects == wanted
-    assert wanted[0].key == "a b.jpg"
+    assert wanted[0][0] == "a b.jpg"
 
 
 @pytest.mark.parametrize("namespace", [NAMESPACE, "", "http://elsewhere/"])
 def test_every_namespace(namespace: str) -> None:
     xml = page(contents("a.jpg"), namespace=namespace)
-    assert parse_page(xml).objects == [Listed("a.jpg", 3, "abc")]
+    assert parse_page(xml).objects == [("a.jpg", 3, "abc")]
 
 
 def test_names_are_not_decoded_where_the_server_does_not_encode_them() -> None:
     xml = page(contents("a+b%20c.jpg")).replace(b"<EncodingType>url</EncodingType>", b"")
-    assert parse_page(xml).objects[0].key == "a+b%20c.jpg"
+    assert parse_page(xml).objects[0][0] == "a+b%20c.jpg"
+
+
+def test_what_an_entry_lacks_is_not_taken_from_its_neighbours() -> None:
+    bare = "<Contents><Key>b.jpg</Key><Owner><ID>7</ID></Owner></Contents>"
+    found = parse_page(page(contents("a.jpg", 3), bare, contents("c.jpg", 5))).objects
+    assert found == [("a.jpg", 3, "abc"), ("b.jpg", 0, ""), ("c.jpg", 5, "abc")]
+
+
+def test_lines_and_blanks_between_elements_are_nothing() -> None:
+    spread = page(contents("a.jpg")).replace(b"><", b">\n  <")
+    assert parse_page(spread).objects == [("a.jpg", 3, "abc")]
+
+
+def test_text_in_pieces_is_one_key() -> None:
+    xml = page(contents("a&amp;b<!-- or -->&#x63;<![CDATA[<d>]]>" + "e" * 20_000))
+    assert parse_page(xml).objects == [("a&bc<d>" + "e" * 20_000, 3, "abc")]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +109,7 @@ def test_a_listing_that_turns_in_circles_ends(monkeypatch: pytest.MonkeyPatch) -
 
 
 def keys(bucket: Bucket, prefix: str = "") -> Iterator[str]:
-    return (found.key for found in list_objects(bucket.name, prefix))
+    return (key for key, _, _ in list_objects(bucket.name, prefix))
 
 
 def test_odd_keys_and_prefixes(s3_bucket: Bucket) -> None:
@@ -102,7 +118,7 @@ def test_odd_keys_and_prefixes(s3_bucket: Bucket) -> None:
     theirs = {
         (entry["Key"], entry["Size"], entry["ETag"].strip('"')) for entry in s3_bucket.objects()
     }
-    ours = {(found.key, found.size, found.etag) for found in list_objects(s3_bucket.name, "")}
+    ours = set(list_objects(s3_bucket.name, ""))
     assert ours == theirs
     for key in KEYS:
         assert key in keys(s3_bucket, key[: len(key) // 2 + 1])
