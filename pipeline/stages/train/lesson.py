@@ -52,6 +52,6 @@ class Lesson:
         trained = self.trained
         return [trained[one] for one in batches(len(trained), self.recipe, epoch, workers)]
 
-    def steps(self, workers: int) -> int:
-        """Of an epoch, of which one has as many as another."""
+    def steps(self, workers: int = 1) -> int:
+        """Of an epoch, in which all have as many; more workers may have one less."""
         return len(self.pieces(0, workers))

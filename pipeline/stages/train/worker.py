@@ -77,13 +77,9 @@ class Worker:
         self.device, self.is_asked_to_stop = device, is_asked_to_stop
         self.saved = Saved(lesson.models, lesson.run_id)
         self.pictures = Pictures(lesson.images, lesson.files, lesson.uris)
-        self.steps = lesson.steps(workers)
+        steps = lesson.recipe.epochs * lesson.steps(workers)
         self.learner: Learner = checkpoint.learner(
-            lesson.recipe,
-            lesson.recipe.epochs * self.steps,
-            rank,
-            device,
-            last_stage=lesson.last_stage,
+            lesson.recipe, steps, rank, device, last_stage=lesson.last_stage
         )
         self.progress = Progress()
         if (found := self.saved.newest()) is not None:
@@ -138,7 +134,8 @@ class Worker:
         return is_over
 
     def _save(self) -> None:
-        done = self.progress.epoch * self.steps + self.progress.batches
+        # As one worker counts, so that the number grows however many go on.
+        done = self.progress.epoch * self.lesson.steps() + self.progress.batches
         self.saved.save(done, self.progress, self.learner.state())
         self._saved_at = time.monotonic()
 

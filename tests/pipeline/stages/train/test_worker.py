@@ -214,6 +214,23 @@ def test_whoever_asks_to_stop_finds_it_saved(lesson: Lesson, elsewhere: Lesson, 
     assert_same_end(lesson, elsewhere)
 
 
+def test_more_workers_go_on_where_fewer_stopped(
+    lesson: Lesson, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For them, the last image of an epoch is no step; the first of two is at work here."""
+    odd = replace(lesson, held_out=np.arange(30) % 6 == 0)
+    asked = iter([False] * 11 + [True])
+    before = learn(odd, tiny, is_asked_to_stop=lambda: next(asked))
+    assert (before.progress.epoch, before.progress.batches) == (2, 3)
+    monkeypatch.setattr(Worker, "_sum", lambda worker, values: values)
+    monkeypatch.setattr("pipeline.stages.train.worker.prepare_model", lambda module, **_: module)
+    after = learn(odd, tiny, workers=2)
+    found = after.saved.newest()
+    assert found is not None
+    assert found[0] == after.progress
+    assert after.progress.is_done
+
+
 def test_a_finished_training_only_answers(lesson: Lesson, tiny: Path) -> None:
     learn(lesson, tiny)
     before = end_of(lesson)
