@@ -46,6 +46,19 @@ class Group:
             f"<finetune.num_workers> {number} need a CPU each, and there are {total}; ask for fewer"
         )
 
+    def check_shares(self, images: int) -> None:
+        """Make sure that each worker has one of the images of a step. A step in which one has none
+        is left out, and without any step nothing is learned.
+
+        Raises:
+            UsageError: there are more workers than images.
+        """
+        if self.workers > images:
+            raise UsageError(
+                f"{self.workers} workers share the {images} images of a step, and each needs one; "
+                f"set <finetune.num_workers> to {images} or less"
+            )
+
 
 def _places(node: Node, cpus: int, *, on_gpus: bool) -> int:
     """For workers with so many CPUs."""

@@ -35,11 +35,13 @@ def trainers(spec: FinetuneSpec) -> Iterator[Group]:
     """The workers that a training will have, on a Ray that is joined or started for it.
 
     Raises:
-        UsageError: there is no room for them.
+        UsageError: there is no room for them, or nothing to do for one.
     """
     with ray_as_found():
         connect(ComputeSpec(num_gpus=spec.num_gpus), environments=True)
-        yield Group.fit(nodes(), spec.num_workers, spec.num_gpus)
+        group = Group.fit(nodes(), spec.num_workers, spec.num_gpus)
+        group.check_shares(spec.batch_size)
+        yield group
 
 
 def recipe_of(spec: FinetuneSpec, workers: int = 1) -> Recipe:
@@ -75,10 +77,12 @@ def trained(
 
     Raises:
         RunError: it could not finish; the same call goes on from what was saved.
+        UsageError: there are fewer images than workers.
     """
     from pipeline.stages.train.supervision import train  # the import takes a second
 
     division = start.division
+    group.check_shares(int((~division.held_out).sum()))
     model = parent.with_head(start.weight, start.bias, division.classes)
     recipe = recipe_of(spec, group.workers)
     lesson = Lesson(

@@ -16,6 +16,8 @@ from cvt import CvtForImageClassification, CvtImageProcessor
 from jobs.bench.synthetic.models import write_model
 from pipeline.contract.errors import ExitCode, UsageError
 from pipeline.contract.spec import FinetuneSpec
+from pipeline.runs.finetune.images import training
+from pipeline.runs.finetune.images.training import trainers
 from pipeline.runs.finetune.job import finetune
 from pipeline.stages.nodes import Node
 from pipeline.stages.train.group import Group
@@ -116,3 +118,20 @@ def test_workers_get_what_there_is() -> None:
     for workers, gpus in ((9, None), (3, 2), (None, 3)):
         with pytest.raises(UsageError):
             Group.fit(nodes((8, 2)), workers, gpus)
+
+
+def test_every_worker_has_an_image_of_a_step(
+    spec: FinetuneSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else there would be no steps, and nothing would be learned."""
+    monkeypatch.setattr(training, "connect", lambda *_, **__: None)
+    monkeypatch.setattr(training, "nodes", lambda: nodes((16, 0)))
+    with trainers(replace(spec, num_workers=12)) as group:
+        group.check_shares(12)
+    with pytest.raises(UsageError, match=r"11 images of a step, .*num_workers to 11 or"):
+        group.check_shares(11)
+    with (
+        pytest.raises(UsageError, match="13 workers share the 12 images of a step"),
+        trainers(replace(spec, num_workers=13)),
+    ):
+        pytest.fail("there is no step")
