@@ -117,8 +117,12 @@ def carry_over(source: Store, target: Store, renamed: Mapping[str, str]) -> None
     Raises:
         DamagedFileError: as ``load`` does.
     """
-    for name in files(source):
+
+    def carry(name: str) -> None:
         target.write_bytes(name, write_corrections(_rename(_read(source, name), renamed)))
+
+    for _ in map_ahead(carry, files(source)):
+        pass
 
 
 def _rename(some: Iterable[Correction], renamed: Mapping[str, str]) -> list[Correction]:
