@@ -59,6 +59,18 @@ def pixels_of(column: pa.ChunkedArray, size: int) -> Pixels:
     return data.reshape(len(values), size, size, 3)
 
 
+def _decoded(rows: pa.Table) -> npt.NDArray[np.intp]:
+    """Which rows have pixels, in the order of these."""
+    return np.flatnonzero(pc.equal(rows["status"], Status.OK.value).to_numpy())
+
+
+def _indices(rows: pa.Table, finite: npt.NDArray[np.bool_]) -> pa.Array:
+    """Of each row, its position among the decoded images; null without one, or finite numbers."""
+    slots = np.full(len(rows), -1)
+    slots[_decoded(rows)[finite]] = np.flatnonzero(finite)
+    return pa.array(slots, mask=slots < 0)
+
+
 def _fail_non_finite(rows: pa.Table, positions: npt.NDArray[np.intp]) -> pa.Table:
     """The rows with those at ``positions`` turned into failures."""
     if not len(positions):
@@ -78,15 +90,13 @@ def assemble(
     rows: pa.Table, predictions: Predictions | None, labels: pa.Array, settings: InferSettings
 ) -> pa.Table:
     """Result rows in the order of ``rows``, null where an image has no predictions."""
-    slots = np.full(len(rows), -1)
     columns: dict[str, pa.Array] = {}
+    indices = pa.nulls(len(rows), pa.int64())
     if predictions is not None:
-        decoded = np.flatnonzero(pc.equal(rows["status"], "ok").to_numpy())
         finite = predictions.finite()
-        rows = _fail_non_finite(rows, decoded[~finite])
-        slots[decoded[finite]] = np.flatnonzero(finite)
+        indices = _indices(rows, finite)
+        rows = _fail_non_finite(rows, _decoded(rows)[~finite])
         columns = _columns(predictions, labels, settings)
-    indices = pa.array(slots, mask=slots < 0)
     for column in settings.columns:
         values = columns[column.name].take(indices) if columns else pa.nulls(len(rows), column.type)
         rows = rows.append_column(column, values.cast(column.type))
@@ -98,15 +108,11 @@ def shadow_answers(
 ) -> pa.Array:
     """What a second network says, as ``SHADOW``, in the order of ``rows``; null where an image has
     no finite ``logits`` (B, N)."""
-    decoded = np.flatnonzero(pc.equal(rows["status"], "ok").to_numpy())
-    finite = logits.isfinite().all(dim=1).numpy()
     best = label_columns(to_scores(logits, shadow.scores), labels, 1)
     told = pa.StructArray.from_arrays(
         [pa.repeat(shadow.key, len(logits)), best["label"], best["score"]], fields=list(SHADOW.type)
     )
-    slots = np.full(len(rows), -1)
-    slots[decoded[finite]] = np.flatnonzero(finite)
-    return told.take(pa.array(slots, mask=slots < 0))
+    return told.take(_indices(rows, logits.isfinite().all(dim=1).numpy()))
 
 
 def _columns(
