@@ -23,6 +23,11 @@ td, th { text-align: left; padding: .2rem .75rem .2rem 0; vertical-align: top;
 td { overflow-wrap: anywhere } th { white-space: nowrap }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td.wide { width: 60% }
+table:has(td.number:nth-child(2)) th:nth-child(2),
+table:has(td.number:nth-child(3)) th:nth-child(3),
+table:has(td.number:nth-child(4)) th:nth-child(4),
+table:has(td.number:nth-child(5)) th:nth-child(5),
+table:has(td.number:nth-child(6)) th:nth-child(6) { text-align: right }
 .bar { background: var(--bar); height: .7rem; border-radius: .2rem; margin-top: .4rem;
        min-width: 2px } .bad .bar { background: var(--bad) }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .75rem }

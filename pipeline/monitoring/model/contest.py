@@ -109,7 +109,7 @@ def _pictures(kinds: Sequence[pa.Table], pictures: Mapping[str, str]) -> str:
     """Those that there are; without any, nothing."""
     sections = ""
     for title, rows in zip(_KINDS, kinds, strict=True):
-        figures = (
+        figures = [
             figure(
                 pictures[row["uri"]],
                 f"label <b>{escape(row['label'])}</b><br>this model: {escape(row['predicted'])}"
@@ -117,8 +117,8 @@ def _pictures(kinds: Sequence[pa.Table], pictures: Mapping[str, str]) -> str:
             )
             for row in rows.to_pylist()
             if row["uri"] in pictures
-        )
-        sections += sheet(f"{title}: some of {len(rows):,}", figures)
+        ]
+        sections += sheet(f"{title}{extent(len(figures), len(rows))}", figures)
     return sections
 
 

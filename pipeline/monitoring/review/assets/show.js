@@ -30,7 +30,7 @@ const picture = (item) => `data:image/jpeg;base64,${item.picture}`;
 
 function why({ queue, value, also }) {
   const reasons = {
-    random: "drawn by lot, it stands for all images",
+    random: "drawn by lot; it stands for all images",
     uncertain: `best two scores ${asScore(value)} apart`,
     unlike: `${value.toFixed(1)} times as far from earlier images as is usual`,
     threshold: `a score is ${isRatio ? percent(value) : value.toFixed(3)} from the threshold of its class`,

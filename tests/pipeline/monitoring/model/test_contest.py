@@ -42,7 +42,7 @@ def test_a_few_images_show_every_kind() -> None:
 def test_pictures_are_sorted_by_who_is_right() -> None:
     page = render_contest(champion(), PREDICTIONS, {"a": "eA==", "d": "eQ=="})
     titles = re.findall(r"<h2>([^<]*)</h2>", page)
-    assert titles[2:4] == ["The champion alone is right: some of 2", "Neither is right: some of 1"]
+    assert titles[2:4] == ["The champion alone is right (1 of 2)", "Neither is right"]
     assert page.count("<figure>") == 2
     assert page.index("eA==") < page.index("eQ==")
     assert "<i>" not in page
