@@ -179,6 +179,11 @@ def packed_images(run_id: str) -> str:
     return f"{open_dir(run_id)}/images"
 
 
+def champions_answers(run_id: str) -> str:
+    """What a champion with another backbone says of the images held out: an output."""
+    return f"{open_dir(run_id)}/champion"
+
+
 def training_dir(run_id: str) -> str:
     """Where a network that is being trained keeps what it has reached."""
     return f"{open_dir(run_id)}/training"

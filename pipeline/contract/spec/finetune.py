@@ -125,7 +125,8 @@ class FinetuneSpec:
     )
     champion: str | None = setting(
         None,
-        "a model with the same backbone, or MODELS, to compare with on the held-out images",
+        "a model, or MODELS, to compare with on the held-out images; of outputs, one with the same "
+        "backbone",
         metavar="SOURCE",
     )
     fail_if_worse: bool = setting(

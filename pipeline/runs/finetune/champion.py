@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.contract.errors import UsageError
+from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.spec import ModelSpec
 from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.network import TrainableCheckpoint
@@ -24,28 +25,36 @@ MUCH = 0.05
 
 @dataclass(frozen=True)
 class Champion:
-    """A model with the backbone that the embeddings come from."""
+    """A model that answers for the same images."""
 
     source: str
     checkpoint: TrainableCheckpoint
+    has_embeddings: bool
+    """Whether its backbone is the one that the embeddings come from."""
 
     @classmethod
-    def load(cls, source: str, parent: TrainableCheckpoint) -> Champion:
+    def load(cls, source: str, parent: TrainableCheckpoint, *, from_images: bool) -> Champion:
         """Read it.
 
+        Args:
+            from_images: whether there are images that it can look at.
+
         Raises:
-            UsageError: it cannot be read, or computes other embeddings than ``parent``.
+            UsageError: it cannot be read, or computes other embeddings than ``parent``, and there
+                is nothing else.
         """
         found = newest_model(source)
         checkpoint = load_checkpoint(ModelSpec(source=found))
         if not isinstance(checkpoint, TrainableCheckpoint) or not checkpoint.classes:
             raise UsageError(f"<finetune.champion> {found} has no classifier to compare with")
-        if not same_embeddings(checkpoint, parent):
+        has_embeddings = same_embeddings(checkpoint, parent)
+        if not has_embeddings and not from_images:
             raise UsageError(
                 f"<finetune.champion> {found} has another backbone or preprocessing than "
-                "<model.source>, and its answers cannot be had from the stored embeddings"
+                "<model.source>, and its answers cannot be had from the stored embeddings; name "
+                "the images instead of outputs"
             )
-        return cls(found, checkpoint)
+        return cls(found, checkpoint, has_embeddings)
 
     def predict(self, vectors: Vectors) -> list[str]:
         """The class that it names for each embedding."""
@@ -67,13 +76,28 @@ class Champion:
             )
         return found
 
-    def meet(self, fitted: Fitted) -> Contest:
-        """Compare on the ``compared`` images."""
-        division, compared = fitted.division, self.compared(fitted.division)
+    def answers(self, fitted: Fitted) -> dict[str, str]:
+        """What it says of the ``compared`` images by their embeddings, by uri."""
+        rows = np.flatnonzero(self.compared(fitted.division)).tolist()
+        told = self.predict(fitted.samples.vectors[rows])
+        return dict(zip((fitted.samples.uris[row] for row in rows), told, strict=True))
+
+    def meet(self, fitted: Fitted, answers: Mapping[str, str]) -> Contest:
+        """Compare on the ``compared`` images, as far as there are its answers, by uri.
+
+        Raises:
+            RunError: there are none.
+        """
+        division, told = fitted.division, [answers.get(uri) for uri in fitted.samples.uris]
+        has_answer = np.array([one is not None for one in told], bool)
+        compared = self.compared(division) & has_answer
+        if not compared.any():
+            raise RunError(
+                f"<finetune.champion> {self.source} could read none of the images held out; start "
+                "the same command again with images that are there"
+            )
         labels = np.array(division.classes, object)[division.targets[compared]]
-        answers = np.full(len(compared), None, object)
-        answers[compared] = self.predict(fitted.samples.vectors[compared])
-        theirs = answers[compared] == labels
+        theirs = np.array(told, object)[compared] == labels
         ours = fitted.probabilities[compared].argmax(axis=1) == division.targets[compared]
         return Contest(
             champion=self.source,
@@ -82,7 +106,7 @@ class Champion:
             unknown=sorted(set(division.classes) - set(self.checkpoint.classes)),
             forgotten=sorted(set(self.checkpoint.classes) - set(division.classes)),
             recalls=_recalls(division.classes, division.targets[compared], ours, theirs),
-            answers=answers.tolist(),
+            answers=[one if is_met else None for one, is_met in zip(told, compared, strict=True)],
         )
 
 
@@ -102,7 +126,7 @@ class Contest:
     champion: str
     duel: Duel
     left_out: int
-    """Held-out images of classes that the champion does not know."""
+    """Held-out images of classes that the champion does not know, or that it could not read."""
     unknown: list[str]
     """Classes that it does not know."""
     forgotten: list[str]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import Any
 
 from pipeline.contract import layout
@@ -25,11 +26,17 @@ from pipeline.runs.finetune.champion import Champion, Contest
 from pipeline.runs.finetune.export import is_published, point_to, publish_model
 from pipeline.runs.finetune.fit import Fitted
 from pipeline.runs.finetune.images.listed import Listed, holds_images
-from pipeline.runs.finetune.images.pack import pack
+from pipeline.runs.finetune.images.pack import answers, pack
 from pipeline.runs.finetune.images.training import seconds_per_image, trained, trainers
 from pipeline.runs.finetune.images.work import OpenTraining, Work
 from pipeline.runs.finetune.labels import Labels
-from pipeline.runs.finetune.result import FinetuneResult, ImageSurvey, Survey, metrics_of
+from pipeline.runs.finetune.result import (
+    FinetuneResult,
+    ImageSurvey,
+    Survey,
+    complaint,
+    metrics_of,
+)
 from pipeline.runs.finetune.samples import (
     Samples,
     check_kept,
@@ -124,7 +131,9 @@ class _Job:
             raise UsageError("models of the family of <model.source> cannot be trained")
         if sources:
             check_parent(sources[0], model.source, parent)
-        champion = Champion.load(spec.champion, parent) if spec.champion else None
+        champion = None
+        if spec.champion:
+            champion = Champion.load(spec.champion, parent, from_images=not sources)
         labels = Labels.read(spec, [source.store for source in sources])
         listed = None if sources else Listed.of(spec, labels, output.uri)
         return cls(spec, model, parent, champion, labels, sources, listed)
@@ -201,14 +210,27 @@ class _Job:
 
     def _publish(self, output: Store, run_id: str, fitted: Fitted, lease: Lease) -> dict[str, Any]:
         division = fitted.division
-        contest = self.champion.meet(fitted) if self.champion else None
+        contest = self._contest(Work(output, run_id), fitted)
         model = fitted.model or self.parent.with_head(fitted.weight, fitted.bias, division.classes)
         metrics = metrics_of(fitted, contest)
-        metrics["gate"] = self._complaint(metrics, contest)
+        metrics["gate"] = complaint(self.spec, metrics, contest)
         lease.check()
         training = self._training(run_id, fitted.samples, model)
         publish_model(output, model, fitted, training, metrics, contest)
         return metrics
+
+    def _contest(self, work: Work, fitted: Fitted) -> Contest | None:
+        """The champion against what was learned; one with another backbone reads the images."""
+        champion = self.champion
+        if champion is None:
+            return None
+        if champion.has_embeddings or self.listed is None:
+            return champion.meet(fitted, champion.answers(fitted))
+        uris = compress(fitted.samples.uris, champion.compared(fitted.division))
+        model = ModelSpec(source=champion.source, dtype="float32")
+        return champion.meet(
+            fitted, answers(self.spec, model, self.listed.tables, uris, work.champion)
+        )
 
     def _training(self, run_id: str, samples: Samples, model: TrainableCheckpoint) -> Training:
         line: tuple[str, ...] = (model.weights_sha256,)
@@ -230,28 +252,6 @@ class _Job:
             versions=versions(),
             finished=utc_now(),
         )
-
-    def _complaint(self, metrics: Mapping[str, Any], contest: Contest | None) -> str | None:
-        """Why the model must not be the newest one, in one line."""
-        spec, images = self.spec, metrics["images"]
-        failed = images["failed"] / (images["failed"] + images["labelled"])
-        if failed > spec.max_failure_rate:
-            return (
-                f"{failed:.1%} of the labelled images failed, more than the "
-                f"{spec.max_failure_rate:.1%} allowed; {layout.LATEST} was left as it is"
-            )
-        if metrics["accuracy"] < spec.min_accuracy:
-            return (
-                f"the accuracy is {metrics['accuracy']:.1%}, less than the "
-                f"{spec.min_accuracy:.1%} asked for; {layout.LATEST} was left as it is"
-            )
-        if spec.fail_if_worse and contest is not None and contest.is_worse:
-            return (
-                f"the champion is right about {contest.champions_accuracy:.1%} of the held-out "
-                f"images, this model about {contest.accuracy:.1%}; {layout.LATEST} was left as it "
-                "is"
-            )
-        return None
 
 
 def reads_images(spec: FinetuneSpec) -> bool:

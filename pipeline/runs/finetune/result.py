@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.contract import layout
 from pipeline.contract.errors import ExitCode
+from pipeline.contract.spec import FinetuneSpec
 from pipeline.contract.urls import public
 from pipeline.monitoring.model.page import render_cell
 from pipeline.runs.finetune.champion import Contest
@@ -239,3 +240,28 @@ def metrics_of(fitted: Fitted, contest: Contest | None) -> dict[str, Any]:
         "champion": contest and contest.to_dict(),
         "epochs": [dict(one) for one in fitted.course],
     }
+
+
+def complaint(
+    spec: FinetuneSpec, metrics: Mapping[str, Any], contest: Contest | None
+) -> str | None:
+    """Why the model must not be the newest one, in one line."""
+    images = metrics["images"]
+    failed = images["failed"] / (images["failed"] + images["labelled"])
+    if failed > spec.max_failure_rate:
+        return (
+            f"{failed:.1%} of the labelled images failed, more than the "
+            f"{spec.max_failure_rate:.1%} allowed; {layout.LATEST} was left as it is"
+        )
+    if metrics["accuracy"] < spec.min_accuracy:
+        return (
+            f"the accuracy is {metrics['accuracy']:.1%}, less than the "
+            f"{spec.min_accuracy:.1%} asked for; {layout.LATEST} was left as it is"
+        )
+    if spec.fail_if_worse and contest is not None and contest.is_worse:
+        return (
+            f"the champion is right about {contest.champions_accuracy:.1%} of the held-out "
+            f"images, this model about {contest.accuracy:.1%}; {layout.LATEST} was left as it "
+            "is"
+        )
+    return None

@@ -7,9 +7,11 @@ stages, committed in parts, and continued after a kill.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.spec import (
@@ -24,9 +26,13 @@ from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRun
 from pipeline.runs.computing.execution import Chosen
 from pipeline.runs.finetune.images.listed import input_spec
+from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.run import run
+from pipeline.sources.formats.registry import is_shard
 from pipeline.storage.store import Store
 
+_ROWS = 8192
+"""Of answers, read at a time."""
 LARGER = 2
 """The short side of a stored picture, in sides of what the network sees: crops stay sharp."""
 
@@ -44,11 +50,47 @@ def pack(
     Raises:
         RunError: it could not finish; the same call continues it.
     """
+    pictures = None if spec.train == "head" else LARGER * size
+    return _read(_run_spec(spec, model, store), store, Chosen(listing, pictures))
+
+
+def answers(
+    spec: FinetuneSpec,
+    model: ModelSpec,
+    listing: Sequence[pa.Table],
+    uris: Iterable[str],
+    store: Store,
+) -> dict[str, str]:
+    """What another model says of some of the images, which are read once more for it: their label
+    by uri, without those that cannot be read any more.
+
+    Args:
+        store: where its rows go.
+
+    Raises:
+        RunError: it could not finish; the same call continues it.
+    """
+    asked = set(uris)
+    run_spec = _run_spec(spec, model, store)
+    run_spec = replace(run_spec, output=replace(run_spec.output, top_k=1, embeddings=False))
+    history = _read(run_spec, store, Chosen([_of(asked, table) for table in listing]))
+    found: dict[str, str | None] = {}
+    for table in LiveRows.of(history).batches(_ROWS, ["uri", "label"]):
+        found.update(zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True))
+    return {uri: label for uri, label in found.items() if uri in asked and label is not None}
+
+
+def _of(uris: set[str], listing: pa.Table) -> pa.Table:
+    """The images, and all shards, as one cannot tell which of their members are among them."""
+    named = pc.is_in(listing["uri"], pa.array(sorted(uris), pa.string()))
+    return listing.filter(pc.or_(named, is_shard(listing["kind"])))
+
+
+def _read(spec: RunSpec, store: Store, chosen: Chosen) -> History:
+    """The rows of a run, unless they are there."""
     if OpenRun.find(store) is None and (done := History.load(store)).runs:
         return done
-    pictures = None if spec.train == "head" else LARGER * size
-    result = run(_run_spec(spec, model, store), chosen=Chosen(listing, pictures))
-    if result.manifest.deferred.images:
+    if run(spec, chosen=chosen).manifest.deferred.images:
         raise RunError("not all images were read; start the same command again")
     return History.load(store)
 

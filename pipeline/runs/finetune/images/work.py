@@ -55,6 +55,11 @@ class Work:
         """Rows of the images that were read."""
         return Store(self.models.locate(layout.packed_images(self.run_id)))
 
+    @property
+    def champion(self) -> Store:
+        """Rows of a champion that has another backbone."""
+        return Store(self.models.locate(layout.champions_answers(self.run_id)))
+
 
 def _record_of(run_id: str) -> str:
     return f"{layout.open_dir(run_id)}/{layout.TRAINING}"

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract.errors import ExitCode, UsageError
+from pipeline.contract.errors import ExitCode, RunError, UsageError
 from pipeline.contract.spec import FinetuneSpec
+from pipeline.runs.finetune.champion import Champion
+from pipeline.runs.finetune.fit import Fitted
 from pipeline.runs.finetune.job import finetune
 from pipeline.runs.finetune.result import FinetuneResult
 from pipeline.storage.parquet import read_table
@@ -86,6 +88,24 @@ def test_a_challenger_of_wrong_labels_loses(
     report = models.read_bytes(f"models/{challenger.run_id}/report.html").decode()
     assert "More than 5 points of recall are lost by ant, bee." in report
     assert models.read_json("latest.json") == {"model": f"models/{champion.run_id}"}
+
+
+def test_what_the_champion_could_not_read_is_left_out(
+    models: Store, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train()
+    answers, missing = Champion.answers, 1
+
+    def some(self: Champion, fitted: Fitted) -> dict[str, str]:
+        return dict(list(answers(self, fitted).items())[missing:])
+
+    monkeypatch.setattr(Champion, "answers", some)
+    metrics = train(champion=models.uri).metrics
+    assert metrics["champion"]["left_out"] == 1
+    assert metrics["champion"]["images"] == metrics["images"]["validation"] - 1
+    missing = 10**6
+    with pytest.raises(RunError, match="could read none of the images held out"):
+        train(champion=models.uri, penalty=2.0)
 
 
 def test_a_champion_that_lacks_a_class_is_met_on_the_others(

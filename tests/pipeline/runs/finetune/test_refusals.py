@@ -54,6 +54,7 @@ def test_a_model_that_has_not_computed_the_embeddings(
     assert "give the same model.activation and model.image_size" in told
     told = refusal(source, models, checkpoint, champion=str(other))
     assert "has another backbone or preprocessing than model.source" in told
+    assert told.endswith("name the images instead of outputs")
 
 
 def test_columns_that_are_not_the_inputs(source: Store, models: Store, checkpoint: Path) -> None:

@@ -15,6 +15,37 @@ from tests.support.inputs.images import write_images, write_kinds
 
 
 @pytest.mark.usefixtures("ray_local")
+def test_a_champion_with_other_preprocessing_looks_at_the_images_itself(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    """And says what it said when it was held against them."""
+    write_kinds(tmp_path / "in", 8)
+    spec = FinetuneSpec(
+        outputs=(str(tmp_path / "in"),),
+        output=str(tmp_path / "models"),
+        model=str(checkpoint),
+        label_from="directory",
+        pictures=0,
+    )
+    first = finetune(spec)
+    second = finetune(replace(spec, image_size=48, champion=first.model_uri))
+    before, now = (
+        {
+            row["uri"]: row
+            for row in read_table(Store(one.model_uri), "predictions.parquet").to_pylist()
+        }
+        for one in (first, second)
+    )
+    held = [uri for uri, row in now.items() if row["split"] == "validation"]
+    assert len(held) > 2
+    assert {uri: now[uri]["champion"] for uri in held} == {u: before[u]["predicted"] for u in held}
+    assert all(row["champion"] is None for uri, row in now.items() if uri not in held)
+    told = second.metrics["champion"]
+    assert (told["images"], told["accuracy"]) == (len(held), first.metrics["accuracy"])
+    assert not second.store.list("_open")
+
+
+@pytest.mark.usefixtures("ray_local")
 def test_it_is_the_one_that_an_output_of_these_images_gives(
     tmp_path: Path, checkpoint: Path
 ) -> None:
