@@ -2,7 +2,8 @@
 
     on S3       all parts of an upload under the final name are sent; to publish completes it, by
                 one small request, and copies nothing
-    elsewhere   below publish/data/, from where it is moved
+    elsewhere   below publish/data/, from where it is moved; on a local disk it is beside the
+                directory that is moved as long as it is not whole
 
 What was staged and is not published is withdrawn: on S3 it would stay for ever, paid for and in no
 listing of objects. An upload that nobody has recorded is found in the bucket's listing of uploads.
@@ -11,6 +12,7 @@ listing of objects. An upload that nobody has recorded is found in the bucket's 
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -45,6 +47,10 @@ def stage(store: Store, name: str, aside: str, write: Callable[[Any], None]) -> 
     Returns:
         What completes it; None if it stands aside.
     """
+    if store.is_local:
+        directory = aside.rpartition("/")[0]
+        store.write_by(write, aside, f"{directory}.{secrets.token_hex(4)}.tmp")
+        return None
     sending = _sending(store, name)
     if sending is None:
         file = BytesIO()

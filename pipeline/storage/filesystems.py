@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import fsspec.config
 from botocore.exceptions import BotoCoreError
@@ -40,6 +42,13 @@ _MADE_UP = frozenset({
 """Linux' filesystems whose files the kernel makes up."""
 _S3FS_TRIES = 2
 """On top of botocore's; with s3fs' own five, a server that hangs would cost ten minutes."""
+UNSUPPORTED = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,
+                          errno.EMLINK, errno.EXDEV, errno.EINVAL, errno.EACCES))  # fmt: skip
+"""How filesystems without hard links (FAT, many of FUSE), without fsync or without renames of
+directories say so; a wrong guess fails in the step that is tried instead."""
+
+Write = Callable[[IO[bytes]], object]
+"""Writes into a file."""
 
 
 _STORES: tuple[ObjectFileSystem, ...] = (AzureBlobs(), GoogleObjects())
@@ -158,6 +167,30 @@ def open_local(path: str) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def write_through(path: Path, write: Write) -> None:
+    """Write a local file, and return once it is on disk: one that is renamed afterwards survives a
+    power failure either whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_to_end(path.open("wb"), write)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()  # a half would take the room that is missing
+        raise
+
+
+def write_to_end(opened: IO[bytes], write: Write) -> None:
+    """The same for one that is open."""
+    with opened as file:
+        write(file)
+        file.flush()
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:  # filesystems on a network may know no such thing
+            if error.errno not in UNSUPPORTED:
+                raise
 
 
 class SpecialFileError(OSError):

@@ -11,13 +11,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
 from pipeline.contract.errors import DamagedFileError, one_line
 from pipeline.contract.records import Record, parsed
-from pipeline.storage.filesystems import filesystem, refusal_of_credentials
+from pipeline.storage.filesystems import (
+    UNSUPPORTED,
+    Write,
+    filesystem,
+    refusal_of_credentials,
+    write_through,
+    write_to_end,
+)
 from pipeline.storage.objects.s3 import objects
 from pipeline.storage.objects.s3.refusals import is_full, told
 from pipeline.storage.read_ahead import map_ahead
@@ -26,37 +33,11 @@ from pipeline.storage.uris import join_uri, split_uri
 R = TypeVar("R", bound=Record)
 MOST_RECORD_BYTES = 64 * 2**20
 """A manifest, which names its files and some thousand vanished images, has a hundredth."""
-_UNSUPPORTED = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,
-                          errno.EMLINK, errno.EXDEV, errno.EINVAL, errno.EACCES))  # fmt: skip
-"""How filesystems without hard links (FAT, many of FUSE), without fsync or without renames of
-directories say so; a wrong guess fails in the step that is tried instead."""
 
 
 def _temporary(target: Path) -> Path:
     """A name beside the target that nobody else uses and that ``Store.list`` leaves out."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    """Return once it is on disk: a file that is renamed afterwards survives a power failure either
-    whole or not at all."""
-    try:
-        _write_to_end(path.open("wb"), data)
-    except OSError:
-        with suppress(OSError):
-            path.unlink()  # a half would take the room that is missing
-        raise
-
-
-def _write_to_end(opened: IO[bytes], data: bytes) -> None:
-    with opened as file:
-        file.write(data)
-        file.flush()
-        try:
-            os.fsync(file.fileno())
-        except OSError as error:  # filesystems on a network may know no such thing
-            if error.errno not in _UNSUPPORTED:
-                raise
 
 
 def _move_one_by_one(source: Path, target: Path) -> None:
@@ -174,10 +155,20 @@ class Store:
                 self.fs.pipe_file(self.path(name), data)
                 return
             target = Path(self.path(name))
-            target.parent.mkdir(parents=True, exist_ok=True)
             temporary = _temporary(target)
-            _write_through(temporary, data)
+            write_through(temporary, lambda file: file.write(data))
             temporary.replace(target)
+
+    def write_by(self, write: Write, name: str, half: str) -> None:
+        """Write a file of a local disk without ever holding it in memory.
+
+        Args:
+            write: writes it into a file, piece by piece.
+            half: its name until it is whole, which stays if this process is killed.
+        """
+        with self._clear_errors():
+            write_through(Path(self.path(half)), write)
+            self._rename(Path(self.path(half)), Path(self.path(name)))
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, self.json_bytes(value))
@@ -211,22 +202,21 @@ class Store:
 
     @staticmethod
     def _link(target: Path, data: bytes) -> bool:
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(target)
-        _write_through(temporary, data)
+        write_through(temporary, lambda file: file.write(data))
         try:
             target.hardlink_to(temporary)
         except FileExistsError:
             return True
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in UNSUPPORTED:
                 raise
         else:
             return True
         finally:
             temporary.unlink()
         with suppress(FileExistsError):
-            _write_to_end(target.open("xb"), data)
+            write_to_end(target.open("xb"), lambda file: file.write(data))
         return False
 
     def move(self, source: str, target: str, names: Iterable[str] | None = None) -> None:
@@ -266,7 +256,7 @@ class Store:
             source.replace(target)
         except OSError as error:
             # ENOTEMPTY: somebody has left something at the target.
-            if error.errno not in {*_UNSUPPORTED, errno.ENOTEMPTY} or not source.is_dir():
+            if error.errno not in {*UNSUPPORTED, errno.ENOTEMPTY} or not source.is_dir():
                 raise
             _move_one_by_one(source, target)
 

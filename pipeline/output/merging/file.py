@@ -36,7 +36,7 @@ MOST_GROUP_BYTES = 40 * 2**20
 """Of a row group, in memory."""
 WINDOW_BYTES = 2 * MOST_GROUP_BYTES
 """Of the rows that are read together, and held twice for a moment. Beside them, a task holds the
-file that it writes."""
+file that it writes, unless that goes to a local disk or to S3."""
 _ROWS_WEIGHED = 1024
 _UNIQUE_COLUMNS = ("uri", "sha256", "source_version", "size_bytes")
 """Columns whose values hardly ever repeat."""

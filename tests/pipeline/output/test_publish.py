@@ -1,6 +1,7 @@
 """A publication that may break off anywhere: the next start of the command finishes it."""
 
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from pipeline.output.ledger.history import History
 from pipeline.output.merging.merge import merge
 from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish, seal
-from pipeline.output.staged import Uploads
+from pipeline.output.staged import Uploads, stage
 from pipeline.storage.objects.s3.uploads import Sending, abort
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
@@ -230,6 +231,28 @@ def test_only_what_the_closing_attempt_merged_is_published(local_store: Store) -
     assert sorted(local_store.list("data")) == manifest.file_names
     assert read_table(local_store, manifest.file_names[0]).num_rows == 4
     assert not local_store.list("_open")
+
+
+def test_what_a_killed_task_left_of_a_file_is_not_published(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a local disk a file is written as it is merged."""
+    run, manifest = merged_run(local_store)
+    own = layout.publish_data_dir(run.run_id, run.attempt)
+    halves: list[int] = []
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"x" * 2**20)
+        halves.extend(path.stat().st_size for path in Path(local_store.uri).rglob("*.tmp"))
+        raise KilledError
+
+    with killed_after(0, monkeypatch, local_store), pytest.raises(KilledError):
+        stage(local_store, manifest.file_names[0], f"{own}/{layout.data_file(0)}", write)
+    assert halves == [2**20]
+    assert list(Path(local_store.uri).rglob("*.tmp"))
+    finish(run, manifest)
+    assert not list(Path(local_store.uri).rglob("*.tmp"))
+    assert sorted(local_store.list("data")) == manifest.file_names
 
 
 def test_what_an_earlier_version_merged_is_published(store: Store) -> None:

@@ -14,6 +14,7 @@ from pipeline.contract.layout import LEASE
 from pipeline.output.lease import Lease
 from pipeline.output.merging.tally import Tally
 from pipeline.output.publish import publish, seal
+from pipeline.output.staged import stage
 from pipeline.storage.store import Store
 from tests.support.outputs import open_runs
 
@@ -91,6 +92,14 @@ def test_a_disk_that_is_full_is_no_such_disk(tmp_path: Path, refuse: Refuse) -> 
         Store(str(tmp_path)).create("y", b"1")
     assert not Store(str(tmp_path)).exists("y")
     assert not list(tmp_path.iterdir()), "what was begun takes no room"
+
+
+def test_a_merged_file_that_has_no_room_leaves_no_half(tmp_path: Path, refuse: Refuse) -> None:
+    refuse("fsync", errno.ENOSPC)
+    with pytest.raises(OSError, match=rf"{tmp_path} is full, make room there .*No space left"):
+        stage(Store(str(tmp_path)), "data/x", "aside/1/x", lambda file: file.write(b"half"))
+    assert not Store(str(tmp_path)).list("")
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_run_on_a_full_disk_can_be_started_again(tmp_path: Path, refuse: Refuse) -> None:
