@@ -132,7 +132,7 @@ def ray_local() -> Iterator[None]:
     import ray
 
     from pipeline.stages.cluster import ray_session as cluster
-    from pipeline.stages.cluster.helpers import without_helpers
+    from pipeline.stages.cluster.own.helpers import without_helpers
 
     options = {
         "num_cpus": 2,

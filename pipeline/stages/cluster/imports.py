@@ -35,12 +35,12 @@ class OurImports(JobConfig):
 
     def _serialize(self) -> str:
         if not self.runtime_env.get("working_dir"):  # which Ray puts on every path
-            self._py_driver_sys_path = _import_path(self._elsewhere)
+            self._py_driver_sys_path = import_path(elsewhere=self._elsewhere)
         return super()._serialize()
 
 
-def _import_path(elsewhere: bool) -> list[str]:
-    """As Ray wants it: what comes last is looked through first."""
+def import_path(*, elsewhere: bool) -> list[str]:
+    """Where workers look for modules, as Ray wants it: what comes last is looked through first."""
     path = [os.path.abspath(entry) for entry in sys.path]
     if elsewhere:
         names = ("stdlib", "platstdlib", "purelib", "platlib")

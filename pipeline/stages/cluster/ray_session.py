@@ -27,9 +27,9 @@ from pipeline.stages.allocation import SMALLEST_STORE_BYTES, Allocation, allocat
 from pipeline.stages.cluster.address import check_cluster, cluster_address
 from pipeline.stages.cluster.environment import environment_as_found, use_own_token
 from pipeline.stages.cluster.growth import can_grow, nodes, release, wait_for_room
-from pipeline.stages.cluster.helpers import without_actors, without_helpers
 from pipeline.stages.cluster.imports import OurImports, check_imports
-from pipeline.stages.cluster.object_store import object_store_bytes
+from pipeline.stages.cluster.own.helpers import without_actors, without_helpers
+from pipeline.stages.cluster.own.object_store import object_store_bytes
 from pipeline.storage.uris import printable
 
 IDLE_WORKER_MS = 600_000

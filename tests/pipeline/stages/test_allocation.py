@@ -13,7 +13,7 @@ from pipeline.stages.allocation import (
     allocate,
     bundles,
 )
-from pipeline.stages.cluster.object_store import object_store_bytes
+from pipeline.stages.cluster.own.object_store import object_store_bytes
 from pipeline.stages.nodes import Node
 
 

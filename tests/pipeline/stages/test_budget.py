@@ -16,7 +16,7 @@ from pipeline.stages.allocation import (
     Allocation,
     allocate,
 )
-from pipeline.stages.cluster.object_store import object_store_bytes
+from pipeline.stages.cluster.own.object_store import object_store_bytes
 from pipeline.stages.nodes import Node
 from tests.support.inputs.waves import images
 

@@ -15,7 +15,7 @@ from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.allocation import SMALLEST_STORE_BYTES
 from pipeline.stages.cluster import ray_session as cluster
-from pipeline.stages.cluster.object_store import object_store_bytes
+from pipeline.stages.cluster.own.object_store import object_store_bytes
 from tests.support.commands import REPOSITORY
 
 
@@ -128,6 +128,7 @@ def test_no_task_is_tried_for_ever_on_a_node_without_memory_nor_all_are_remember
 
 GROWTH = """
 import os
+import ray
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.cluster import ray_session
 
@@ -140,13 +141,16 @@ with ray_session.ray_as_found():
     was_set, type(os.environ).__setitem__ = type(os.environ).__setitem__, set_item
     with ray_session.ray_session(ComputeSpec(num_actors=1)) as allocation:
         print(allocation.num_actors)
+        parent = ray.get(ray.remote(lambda: os.getppid()).remote())
+        print(open(f"/proc/{parent}/cmdline").read().split("\\0")[2].rpartition("/")[2])
 """
 
 
 @pytest.mark.ray
 def test_the_environment_does_not_grow_once_there_may_be_threads() -> None:
-    """The process crashes if another thread reads the environment in C while it does."""
+    """The process crashes if another thread reads the environment in C while it does. The workers
+    are forks."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONBREAKPOINT"}
     command = [sys.executable, "-c", GROWTH]
     printed = subprocess.run(command, env=env, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE)
-    assert printed.stdout.split() == [b"1"]
+    assert printed.stdout.split() == [b"1", b"nursery.py"]

@@ -1,5 +1,6 @@
 """Processes that a run on one machine does without."""
 
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import ray
 
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.cluster import ray_session as cluster
-from pipeline.stages.cluster.helpers import without_actors, without_helpers
+from pipeline.stages.cluster.own.helpers import without_actors, without_helpers
 
 Node: Any = import_module("ray._private.node").Node
 raylet: Any = import_module("ray._raylet")
 services: Any = import_module("ray._private.services")
 utils: Any = import_module("ray._private.utils")
+WORKER = str(Path(services.RAY_PATH, services.RAY_PRIVATE_DIR, "workers", "default_worker.py"))
 STARTERS = ("start_api_server", "start_log_monitor", "start_monitor")
 
 
@@ -71,12 +73,25 @@ def test_agents_are_idle_unless_they_are_needed(
         )
     kept = ["raylet", "--head", f"--session_dir={tmp_path}", "--node_id=ab"]
     agents = ["--dashboard_agent_command=python a.py --x=1", "--runtime_env_agent_command=python b"]
+    workers = [f"--python_worker_command=python setup.py {WORKER} --port=1"]
+    workers += ["--num_prestart_python_workers=2"]
+    agents += workers
     with without_helpers():
         services.start_ray_process([*kept, *agents], "raylet", fate_share=True)
         services.start_ray_process(["gcs_server", *agents], "gcs_server", fate_share=True)
     assert started[1] == ["gcs_server", *agents]
     assert started[0][:4] == kept
-    assert ["getppid" in word for word in started[0][4:]] == [True, not has_environments]
+    assert ["getppid" in word for word in started[0][4:6]] == [
+        has_environments,
+        not has_environments,
+    ]
+    if has_environments:
+        assert started[0][6:] == workers
+    else:
+        nursery = re.escape(started[0][4].split("nursery.py ")[1].split()[0])
+        launched = rf"setup\.py -I -S \S+launcher\.py {nursery} {re.escape(WORKER)} --port=1"
+        assert re.search(launched, started[0][6])
+        assert started[0][7] == "--num_prestart_python_workers=0"
     ports = 3 if has_environments else 4
     assert [file.read_text() for file in tmp_path.iterdir()] == ["-1"] * ports
 

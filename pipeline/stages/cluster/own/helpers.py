@@ -6,13 +6,15 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
 import ray
+
+from pipeline.stages.cluster.own.forks import Nursery
 
 _node: Any = import_module("ray._private.node").Node  # the types of all of these are incomplete
 _raylet: Any = import_module("ray._raylet")
@@ -35,6 +37,8 @@ _AGENTS = {
     "runtime_env_agent": ("RUNTIME_ENV_AGENT_PORT_NAME",),
 }
 """Processes without which ``raylet`` ends, and the ports that it waits for."""
+_WORKERS = "python_worker_command"
+_EARLY_WORKERS = "num_prestart_python_workers"
 _NO_PORT = -1
 """What an agent says that does not listen."""
 _SLEEP = "import os, time; raylet = os.getppid(); "
@@ -46,16 +50,16 @@ _DATA = "ray.data._internal."
 
 @contextmanager
 def without_helpers(*, environments: bool = False) -> Iterator[None]:
-    """A Ray that is started inside has no dashboard, no log monitor, no autoscaler, and agents that
-    are idle.
+    """A Ray that is started inside has no dashboard, no log monitor, no autoscaler, and no agents:
+    one is idle, of the other workers are forks.
 
     Args:
         environments: whether actors will be given environments of their own, as by Ray Train; the
-            agent that makes them then works.
+            agent that makes them then works, and no worker is a fork.
     """
     parts: list[tuple[Any, ...]] = [(_node, name, _nothing) for name in _UNUSED]
     if ray.__version__.startswith(_TRIED):
-        start = _with_idle_agents(_services.start_ray_process, environments or _has_environments())
+        start = _with_stand_ins(_services.start_ray_process, environments or _has_environments())
         parts.append((_services, "start_ray_process", start))
         # Ray imports all that a dashboard needs, only to see whether there could be one.
         parts.append((_utils, "get_dashboard_dependency_error", lambda: ImportError("not needed")))
@@ -102,29 +106,42 @@ def _nothing(*_: object, **__: object) -> None:
     """In place of a function that starts a process, or tells somebody something."""
 
 
-def _with_idle_agents(start: Callable[..., Any], environments: bool) -> Callable[..., Any]:
-    """Ray's function that starts its processes, but for the agents that ``raylet`` starts."""
+def _with_stand_ins(start: Callable[..., Any], environments: bool) -> Callable[..., Any]:
+    """Ray's function that starts its processes, but for those that ``raylet`` starts."""
 
     def start_process(command: list[str], kind: str, *rest: Any, **options: Any) -> Any:
-        idle = _idle(command, environments) if kind == "raylet" else command
-        return start(idle, kind, *rest, **options)
+        changed = _changed(command, environments) if kind == "raylet" else command
+        return start(changed, kind, *rest, **options)
 
     return start_process
 
 
-def _idle(command: Sequence[str], environments: bool) -> list[str]:
-    """The command of ``raylet`` with processes in place of agents that do nothing, whose ports are
-    on record before it starts."""
+def _changed(command: Sequence[str], environments: bool) -> list[str]:
+    """The command of ``raylet`` with stand-ins; the ports of agents are on record before it
+    starts."""
     said = dict(word[2:].split("=", 1) for word in command if word.startswith("--") and "=" in word)
-    words = list(command)
+    stand_ins = _stand_ins(said, environments)
     for agent, ports in _AGENTS.items():
-        option = f"{agent}_command"
-        if option in said and not (agent == "runtime_env_agent" and environments):
-            words[words.index(f"--{option}={said[option]}")] = f"--{option}={_IDLE}"
+        if f"{agent}_command" in stand_ins:
             for port in ports:
                 name = getattr(_raylet, port)
                 _raylet.persist_port(said["session_dir"], said["node_id"], name, _NO_PORT)
-    return words
+    words = {f"--{name}={said[name]}": f"--{name}={value}" for name, value in stand_ins.items()}
+    return [words.get(word, word) for word in command]
+
+
+def _stand_ins(said: Mapping[str, str], environments: bool) -> dict[str, str]:
+    """New values of options of ``raylet``, of which ``said`` has all. Workers are forks where they
+    need no environments of their own, and where there are sockets without files."""
+    values = {f"{agent}_command": _IDLE for agent in _AGENTS}
+    if environments:
+        del values["runtime_env_agent_command"]
+    elif _WORKERS in said and sys.platform == "linux":
+        nursery = Nursery.new()
+        values["dashboard_agent_command"] = nursery.command
+        values[_WORKERS] = nursery.launching(said[_WORKERS])
+        values[_EARLY_WORKERS] = "0"  # which belong to no job, and nobody needs them so early
+    return {name: value for name, value in values.items() if name in said}
 
 
 def _has_environments() -> bool:
