@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import ray
@@ -39,13 +40,12 @@ from pipeline.stages.cluster.growth import awaited, can_grow, nodes
 from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session
 from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.decode.settings import DecodeSettings, bytes_of
-from pipeline.stages.decode.warm_up import warm_up
-from pipeline.stages.graph import Stages, execute
 from pipeline.stages.infer.settings import InferSettings
-from pipeline.stages.rows.write import PartSink
-from pipeline.stages.watching.pool import Pool
 from pipeline.stages.watching.progress import Progress, Reporter, is_watched
 from pipeline.storage.filesystems import WorkerEnvironment
+
+if TYPE_CHECKING:  # else where it is used: a run that has nothing to compute does without Ray Data
+    from pipeline.stages.graph import Stages
 
 ROOM_SECONDS = 30.0
 """For Ray to start actors of a lost node on others, before somebody asks whether they hold them."""
@@ -120,6 +120,8 @@ class PlannedRun:
             if is_watched():
                 log.info("starting Ray ...")
             with ray_session(self.spec.compute, weights_bytes=weights, debug=debug) as allocation:
+                from pipeline.stages.decode.warm_up import warm_up
+
                 tasks = self._num_tasks(first, allocation)
                 warm_up(self.model.preprocessing, allocation, tasks)
                 log.info("%s", allocation.describe())
@@ -143,6 +145,9 @@ class PlannedRun:
         allocation: Allocation,
         stop_at: float | None,
     ) -> None:
+        from pipeline.stages.graph import Stages
+        from pipeline.stages.watching.pool import Pool
+
         with Progress(done=self.plan.counts.finished) as progress:
             reporter = progress.reporter
             decode = self._decode_settings(stop_at, reporter)
@@ -207,6 +212,9 @@ class PlannedRun:
         )
 
     def _stream(self, number: int, work: Work, stages: Stages) -> Committed:
+        from pipeline.stages.graph import execute
+        from pipeline.stages.rows.write import PartSink
+
         cut = Cut.of(work, self.spec.compute, stages)
         rows, environment = rows_per_part(work), stages.decode.environment
         sink = PartSink(self.open_run, number, rows, environment, self._review)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil, log2
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from pipeline.contract.spec import ComputeSpec
 from pipeline.plan.diff import Work
 from pipeline.stages.allocation import CPU_BLOCK, GPU_BLOCK, GPU_BLOCK_BYTES, Allocation
-from pipeline.stages.graph import Stages
+
+if TYPE_CHECKING:
+    from pipeline.stages.graph import Stages
 
 TURNS = 8
 """How often every worker is given something in a wave, so that all end at about the same time."""

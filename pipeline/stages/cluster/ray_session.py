@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import Any
 
 import ray
-import ray.data  # configures the loggers that _quiet adjusts
 import torch
 from ray._common.utils import get_system_memory
 from ray._private.log import PlainRayHandler
@@ -99,14 +98,16 @@ def ray_as_found() -> Iterator[None]:
 
 @contextmanager
 def _logs_as_found() -> Iterator[None]:
-    """At the end Ray's loggers and handlers say as much as they did before."""
-    heard: list[logging.Logger | logging.Handler] = [logging.getLogger("ray"), *_consoles()]
-    before = [one.level for one in heard]
+    """At the end Ray's loggers and handlers say as much as they did before, and those of a Ray Data
+    that was imported meanwhile what they say by themselves."""
+    ours = logging.getLogger("ray")
+    before, heard = ours.level, {console: console.level for console in _consoles()}
     try:
         yield
     finally:
-        for one, level in zip(heard, before, strict=True):
-            one.setLevel(level)
+        ours.setLevel(before)
+        for console in _consoles():
+            console.setLevel(heard.get(console, logging.INFO))
 
 
 def _tell_ray() -> None:
@@ -170,17 +171,19 @@ def connect(compute: ComputeSpec, *, debug: bool = False, environments: bool = F
     """
     if ray.is_initialized():
         check_imports()
-        _quiet_data(_level(debug))
     else:
         check_address()
         on_gpus = compute.num_gpus != 0 and torch.cuda.is_available()
         _connect(debug, on_gpus=on_gpus, environments=environments)
+    _quiet_data(_level(debug))
 
 
 def _connect(debug: bool, *, on_gpus: bool, environments: bool) -> None:
     address = cluster_address()
     level = _level(debug)
-    _quiet(level)
+    # Ray logs much that only its developers need; its files under /tmp/ray keep all of it. Its
+    # errors also come as exceptions, and those become our one line.
+    logging.getLogger("ray").setLevel(level)
     options: dict[str, Any] = {
         "logging_level": level,
         "log_to_driver": debug,
@@ -226,15 +229,10 @@ def start_ray(address: str, options: dict[str, Any]) -> None:
     )
 
 
-def _quiet(level: int) -> None:
-    """Ray logs much that only its developers need; its files under /tmp/ray keep all of it.
-    Its errors also come as exceptions, and those become our one line."""
-    logging.getLogger("ray").setLevel(level)
-    _quiet_data(level)
-
-
 def _quiet_data(level: int) -> None:
-    """Ray Data tells each step of its executions on stderr, whoever has connected to Ray."""
+    """Ray Data tells each step of its executions on stderr, whoever has connected to Ray. It is
+    imported here, and so by no run that has nothing to compute; Ray's workers come up meanwhile."""
+    import_module("ray.data")
     for handler in _consoles():
         handler.setLevel(level if level < logging.ERROR else logging.CRITICAL)
 

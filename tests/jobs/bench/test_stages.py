@@ -28,6 +28,7 @@ from pipeline.model.loaded import LoadedModel
 from pipeline.output.open_run import OpenRecord
 from pipeline.runs.computing import execution
 from pipeline.stages.allocation import Allocation, allocate
+from pipeline.stages.decode import warm_up
 from pipeline.stages.decode.settings import DecodeSettings
 from pipeline.stages.graph import ACTOR_LIMITS, TASK_LIMITS
 from pipeline.stages.infer.actor import Predictor
@@ -132,7 +133,7 @@ def execute_run(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> Callable[[All
         session = nullcontext(allocation)
         progress = nullcontext(SimpleNamespace(reporter=Reporter(), totals=dict))
         monkeypatch.setattr(execution, "ray_session", lambda compute, **options: session)
-        monkeypatch.setattr(execution, "warm_up", lambda *_: None)
+        monkeypatch.setattr(warm_up, "warm_up", lambda *_: None)
         monkeypatch.setattr(execution, "can_grow", lambda: False)
         monkeypatch.setattr(execution, "Progress", lambda done: progress)
         history: Any = SimpleNamespace(nights=())
