@@ -7,6 +7,8 @@ A thread watches the run's progress. The rest of this module is for the process 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import subprocess
@@ -15,9 +17,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
+
+import ray
 
 from jobs.bench.measure import machine
 from jobs.bench.measure.processes import Memory, Sampler
@@ -27,7 +32,6 @@ from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import RunSpec
 from pipeline.runs.python.config import spec_from_config
 from pipeline.runs.run import run
-from pipeline.stages.cluster.ray_session import ray_session
 from pipeline.stages.watching import progress
 
 START_POLL_SECONDS = 0.2
@@ -97,9 +101,11 @@ class Measured:
 
 
 class Watcher:
-    """Context that polls the progress of the run that this process drives."""
+    """Context that polls the progress of the run that this process drives, once it has a Ray."""
 
     def __init__(self) -> None:
+        self.connected: float | None = None
+        self.cluster: dict[str, float] = {}
         self.curve: list[tuple[float, float]] = []
         self.by_node: dict[str, dict[str, float]] = {}
         self.ready: float | None = None
@@ -117,8 +123,15 @@ class Watcher:
 
     def _loop(self) -> None:
         while not self._stop.wait(POLL_SECONDS if self._has_begun else START_POLL_SECONDS):
-            if reported := progress.watch():
-                self._see(time.time(), reported)
+            with suppress(ray.exceptions.RayError):  # which the run shuts down meanwhile
+                if ray.is_initialized():
+                    self._look()
+
+    def _look(self) -> None:
+        if self.connected is None:
+            self.connected, self.cluster = time.time(), machine.cluster()
+        if reported := progress.watch():
+            self._see(time.time(), reported)
 
     @property
     def _has_begun(self) -> bool:
@@ -136,14 +149,12 @@ class Watcher:
 
 
 def measure(spec: RunSpec) -> Measured:
-    """Run here and now."""
+    """Run here and now, as a command does."""
     started = time.time()
-    with ray_session(spec.compute):
-        connected = time.time()
-        with Watcher() as watcher:
-            result = run(spec)
+    with Watcher() as watcher:
+        result = run(spec)
         ended = time.time()
-        resources = machine.cluster()
+    connected = watcher.connected or started
     return Measured(
         started=started,
         connected=connected,
@@ -152,7 +163,7 @@ def measure(spec: RunSpec) -> Measured:
         counts=result.counts.to_dict(),
         timings=result.manifest.timings.to_dict(),
         versions=machine.all_versions(),
-        cluster=resources,
+        cluster=watcher.cluster,
         by_node=watcher.by_node,
         curve=watcher.curve,
         wall_seconds=ended - started,
@@ -183,14 +194,16 @@ def call(module_and_arguments: Sequence[str], log: Path) -> tuple[float, Sampler
     Raises:
         RunError: its exit code is not 0; the message has the last line of its output.
     """
-    # -P: a folder of the working directory may be called jobs.
+    # -P: a folder of the working directory may be called jobs. And nobody who asks Ray something
+    # when it is no longer there is to start another one.
     command = [sys.executable, "-P", "-m", *module_and_arguments]
     here = Path(__file__).resolve().parents[3]
     path = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
+    alone = {"PYTHONPATH": path, "RAY_ENABLE_AUTO_CONNECT": "0"}
     started = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": path}
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | alone
         )
         try:
             with Sampler(process.pid) as sampler:
@@ -205,6 +218,7 @@ def call(module_and_arguments: Sequence[str], log: Path) -> tuple[float, Sampler
 
 def main() -> int:
     """Entry point of the fresh process."""
+    atexit.register(gc.freeze)  # as commands do, whose end this is to be like
     given, result = map(Path, sys.argv[1:])
     content = json.loads(given.read_text())
     try:
