@@ -76,6 +76,7 @@ def test_local_inputs_of_every_kind(tmp_path: Path, checkpoint: Path, call_job: 
             *(tmp_path / name for name in names),
             *("--output", tmp_path / "out", "--model", checkpoint, "--extensions", "jpg,jfif"),
             *("--keep", "cls,weight,note", "--allow-private-urls", "--max-failure-rate", "0.5"),
+            *("--num-actors", "1"),
         )
         first = call_job("classify", *arguments)
         assert first.returncode == 0, first.stderr

@@ -63,8 +63,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, ray_lo
     gone = images.pop().rename(root / "in/gone.jpg")
     (root / "in/bad.jpg").write_bytes(b"no image at all")
     arguments = (root / "in", "--output", root / "out", "--model", checkpoint, "--with-labels")
+    options = ("--sink", "lance", "--max-failure-rate", "0.2", "--num-actors", "1")
     for number in (1, 2):
-        assert call_main("embed", *arguments, "--sink", "lance", "--max-failure-rate", "0.2") == 0
+        assert call_main("embed", *arguments, *options) == 0
         if number == 1:  # the second night finds one image changed, as another's double, one gone
             images[0].write_bytes((root / "in/cat.jpg").read_bytes())
             gone.unlink()

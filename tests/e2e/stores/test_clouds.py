@@ -58,7 +58,7 @@ def test_every_kind_of_input_and_the_nights_after(
         container.put("lists/b.jsonl", lines.encode()),
     ]
     arguments = (f"{container.uri}/in", *lists, "--output", f"{container.uri}/out",
-                 "--model", checkpoint)  # fmt: skip
+                 "--model", checkpoint, "--num-actors", "1")  # fmt: skip
 
     first = call_job("classify", *arguments)
     assert first.returncode == 0, first.stderr

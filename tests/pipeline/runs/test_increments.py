@@ -15,7 +15,14 @@ from botocore.exceptions import EndpointConnectionError
 from pipeline.contract.errors import JobError, UsageError
 from pipeline.contract.manifest import Counts, DeferredCounts
 from pipeline.contract.schema import Status
-from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, PolicySpec, RunSpec
+from pipeline.contract.spec import (
+    ComputeSpec,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    PolicySpec,
+    RunSpec,
+)
 from pipeline.output.ledger.history import History
 from pipeline.plan.reuse import Contents
 from pipeline.runs.run import forecast, run
@@ -41,6 +48,7 @@ def night(tmp_path: Path, checkpoint: Path) -> Night:
             inputs=InputSpec(uris=(str(tmp_path / "in"),)),
             model=ModelSpec(source=str(checkpoint)),
             output=OutputSpec(uri=str(tmp_path / "out"), top_k=2, embeddings=True),
+            compute=ComputeSpec(num_actors=1),
             policy=PolicySpec(**policy),
         )
 
@@ -78,6 +86,7 @@ def test_a_shard_that_was_repaired_and_one_that_became_smaller(
         inputs=InputSpec(uris=(str(shards),)),
         model=ModelSpec(source=str(checkpoint)),
         output=OutputSpec(uri=str(tmp_path / "out"), top_k=2),
+        compute=ComputeSpec(num_actors=1),
     )
     (shards / "a.tar").write_bytes(whole[: len(whole) // 2])
     (shards / "b.tar").write_bytes(whole)

@@ -60,8 +60,11 @@ def kill(pid: int) -> None:
 def wait_until(condition: Callable[[], T], what: str, patience: float = PATIENCE_SECONDS) -> T:
     """The first true value of ``condition``; an error that says ``what`` was waited for."""
     give_up = time.monotonic() + patience
+    asked = time.monotonic()
     while not (value := condition()):
         if time.monotonic() > give_up:
             raise TimeoutError(f"no {what} within {patience:.0f} s")
-        time.sleep(0.02)
+        # What is waited for wants the core, too.
+        time.sleep(max(0.02, 2 * (time.monotonic() - asked)))
+        asked = time.monotonic()
     return value

@@ -86,6 +86,7 @@ class Azurite(Cloud):
         from azure.storage.blob import ContainerClient
 
         name = f"container-{secrets.token_hex(4)}"
-        client = ContainerClient.from_connection_string(self.connection_string(), name)
+        where = self.connection_string()  # where nobody listens yet, other tries come after 15 s
+        client = ContainerClient.from_connection_string(where, name, retry_total=0)
         client.create_container()
         return AzureContainer(client)

@@ -110,6 +110,7 @@ def test_a_night_with_a_ledger_on_the_cluster(
         inputs=InputSpec(uris=(str(tmp_path / "in"),)),
         model=ModelSpec(source=str(checkpoint)),
         output=OutputSpec(uri=str(tmp_path / "out"), top_k=2),
+        compute=ComputeSpec(num_actors=1),
     )
     run(spec)
     loaded: list[SpreadLedger] = []

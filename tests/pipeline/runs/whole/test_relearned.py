@@ -9,6 +9,7 @@ import pytest
 from pipeline.contract.errors import UsageError
 from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import (
+    ComputeSpec,
     FinetuneSpec,
     InputSpec,
     ModelSpec,
@@ -46,6 +47,7 @@ def test_the_next_night_goes_on(
             inputs=InputSpec(uris=(f"{s3_bucket.uri}/in",)),
             model=ModelSpec(source=model),
             output=OutputSpec(uri=output, top_k=5, embeddings=True),
+            compute=ComputeSpec(num_actors=1),
             policy=PolicySpec(full=full),
         )
 

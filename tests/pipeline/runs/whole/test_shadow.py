@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.runs.result import RunResult
 from pipeline.runs.run import run
 from tests.support.inputs.images import write_images
@@ -24,6 +24,7 @@ def test_the_table_does_not_know(tmp_path: Path, checkpoint: Path) -> None:
             inputs=InputSpec(uris=(str(tmp_path / "in"),)),
             model=ModelSpec(source=str(source), shadow=shadow, dtype="float32"),
             output=OutputSpec(uri=str(tmp_path / name), top_k=5, embeddings=True),
+            compute=ComputeSpec(num_actors=1),
         )
         return run(spec)
 

@@ -38,6 +38,7 @@ def test_each_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         inputs=InputSpec(uris=(str(tmp_path / "in"),), max_decode_seconds=2),
         model=ModelSpec(source=str(write_traps(tmp_path / "model"))),
         output=OutputSpec(uri=str(tmp_path / "out"), top_k=1, pooling="mean"),
+        compute=ComputeSpec(num_actors=1),
         policy=PolicySpec(max_failure_rate=0.5),
     )
     result = run(spec)

@@ -123,6 +123,12 @@ def proxy(
         yield proxy
 
 
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_FIRST_PAUSE_SECONDS", 0.001)
+
+
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("fault", ["slow_down", "internal_error", "reset", "truncate"])
 def test_what_passes_is_tried_again(container: Container, proxy: FaultProxy, fault: str) -> None:
     fs, root = opened(container)

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.contract.errors import ExitCode
-from pipeline.contract.spec import FinetuneSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
+from pipeline.contract.spec import (
+    ComputeSpec,
+    FinetuneSpec,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    RunSpec,
+)
 from pipeline.runs.finetune.job import finetune
 from pipeline.runs.run import run
 from pipeline.storage.parquet import read_table
@@ -64,6 +71,7 @@ def test_it_is_the_one_that_an_output_of_these_images_gives(
             inputs=InputSpec(uris=(str(tmp_path / "in"),)),
             model=ModelSpec(source=str(checkpoint), dtype="float32"),
             output=OutputSpec(uri=str(tmp_path / "out"), embeddings=True),
+            compute=ComputeSpec(num_actors=1),
         )
     )
     of_output = FinetuneSpec(
