@@ -145,7 +145,7 @@ def test_a_run_here(
 def test_a_submitted_job(
     tmp_path: Path, config: Path, env: dict[str, str], flags: tuple[str, ...]
 ) -> None:
-    with RayCluster(num_cpus=2, env=env) as cluster:
+    with RayCluster(num_cpus=2, takes_jobs=True, env=env) as cluster:
         entrypoint = ("python", "-m", "jobs.nightly", str(config), *flags)
         job = cluster.submit(*entrypoint, working_dir=REPOSITORY)
         assert job.driver_exit_code == 0, job.output

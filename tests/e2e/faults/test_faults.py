@@ -4,6 +4,7 @@ Work that was committed is not done again; of the rest, at most what was in flig
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ IN_FLIGHT = 8 * BLOCK
 DECODER = "ray::MapBatches(decode_block)"
 ACTOR = "ray::MapWorker(MapBatches(Predictor)).submit"
 RAYLET = "/raylet/raylet "
+SOON = {"RAY_health_check_period_ms": "1000"}
+"""A node that does not answer five times is dead; Ray asks every second, not every third."""
 
 
 @pytest.mark.slow
@@ -138,7 +141,7 @@ def test_killed_workers_are_replaced_while_the_run_goes_on(on_disk: Scene) -> No
 
 @pytest.fixture
 def cluster() -> Iterator[RayCluster]:
-    with RayCluster(num_cpus=ACTORS) as cluster:
+    with RayCluster(num_cpus=ACTORS, env=os.environ | SOON) as cluster:
         yield cluster
 
 

@@ -4,15 +4,17 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 from ray.job_submission import JobSubmissionClient
 from ray.util.state.api import StateApiClient
@@ -21,6 +23,8 @@ from ray.util.state.common import ListApiOptions, StateResource
 from tests.support import needs
 from tests.support.processes import process, victims
 
+_raylet: Any = import_module("ray._raylet")  # the types of both are incomplete
+_gcs: Any = import_module("ray.core.generated.gcs_pb2")
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 START_SECONDS = 180.0
 _SHELL_COMMANDS = (
@@ -66,8 +70,8 @@ class Node:
 
 
 class RayCluster:
-    """Head, dashboard and agents on free loopback ports, with token authentication unless ``env``
-    says otherwise.
+    """Head and agents on free loopback ports, with token authentication unless ``env`` says
+    otherwise; with a dashboard, ten processes that take as many seconds of CPU time, for jobs.
 
     Use it as a context manager. ``address`` is the dashboard's, for ``ray job submit``; ``env`` is
     the environment that such a command needs. Files lie in a short ``directory`` of their own,
@@ -78,6 +82,7 @@ class RayCluster:
         self,
         *,
         num_cpus: int = 4,
+        takes_jobs: bool = False,
         object_store_bytes: int = 256 << 20,
         env: Mapping[str, str] = os.environ,
         autoscaled: Mapping[str, int] = MappingProxyType({}),
@@ -85,11 +90,12 @@ class RayCluster:
     ) -> None:
         """
         Args:
+            takes_jobs: whether there is a dashboard, for ``submit``.
             autoscaled: what a node has that Ray's autoscaler may start, at most two of them; such
                 as ``{"CPU": 2}``.
             idle_minutes: after which the autoscaler stops one.
         """
-        self._num_cpus = num_cpus
+        self._num_cpus, self._takes_jobs = num_cpus, takes_jobs
         self._object_store_bytes = object_store_bytes
         self._autoscaled, self._idle_minutes = autoscaled, idle_minutes
         self.directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
@@ -164,6 +170,12 @@ class RayCluster:
 
     def _alive(self) -> int:
         """How many nodes the cluster has."""
+        if not self._takes_jobs:
+            nodes = (
+                _raylet.GcsClient(address=self.gcs_address).get_all_node_info(timeout=10).values()
+            )
+            return sum(node.state == _gcs.GcsNodeInfo.ALIVE for node in nodes)
+        # Whose token may be another one than that of this process.
         client = StateApiClient(self.address, headers=self._headers)
         alive = ListApiOptions(filters=[("state", "=", "ALIVE")])
         return len(client.list(StateResource.NODES, alive, raise_on_missing_output=False))
@@ -213,6 +225,7 @@ class RayCluster:
             *(SCRIPTS / "ray", "start", "--head", "--block", "--disable-usage-stats"),
             *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--temp-dir={self.directory}"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+            f"--include-dashboard={str(self._takes_jobs).lower()}",
             f"--dashboard-agent-listen-port={agent}",
             *(f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}"),
             *self._node_options(self._num_cpus),
@@ -258,13 +271,20 @@ class RayCluster:
             f"--object-store-memory={self._object_store_bytes}",
         ]
 
+    def _ask(self) -> None:
+        """Connect to what comes up last."""
+        if self._takes_jobs:
+            JobSubmissionClient(self.address, headers=self._headers)
+        else:
+            socket.create_connection(("127.0.0.1", self._ports[0]), 10).close()
+
     def _wait_until_up(self) -> None:
         give_up = time.monotonic() + START_SECONDS
         while True:
             try:
-                JobSubmissionClient(self.address, headers=self._headers)
+                self._ask()
                 return
-            except ConnectionError as error:
+            except (ConnectionError, TimeoutError) as error:
                 if time.monotonic() > give_up or self._process.poll() is not None:
                     raise RuntimeError(
                         f"Ray did not start: {error}\n{process.log_tail(self._log)}"
