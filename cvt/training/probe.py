@@ -20,7 +20,14 @@ Matrix = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 DEFAULT_L2: Final = 1.0
-_MAX_STEPS: Final = 2000
+_MAX_STEPS: Final = 200
+_MAX_DIRECTIONS: Final = 2000
+"""Of the conjugate gradients of one step."""
+_MAX_HALVINGS: Final = 40
+_DECREASE: Final = 1e-4
+"""The part of the promised decrease that a step must bring; the usual one (Armijo's)."""
+_ROUNDING: Final = 1e-14
+"""Of the objective: near the solution it decreases by less than it is rounded."""
 _GRADIENT: Final = 1e-8
 """The largest entry of the mean gradient at which the fit ends; probabilities are good to 1e-5."""
 _SMALL: Final = 2**26
@@ -81,43 +88,98 @@ def fit_probe(
     rows = np.asarray(vectors, np.float64)
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     deviation[deviation == 0] = 1.0  # a dimension that never varies says nothing, and gets nothing
-    scaled = torch.from_numpy((rows - mean) / deviation)
-    weights = torch.from_numpy(balanced_weights(targets, classes)) if balanced else None
-    weight, bias = _minimise(scaled, torch.from_numpy(targets), weights, classes, l2)
-    unscaled = weight / deviation
-    return LinearProbe(unscaled, bias - unscaled @ mean)
+    scaled = np.column_stack([(rows - mean) / deviation, np.ones(len(rows))])
+    counts = balanced_weights(targets, classes)[targets] if balanced else np.ones(len(rows))
+    penalty = np.append(np.full(len(mean), l2), 0.0)
+    arrays = (scaled, targets, counts / len(rows), penalty / len(rows))
+    with _threads(scaled.size * classes):
+        found = _minimise(_Objective(*map(torch.from_numpy, arrays)), classes).numpy()
+    unscaled = found[:, :-1] / deviation
+    return LinearProbe(unscaled, found[:, -1] - unscaled @ mean)
 
 
-def _minimise(
-    rows: Tensor, targets: Tensor, weights: Tensor | None, classes: int, l2: float
-) -> tuple[Matrix, Matrix]:
-    weight = torch.zeros(classes, rows.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    chunk = max(_CELLS // classes, 1)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=_MAX_STEPS,
-        max_eval=2 * _MAX_STEPS,
-        tolerance_grad=_GRADIENT,
-        tolerance_change=0.0,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
+@dataclass(frozen=True)
+class _Objective:
+    """The mean cross entropy, and the penalty, of a classifier (N, C + 1) whose last column is the
+    bias."""
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        total = l2 / (2 * len(rows)) * weight.square().sum()
-        total.backward()
-        for x, y in zip(rows.split(chunk), targets.split(chunk), strict=True):
-            logits = x @ weight.T + bias
-            part = F.cross_entropy(logits, y, weights, reduction="sum") / len(rows)
-            part.backward()
-            total = total.detach() + part.detach()
-        return total.detach()
+    rows: Tensor
+    """(R, C + 1): embeddings, and a one for the bias."""
+    targets: Tensor
+    shares: Tensor
+    """(R,): what each row counts in the mean."""
+    penalty: Tensor
+    """(C + 1,): of the squared weights of each dimension, halved."""
 
-    with _threads(rows.numel() * classes):
-        optimizer.step(loss)
-    return weight.detach().numpy(), bias.detach().numpy()
+    def value(self, found: Tensor) -> Tensor:
+        total = (self.penalty * found.square()).sum() / 2
+        for x, y, share in self._chunks(len(found)):
+            total += share @ F.cross_entropy(x @ found.T, y, reduction="none")
+        return total
+
+    def gradient(self, found: Tensor) -> Tensor:
+        total = self.penalty * found
+        for x, y, share in self._chunks(len(found)):
+            surplus = (x @ found.T).softmax(dim=1) - F.one_hot(y, len(found))
+            total += (share[:, None] * surplus).T @ x
+        return total
+
+    def curvature(self, found: Tensor, direction: Tensor) -> Tensor:
+        """The second derivative times a direction: how the gradient changes along it."""
+        total = self.penalty * direction
+        for x, _, share in self._chunks(len(found)):
+            p = (x @ found.T).softmax(dim=1)
+            change = p * (x @ direction.T)
+            change -= p * change.sum(dim=1, keepdim=True)
+            total += (share[:, None] * change).T @ x
+        return total
+
+    def _chunks(self, classes: int) -> Iterator[tuple[Tensor, ...]]:
+        chunk = max(_CELLS // classes, 1)
+        parts = (of.split(chunk) for of in (self.rows, self.targets, self.shares))
+        return zip(*parts, strict=True)
+
+
+def _minimise(objective: _Objective, classes: int) -> Tensor:
+    """(N, C + 1), by Newton's method with inexact steps (Nocedal and Wright, Numerical
+    Optimization, algorithm 7.1): embeddings lie in few directions, along which a descent that does
+    not know the curvature crawls."""
+    found = objective.rows.new_zeros(classes, objective.rows.shape[1])
+    for _ in range(_MAX_STEPS):
+        gradient = objective.gradient(found)
+        if gradient.abs().max() <= _GRADIENT:
+            break
+        step = _newton_step(objective, found, gradient)
+        found = found + _shortened(objective, found, gradient, step)
+    return found
+
+
+def _newton_step(objective: _Objective, found: Tensor, gradient: Tensor) -> Tensor:
+    """To where the gradient would vanish, by conjugate gradients: roughly far from the solution,
+    and ever more precisely near it."""
+    norm = float(gradient.norm())
+    enough = min(0.1, norm**0.5) * norm
+    step, residual = torch.zeros_like(gradient), -gradient
+    direction = residual
+    for _ in range(_MAX_DIRECTIONS):
+        left = residual.square().sum()
+        if left.sqrt() <= enough:
+            break
+        curved = objective.curvature(found, direction)
+        length = left / (direction * curved).sum()
+        step, residual = step + length * direction, residual - length * curved
+        direction = residual + residual.square().sum() / left * direction
+    return step
+
+
+def _shortened(objective: _Objective, found: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
+    """A step, halved until the objective falls by a part of what the gradient promises."""
+    before, promised = objective.value(found), (gradient * step).sum()
+    for _ in range(_MAX_HALVINGS):
+        if objective.value(found + step) <= before + _DECREASE * promised + _ROUNDING * before:
+            break
+        step, promised = step / 2, promised / 2
+    return step
 
 
 @contextmanager
