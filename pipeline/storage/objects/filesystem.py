@@ -14,7 +14,6 @@ from urllib3.exceptions import HTTPError
 
 from pipeline.contract.errors import FetchError, UsageError, one_line
 from pipeline.storage.objects.bodies import Body, UnpackedBody
-from pipeline.storage.objects.by_prefixes import Info, Page, listed_by_prefixes
 from pipeline.storage.objects.connection import (
     AbsentError,
     DeniedError,
@@ -22,7 +21,8 @@ from pipeline.storage.objects.connection import (
     insistently,
     silence,
 )
-from pipeline.storage.objects.ranges import KeyPage, listed_in_ranges
+from pipeline.storage.objects.listing.by_prefixes import Info, Page, listed_by_prefixes
+from pipeline.storage.objects.listing.ranges import KeyPage, listed_in_ranges
 from pipeline.storage.retry import BadCredentialsError, StoreError
 
 PAGE_OBJECTS = 1000

@@ -12,7 +12,6 @@ import urllib3
 
 from pipeline.contract.errors import FetchError
 from pipeline.storage.objects import filesystem
-from pipeline.storage.objects.by_prefixes import Info, Page
 from pipeline.storage.objects.connection import (
     ExistsError,
     RefusedCredentialsError,
@@ -22,6 +21,7 @@ from pipeline.storage.objects.connection import (
 )
 from pipeline.storage.objects.filesystem import ObjectFileSystem
 from pipeline.storage.objects.google.access import access
+from pipeline.storage.objects.listing.by_prefixes import Info, Page
 from pipeline.storage.retry import PassingError, StoreError
 
 COPY_SECONDS = 120.0

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_plus, urlencode
 from xml.parsers import expat
 
 from pipeline.contract.errors import FetchError
-from pipeline.storage.objects.ranges import KeyPage, listed_in_ranges
+from pipeline.storage.objects.listing.ranges import KeyPage, listed_in_ranges
 from pipeline.storage.objects.s3.requests import answer, insist, refusal
 from pipeline.storage.retry import PassingError
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.storage.objects import ranges
-from pipeline.storage.objects.ranges import KeyPage, cuts, listed_in_ranges
+from pipeline.storage.objects.listing import ranges
+from pipeline.storage.objects.listing.cuts import cuts
+from pipeline.storage.objects.listing.ranges import KeyPage, listed_in_ranges
 
 PAGE = 10
 LIMIT_SECONDS = 60

@@ -18,32 +18,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
-from string import hexdigits
+from itertools import pairwise
 from typing import Generic, TypeVar
+
+from pipeline.storage.objects.listing.cuts import cuts
 
 PAGES_AT_ONCE = 16
 PAGES_HELD = 128
 """Listed before it is their turn; a page takes some 250 kB."""
-WORTH_PAGES = 3
-"""A range of fewer pages is not cut off, for its last request brings keys of the next one."""
 CUT_AFTER = (3, 10, 30, 100, 300, 1000)
 """Pages, after which a range turns out to be a long one."""
 CUT_FIRST = (1, *CUT_AFTER)
 """The same of the range whose turn it is."""
-LEVELS = 2
-"""Of groups, the smaller ones in the larger ones; what follows is cut by its own first page."""
-HEX_DIGITS = 6
-"""So many in a row, letters and digits, are no word and no number."""
-_ALPHABETS = (
-    "0123456789",
-    "abcdef",
-    "ghijklmnopqrstuvwxyz",
-    "ABCDEF",
-    "GHIJKLMNOPQRSTUVWXYZ",
-)
-"""What the next character of a key may be, if one of them is one. Any other may be, too: it only is
-in the range of the one before."""
 
 T = TypeVar("T")
 
@@ -250,48 +236,3 @@ class _Ranges(Generic[T]):
         self._ranges[at:at] = [_Range(p, end) for p, end in pairwise([*points, until]) if p]
         part.until = points[0] if points else until
         part.pause()
-
-
-def cuts(first: str, last: str, pages: float, prefix: str) -> list[str]:
-    """Where to cut what follows the last key, in order: where the next groups of keys begin. In a
-    group, keys agree up to some character. Groups have some pages each, as far as one can tell by
-    how far so many pages get, and behind them follow some that are ten times as large."""
-    shared = len(shared_prefix(first, last))
-    depth, of_group = shared, _pages_of_one(first[shared:], last[shared:], pages)
-    while of_group < WORTH_PAGES and depth > len(prefix):
-        depth, of_group = depth - 1, of_group * 10
-    depths = range(depth, len(prefix) - 1, -1)
-    levels = ([last[:at] + c for c in _following(last[at:], is_sure=at == shared)] for at in depths)
-    return [point for level in islice(filter(None, levels), LEVELS) for point in level]
-
-
-def _pages_of_one(first: str, last: str, pages: float) -> float:
-    """About how many pages have the keys that agree in the next character, too."""
-    letters = _alphabet(first[:1])
-    if not first or last[:1] not in letters:
-        return pages / 2
-    return pages / (letters.index(last[0]) - letters.index(first[0]) + 1)
-
-
-def shared_prefix(one: str, other: str) -> str:
-    """How both strings begin."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return one[: next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))]
-
-
-def _following(rest: str, *, is_sure: bool) -> str:
-    """What may come in place of the first character, later in the order of keys.
-
-    Args:
-        is_sure: the character differs among the keys; else numbers alone are likely to go on.
-    """
-    later = _alphabet(rest[:1]).partition(rest[:1])[2]
-    word = rest[:HEX_DIGITS]
-    is_hex = len(word) == HEX_DIGITS and not word.isalpha() and set(word) <= set(hexdigits)
-    if rest[:1] in _ALPHABETS[0]:
-        return later + ("" if not is_hex or word.isdigit() else "a" if word.islower() else "A")
-    return later if is_sure or is_hex else ""
-
-
-def _alphabet(character: str) -> str:
-    return next((letters for letters in _ALPHABETS if character in letters), "")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.storage.objects import by_prefixes
-from pipeline.storage.objects.by_prefixes import Page, listed_by_prefixes
+from pipeline.storage.objects.listing import by_prefixes
+from pipeline.storage.objects.listing.by_prefixes import Page, listed_by_prefixes
 
 PAGE = 10
 

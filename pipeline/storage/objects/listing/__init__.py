@@ -1,0 +1,1 @@
+"""Long listings, by several requests at once."""
