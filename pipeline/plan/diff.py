@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
-from pipeline.output.ledger.hashes import HashIndex, Mask
+from pipeline.output.ledger.hashes import HashIndex, Keys, Mask
 from pipeline.output.ledger.ledger import Known, Ledger, Matches
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.counts import Counts
@@ -119,12 +119,14 @@ class Plan:
 
     def add(self, listing: pa.Table) -> Work:
         """What there is to do of a LISTING table, except what ``finish`` returns."""
+        listing = Keys.attach(listing, self._past.ledger.names)
         of_shards = is_shard(listing["kind"])
         images, shards = listing.filter(pc.invert(of_shards)), listing.filter(of_shards)
         if self._past is not self._earlier:
             self._earlier.meet_images(images)
             self._earlier.meet_shards(shards)
-        return self._images(images) + self._shards(shards)
+        work = self._images(images)
+        return work + self._shards(shards) if len(shards) else work
 
     def finish(self) -> Work:
         """After the whole listing: objects of which the open run has rows of another version.
@@ -211,7 +213,7 @@ class Plan:
         past = self._past.meet_images(table)
         todo = self._take_stock(past, staged, done=staged.same)
         self.num_images += int(todo.sum())
-        late, work = _split(_work(table, {}), todo, staged)
+        late, work = _split(table, {}, todo, staged)
         self._late += Work(images=late)
         return Work(images=work)
 
@@ -230,7 +232,7 @@ class Plan:
         members = self._open_run.members_done(set(begun))
         for uri in table["uri"].filter(pa.array(todo)).to_pylist():
             self._members_done[uri] = len(members.get(uri, ()))
-        late, work = _split(_work(table, members), todo, staged)
+        late, work = _split(table, members, todo, staged)
         self._late += Work(shards=late)
         return Work(shards=work)
 
@@ -250,16 +252,20 @@ class Plan:
 
 
 def _split(
-    table: pa.Table, todo: Mask, staged: Matches
+    listing: pa.Table, members_done: dict[str, list[str]], todo: Mask, staged: Matches
 ) -> tuple[tuple[pa.Table, ...], tuple[pa.Table, ...]]:
     """What has to wait until rows of another version are dropped, and what can be done at once."""
     stale = staged.known & ~staged.same
-    split = (table.filter(pa.array(todo & mask)) for mask in (stale, ~stale))
-    late, work = ((some,) if some.num_rows else () for some in split)
+    chosen = (todo & mask for mask in (stale, ~stale))
+    late, work = (
+        (_work(listing.filter(pa.array(some)), members_done),) if some.any() else ()
+        for some in chosen
+    )
     return late, work
 
 
 def _work(listing: pa.Table, members_done: dict[str, list[str]]) -> pa.Table:
+    listing = Keys.detach(listing)
     done = [members_done.get(uri) for uri in listing["uri"].to_pylist()] if members_done else None
     column = pa.array(done or [None] * listing.num_rows, pa.list_(pa.string()))
     schema = pa.schema([*listing.schema, WORK.field("_done")])

@@ -44,7 +44,7 @@ def waves(listing: Ahead[pa.Table], plan: Plan, open_run: OpenRun) -> Iterator[W
     """
     work, computed = Work(), False
     tables = iter(listing)
-    while (table := _next(tables, computed)) is not None:
+    while (table := _next(listing, tables, computed)) is not None:
         work += plan.add(table)
         is_due = work.weight >= SMALLEST_WAVE and not listing.is_ready
         if is_due or work.weight >= LARGEST_WAVE:
@@ -57,12 +57,19 @@ def waves(listing: Ahead[pa.Table], plan: Plan, open_run: OpenRun) -> Iterator[W
     yield work
 
 
-def _next(tables: Iterator[pa.Table], computed: bool) -> pa.Table | None:
+def _next(listing: Ahead[pa.Table], tables: Iterator[pa.Table], computed: bool) -> pa.Table | None:
+    """What is there, or comes next: a ledger in actors is asked by one message to each of them,
+    however many rows a table has."""
+    found: list[pa.Table] = []
     try:
-        return next(tables, None)
+        while not found or (listing.is_ready and sum(map(len, found)) < LARGEST_WAVE // 5):
+            if (table := next(tables, None)) is None:
+                break
+            found.append(table)
     except UsageError as error:
         if not computed:
             raise
         raise RunError(
             f"the listing broke off: {one_line(error)}; start the same command again to continue"
         ) from error
+    return pa.concat_tables(found) if found else None

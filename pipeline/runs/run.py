@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,21 +27,21 @@ from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.output.publish import is_closed, publish
 from pipeline.plan.diff import Plan
 from pipeline.plan.forecast import Forecast
-from pipeline.plan.selection import selected
-from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
+from pipeline.plan.waves import waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.computing.challenger import Challenge
 from pipeline.runs.computing.execution import Chosen, PlannedRun, identity_of, tasks_for
 from pipeline.runs.computing.known_rows import known_rows, replaced_rows
+from pipeline.runs.computing.listing import begun, listed
 from pipeline.runs.computing.version import closed_advice, say_version
 from pipeline.runs.endings import continued, run_errors, saved
 from pipeline.runs.result import RunResult
 from pipeline.sources.exclusion import Exclusion
 from pipeline.sources.formats.registry import shard_names
-from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns
 from pipeline.stages.cluster.places import check_decoder, check_gpus, places
 from pipeline.stages.cluster.ray_session import check_address, ray_as_found
+from pipeline.storage.objects.listing.stretches import Helpers
 from pipeline.storage.store import Store
 from pipeline.storage.uris import canonical
 
@@ -74,10 +75,13 @@ def _attempt(spec: RunSpec, stop_at: float | None, chosen: Chosen, *, debug: boo
         kept = kept_columns(spec.inputs)
     exclusion = Exclusion(spec.inputs.exclude)
     found = chosen.listing
-    listing = iter(found) if found else _inventory(spec, store, kept, exclusion)
-    with listing_ahead(listing) as ahead:
+
+    def listing(helpers: Helpers) -> Iterator[pa.Table]:
+        return iter(found) if found else listed(spec, store.uri, kept, exclusion, helpers)
+
+    with ExitStack() as stack:
         with clock.phase("list"):  # before anything is written: a wrong INPUT leaves nothing behind
-            ahead.wait_for_end(HEAD_START_SECONDS)
+            ahead = stack.enter_context(begun(listing, spec.compute, debug=debug))
         with Lease(store) as lease, run_errors(), saved(store):
             interrupted = _finish_publication(spec, store)
             with clock.phase("plan"):
@@ -122,15 +126,8 @@ def forecast(spec: RunSpec) -> Forecast:
     exclusion = Exclusion(spec.inputs.exclude)
     full = spec.policy.full or open_run.record.full
     plan = _plan(spec, history, open_run, exclusion, full=full, may_write=False)
-    plan.survey(_inventory(spec, store, kept, exclusion))
+    plan.survey(listed(spec, store.uri, kept, exclusion))
     return Forecast.of(plan, history, in_shadow=challenge is not None)
-
-
-def _inventory(
-    spec: RunSpec, store: Store, kept: pa.Schema, exclusion: Exclusion
-) -> Iterator[pa.Table]:
-    listing = inventory(spec.inputs, exclude=store.uri, kept=kept, exclusion=exclusion)
-    return selected(listing, spec.policy) if spec.policy.is_partial else listing
 
 
 def _finish_publication(spec: RunSpec, store: Store) -> RunResult | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
 from functools import cache
 
 from pipeline.contract.manifest import NO_EXTENSION, OTHER_EXTENSIONS
-from pipeline.sources.listing import uri_of_named
-from pipeline.storage.uris import is_web, printable
+from pipeline.sources.listing import split_glob, uri_of_named
+from pipeline.storage.uris import is_web, printable, split_uri
 
 _ANY_DEPTH = "**"
 _WILDCARD = re.compile(r"[*?\[]")
@@ -82,9 +82,41 @@ class Exclusion:
 
         return count
 
+    def add(self, excluded: int, others: Counter[str]) -> None:
+        """Count what somebody else has found of the same INPUTs."""
+        self.count += excluded
+        self.others.add_all(others)
+
     def _matches(self, uri: str, relative: str) -> bool:
         names, whole = relative.split("/"), uri.split("/")
         return any(pattern.matches(names, whole) for pattern in self._patterns)
+
+
+class Earlier:
+    """What INPUTs before this one have searched; files of other kinds there are counted already.
+    Those below the output never are."""
+
+    def __init__(self, outside: str) -> None:
+        self._roots = {printable(outside).rstrip("/")} if outside else set()
+        self._patterns: list[re.Pattern[str]] = []
+
+    def add(self, uri: str) -> None:
+        """Note an INPUT that has been searched."""
+        protocol, path = split_uri(uri)
+        pattern = split_glob(protocol, path)[1]
+        if pattern is None:
+            self._roots.add(uri_of_named(uri).rstrip("/"))
+        else:
+            self._patterns.append(pattern)
+
+    def holds(self, uri: str) -> bool:
+        """Whether a file lies below one, or matches one."""
+        end = uri.rfind("/")
+        while end >= 0:
+            if uri[:end] in self._roots:
+                return True
+            end = uri.rfind("/", 0, end)
+        return any(pattern.match(split_uri(uri)[1]) for pattern in self._patterns)
 
 
 class OtherFiles:
@@ -97,6 +129,14 @@ class OtherFiles:
     def add(self, path: str) -> None:
         """Count a file."""
         self.numbers[_extension(path)] += 1
+        self._limit()
+
+    def add_all(self, numbers: Mapping[str, int]) -> None:
+        """Count files by their extensions."""
+        self.numbers.update(numbers)
+        self._limit()
+
+    def _limit(self) -> None:
         if len(self.numbers) > _EXTENSIONS_KEPT:
             self.numbers = _with_the_rest(self.numbers, _EXTENSIONS_KEPT // 2)
 

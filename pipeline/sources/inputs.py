@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
-from typing import Any
+from itertools import groupby, islice
+from typing import Any, TypeVar, cast, overload
 
 import pyarrow as pa
 
@@ -22,8 +22,9 @@ from pipeline.sources.formats.parquet.files import (
     parquet_schema,
 )
 from pipeline.sources.formats.registry import LIST, PARQUET, Format, Search, format_of_named
-from pipeline.sources.listing import Entry, named_entry, split_glob, uri_of, walk
+from pipeline.sources.listing import Entry, Gathered, named_entry, split_glob, uri_of, walk
 from pipeline.storage.filesystems import STORAGE_ERRORS, refusal_of_credentials
+from pipeline.storage.objects.listing.stretches import Far
 from pipeline.storage.read_ahead import map_ahead
 from pipeline.storage.uris import is_web, join_uri, split_uri
 
@@ -35,11 +36,30 @@ Found = tuple[Format, dict[str, Any]]
 Leave = Callable[[str], object]
 """Is told the URI of every file that is not taken, while others beside it are looked for."""
 
+G = TypeVar("G")
+
 log = logging.getLogger(__name__)
 
 
-def find_files(uri: str, inputs: InputSpec, leave: Leave = lambda uri: None) -> Iterator[Found]:
+@overload
+def find_files(uri: str, inputs: InputSpec, leave: Leave = ...) -> Iterator[Found]: ...
+@overload
+def find_files(
+    uri: str, inputs: InputSpec, leave: Leave, far: Far[Entry, Gathered] | None
+) -> Iterator[Found | Gathered]: ...
+def find_files(
+    uri: str,
+    inputs: InputSpec,
+    leave: Leave = lambda uri: None,
+    far: Far[Entry, Gathered] | None = None,
+) -> Iterator[Found | Gathered]:
     """The images, shards and lists of one INPUT.
+
+    Args:
+        uri: the INPUT.
+        inputs: how to read it.
+        leave: is told of what is not taken.
+        far: where stretches of a long listing can be gathered.
 
     Raises:
         UsageError: it is a Parquet file or a report without what a listing needs.
@@ -53,7 +73,10 @@ def find_files(uri: str, inputs: InputSpec, leave: Leave = lambda uri: None) -> 
     protocol, path = split_uri(uri)
     entry = named_entry(protocol, path)
     if entry is None:
-        yield from _settle_parquet(_searched(protocol, path, inputs, leave), inputs, leave)
+        root, _ = split_glob(protocol, path)
+        is_kept = Exclusion(inputs.exclude).keeps(join_uri(protocol, path))
+        entries = walk(protocol, root.rstrip("/") or root, lambda uri: not is_kept(f"{uri}/x"), far)
+        yield from _settle_parquet(_searched(entries, protocol, path, inputs, leave), inputs, leave)
         return
     format = format_of_named(path, inputs.format)
     if format.reported is not None:
@@ -64,25 +87,49 @@ def find_files(uri: str, inputs: InputSpec, leave: Leave = lambda uri: None) -> 
     yield _named_parquet(row, inputs) if format is PARQUET else (format, row)
 
 
-def _searched(protocol: str, path: str, inputs: InputSpec, leave: Leave) -> Iterator[Found]:
-    """What lies below a directory or prefix, or matches a glob; lists only if the glob names them
-    by their ending."""
-    root, pattern = split_glob(protocol, path)
-    is_kept = Exclusion(inputs.exclude).keeps(join_uri(protocol, path))
-    entries = walk(protocol, root.rstrip("/") or root, lambda uri: not is_kept(f"{uri}/x"))
+def sort_out(
+    entries: Iterable[Entry], uri: str, inputs: InputSpec, leave: Leave
+) -> tuple[list[Found], list[dict[str, Any]], list[str]]:
+    """Of some of the entries below an INPUT: images and shards; lists; and the URIs of Parquet
+    files that are neither."""
+    found = _looked_into(_searched(entries, *split_uri(uri), inputs, leave), inputs)
+    taken: list[Found] = []
+    lists: list[dict[str, Any]] = []
+    others: list[str] = []
+    for format, row in found:
+        if format is LIST:
+            lists.append(row)
+        elif format is None:
+            others.append(row["uri"])
+        else:
+            taken.append((format, row))
+    return taken, lists, others
+
+
+def _searched(
+    entries: Iterable[Entry | G], protocol: str, path: str, inputs: InputSpec, leave: Leave
+) -> Iterator[Found | G]:
+    """What is taken of the entries below a directory or prefix, or of those that match a glob;
+    lists only if the glob names them by their ending."""
+    _, pattern = split_glob(protocol, path)
     if pattern is None:
         yield from _taken(protocol, entries, Search(inputs), leave)
         return
-    matching = (entry for entry in entries if pattern.match(entry.path))
+    matching = (
+        entry for entry in entries if not isinstance(entry, Entry) or pattern.match(entry.path)
+    )
     if format_of_named(path, inputs.format) is LIST:
         inputs = replace(inputs, format=LIST.word)
     yield from _taken(protocol, matching, Search(inputs), leave)
 
 
 def _taken(
-    protocol: str, entries: Iterable[Entry], search: Search, leave: Leave
-) -> Iterator[Found]:
+    protocol: str, entries: Iterable[Entry | G], search: Search, leave: Leave
+) -> Iterator[Found | G]:
     for entry in entries:
+        if not isinstance(entry, Entry):
+            yield entry
+            continue
         format = search.format_of(entry.path)
         if format is None:
             leave(uri_of(protocol, entry.path))
@@ -90,7 +137,9 @@ def _taken(
             yield format, _row(protocol, entry)
 
 
-def _settle_parquet(found: Iterable[Found], inputs: InputSpec, leave: Leave) -> Iterator[Found]:
+def _settle_parquet(
+    found: Iterable[Found | Gathered], inputs: InputSpec, leave: Leave
+) -> Iterator[Found | Gathered]:
     """Tell Parquet files with images from lists and other tables, each by its own columns.
 
     Lists beside images or shards are left out: there they describe their neighbours.
@@ -98,7 +147,14 @@ def _settle_parquet(found: Iterable[Found], inputs: InputSpec, leave: Leave) -> 
     lists: list[Found] = []
     others: list[str] = []
     is_empty = True
-    for format, row in _looked_into(found, inputs):
+    for one in _looked_into(found, inputs):
+        if isinstance(one, Gathered):
+            lists += [(LIST, row) for row in one.lists]
+            others += one.others
+            is_empty = is_empty and not one.number
+            yield one
+            continue
+        format, row = one
         if format is LIST:
             lists.append((LIST, row))
         elif format is None:
@@ -119,11 +175,20 @@ def _settle_parquet(found: Iterable[Found], inputs: InputSpec, leave: Leave) -> 
 
 
 def _looked_into(
-    found: Iterable[Found], inputs: InputSpec
-) -> Iterator[tuple[Format | None, dict[str, Any]]]:
+    found: Iterable[Found | G], inputs: InputSpec
+) -> Iterator[tuple[Format | None, dict[str, Any]] | G]:
     """The same files, with what Parquet files turn out to be."""
-    rest = iter(found)
-    while chunk := list(islice(rest, LOOKED_INTO_AT_ONCE)):
+    for kind, some in groupby(found, type):
+        if kind is tuple:
+            yield from _files_looked_into(cast(Iterator[Found], some), inputs)
+        else:
+            yield from cast(Iterator[G], some)
+
+
+def _files_looked_into(
+    found: Iterator[Found], inputs: InputSpec
+) -> Iterator[tuple[Format | None, dict[str, Any]]]:
+    while chunk := list(islice(found, LOOKED_INTO_AT_ONCE)):
         uris = [row["uri"] for format, row in chunk if format is PARQUET]
         if not uris:
             yield from chunk

@@ -6,24 +6,35 @@ Listing reads names, sizes and versions, and the lists that name images; never a
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.manifest import describe_not_taken
 from pipeline.contract.schema import KEPT, LISTING, NO_COLUMNS, with_kept
 from pipeline.contract.spec import LISTED_PROTOCOLS, InputSpec
-from pipeline.sources.exclusion import Exclusion, told
-from pipeline.sources.formats.registry import SHARD_KINDS, Search, format_of_listed
-from pipeline.sources.inputs import Leave, find_files, usage_errors
+from pipeline.output.ledger.hashes import Keys
+from pipeline.sources.exclusion import Earlier, Exclusion, told
+from pipeline.sources.formats.registry import (
+    SHARD_KINDS,
+    Search,
+    format_of_listed,
+    is_shard,
+    shard_names,
+)
+from pipeline.sources.inputs import Leave, find_files, sort_out, usage_errors
 from pipeline.sources.kept_values import fitted_values
-from pipeline.sources.listing import split_glob, uri_of_named
+from pipeline.sources.listing import Entry, Gathered
 from pipeline.storage.filesystems import STORAGE_ERRORS, refusal_of_credentials
-from pipeline.storage.uris import printable, split_uri, with_ancestors
+from pipeline.storage.objects.listing.stretches import Far, Helpers
+from pipeline.storage.uris import printable, with_ancestors
+
+Row = dict[str, Any]
 
 CHUNK_ROWS = 10_000
 CHUNK_BYTES = 16 * 2**20
@@ -45,6 +56,7 @@ def inventory(
     exclude: str = "",
     kept: pa.Schema = NO_COLUMNS,
     exclusion: Exclusion | None = None,
+    helpers: Helpers | None = None,
 ) -> Iterator[pa.Table]:
     """LISTING tables of at most ``CHUNK_ROWS`` rows, every URI once.
 
@@ -53,6 +65,8 @@ def inventory(
         exclude: a URI below which nothing is listed (the output, when it lies in the input).
         kept: columns of lists that are carried along.
         exclusion: that of ``inputs``, if the caller wants to know how many it leaves out.
+        helpers: other processes, which list what is long in object stores as soon as they can, and
+            hash the names; with them, all tables have ``Keys``.
 
     Raises:
         UsageError: an INPUT does not exist, holds no images, or may not be listed; or two objects
@@ -60,16 +74,13 @@ def inventory(
     """
     once = _Once(always=len(inputs.uris) > 1)
     exclusion = exclusion or Exclusion(inputs.exclude)
-    earlier = _Earlier(exclude)
-    rows = (row for uri in inputs.uris for row in _wanted(uri, inputs, kept, exclusion, earlier))
-    outside = printable(exclude).rstrip("/") + "/"
-    if exclude:
-        rows = (row for row in rows if not row["uri"].startswith(outside))
+    earlier = Earlier(exclude)
+    sought = (_Sought(uri, inputs, kept, exclude, earlier) for uri in inputs.uris)
+    wanted = (one for each in sought for one in _wanted(each, exclusion, helpers))
     found = False
-    unique = _without_namesakes(filter(once.is_first, rows))
-    for chunk in _chunks(unique):
+    for table in _tables(_without_namesakes(once.first(wanted)), kept):
         found = True
-        yield _table(chunk, kept)
+        yield Keys.attach(table, shard_names(inputs)) if helpers else table
     if once.repeated:
         log.info("%d objects are named more than once; they are read once", once.repeated)
     if not found and exclusion.count:
@@ -81,18 +92,24 @@ def inventory(
         )
 
 
-def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Rows for a table each, fewer where they carry much."""
-    chunk: list[dict[str, Any]] = []
+def _tables(found: Iterable[Row | pa.Table], kept: pa.Schema) -> Iterator[pa.Table]:
+    """Rows are put together, fewer where they carry much."""
+    chunk: list[Row] = []
     size = 0
-    for row in rows:
-        chunk.append(row)
-        size += len(row["uri"]) + (_size_of(row[KEPT]) if KEPT in row else 0)
+    for one in found:
+        if isinstance(one, pa.Table):
+            if chunk:
+                yield _table(chunk, kept)
+            yield one
+            chunk, size = [], 0
+            continue
+        chunk.append(one)
+        size += len(one["uri"]) + (_size_of(one[KEPT]) if KEPT in one else 0)
         if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
-            yield chunk
+            yield _table(chunk, kept)
             chunk, size = [], 0
     if chunk:
-        yield chunk
+        yield _table(chunk, kept)
 
 
 def _size_of(value: Any) -> int:
@@ -111,30 +128,48 @@ class _Once:
         self.repeated = 0
         self._seen: set[int] = set()
 
-    def is_first(self, row: dict[str, Any]) -> bool:
-        if not (self.always or KEPT in row):
-            return True
+    def first(self, found: Iterable[Row | pa.Table]) -> Iterator[Row | pa.Table]:
+        """The same without what is repeated."""
+        for one in found:
+            if isinstance(one, pa.Table):
+                yield self._first_rows(one) if self.always else one
+            elif not (self.always or KEPT in one) or self._is_first(one["uri"]):
+                yield one
+
+    def _first_rows(self, table: pa.Table) -> pa.Table:
+        return table.filter(pa.array(map(self._is_first, table["uri"].to_pylist()), pa.bool_()))
+
+    def _is_first(self, uri: str) -> bool:
         before = len(self._seen)
-        self._seen.add(hash(row["uri"]))
+        self._seen.add(hash(uri))
         is_first = len(self._seen) > before
         self.repeated += not is_first
         return is_first
 
 
-def _without_namesakes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same rows; refuses an image with the name of a member of a shard that is also listed."""
+def _without_namesakes(found: Iterable[Row | pa.Table]) -> Iterator[Row | pa.Table]:
+    """The same; refuses an image with the name of a member of a shard that is also listed."""
     shards: set[str] = set()
-    for row in rows:
-        uri = row["uri"]
-        if row["kind"] in SHARD_KINDS:
-            shards.add(uri)
-        elif "#" in uri and shards:
-            for shard in shards.intersection(with_ancestors(uri)):
-                raise UsageError(
-                    f"{uri} is a file and also the URI of a member of {shard}, so they would share "
-                    "a row; rename one of them, or give INPUTs that leave one out"
-                )
-        yield row
+    for one in found:
+        if isinstance(one, pa.Table):
+            may_clash = pc.or_(is_shard(one["kind"]), pc.match_substring(one["uri"], "#"))
+            for row in one.filter(may_clash).to_pylist():
+                _check_name(row, shards)
+        else:
+            _check_name(one, shards)
+        yield one
+
+
+def _check_name(row: Row, shards: set[str]) -> None:
+    uri = row["uri"]
+    if row["kind"] in SHARD_KINDS:
+        shards.add(uri)
+    elif "#" in uri and shards:
+        for shard in shards.intersection(with_ancestors(uri)):
+            raise UsageError(
+                f"{uri} is a file and also the URI of a member of {shard}, so they would share "
+                "a row; rename one of them, or give INPUTs that leave one out"
+            )
 
 
 def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
@@ -146,48 +181,58 @@ def _table(rows: list[dict[str, Any]], kept: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-class _Earlier:
-    """What INPUTs before this one have searched; files of other kinds there are counted already.
-    Those below the output never are."""
+@dataclass(frozen=True)
+class _Sought:
+    """What is looked for below an INPUT. It travels to whoever lists a part of it."""
 
-    def __init__(self, outside: str) -> None:
-        self._roots = {printable(outside).rstrip("/")} if outside else set()
-        self._patterns: list[re.Pattern[str]] = []
+    uri: str
+    inputs: InputSpec
+    kept: pa.Schema
+    outside: str
+    """Below which nothing is listed; empty for nowhere."""
+    earlier: Earlier
 
-    def add(self, uri: str) -> None:
-        """Note an INPUT that has been searched."""
-        protocol, path = split_uri(uri)
-        pattern = split_glob(protocol, path)[1]
-        if pattern is None:
-            self._roots.add(uri_of_named(uri).rstrip("/"))
-        else:
-            self._patterns.append(pattern)
+    def __call__(self, entries: Iterable[Entry]) -> Gathered:
+        """Of a part of the listing, what ``_wanted`` finds there, with ``Keys``."""
+        exclusion = Exclusion(self.inputs.exclude)
+        leave = exclusion.counts(self.uri, self.earlier.holds)
+        found, lists, others = sort_out(entries, self.uri, self.inputs, leave)
+        is_kept = self.keeps(exclusion)
+        rows = [{"kind": format.kind, **row} for format, row in found if is_kept(row["uri"])]
+        table = Keys.attach(_table(rows, self.kept), shard_names(self.inputs))
+        numbers = exclusion.others.numbers
+        return Gathered(table, lists, others, len(found), exclusion.count, numbers)
 
-    def holds(self, uri: str) -> bool:
-        """Whether a file lies below one, or matches one."""
-        end = uri.rfind("/")
-        while end >= 0:
-            if uri[:end] in self._roots:
-                return True
-            end = uri.rfind("/", 0, end)
-        return any(pattern.match(split_uri(uri)[1]) for pattern in self._patterns)
+    def keeps(self, exclusion: Exclusion) -> Callable[[str], bool]:
+        """Whether no pattern excludes an image, and it lies elsewhere than in the output."""
+        is_kept = exclusion.keeps(self.uri)
+        if not self.outside:
+            return is_kept
+        outside = printable(self.outside).rstrip("/") + "/"
+        return lambda uri: is_kept(uri) and not uri.startswith(outside)
 
 
 def _wanted(
-    uri: str, inputs: InputSpec, kept: pa.Schema, exclusion: Exclusion, earlier: _Earlier
-) -> Iterator[dict[str, Any]]:
-    is_kept = exclusion.keeps(uri)
-    before = Counter(exclusion.others.numbers)
+    sought: _Sought, exclusion: Exclusion, helpers: Helpers | None
+) -> Iterator[Row | pa.Table]:
+    uri, before = sought.uri, Counter(exclusion.others.numbers)
+    is_kept = sought.keeps(exclusion)
+    leave = exclusion.counts(uri, sought.earlier.holds)
     found = False
-    leave = exclusion.counts(uri, earlier.holds)
     with usage_errors(uri):
-        for row in _rows(uri, inputs, tuple(kept.names), leave):
+        for one in _rows(sought, leave, Far(helpers, sought) if helpers else None):
+            if isinstance(one, Gathered):
+                found = found or one.number > 0
+                exclusion.add(one.excluded, one.not_taken)
+                if len(one.table):
+                    yield one.table
+                continue
             found = True
-            if is_kept(row["uri"]):
-                yield row
-        earlier.add(uri)
+            if is_kept(one["uri"]):
+                yield one
+        sought.earlier.add(uri)
     if not found:
-        raise UsageError(_nothing_under(uri, inputs, exclusion.others.numbers - before))
+        raise UsageError(_nothing_under(uri, sought.inputs, exclusion.others.numbers - before))
 
 
 def _nothing_under(uri: str, inputs: InputSpec, others: Counter[str]) -> str:
@@ -198,14 +243,19 @@ def _nothing_under(uri: str, inputs: InputSpec, others: Counter[str]) -> str:
 
 
 def _rows(
-    uri: str, inputs: InputSpec, keep: tuple[str, ...], leave: Leave
-) -> Iterator[dict[str, Any]]:
+    sought: _Sought, leave: Leave, far: Far[Entry, Gathered] | None
+) -> Iterator[Row | Gathered]:
     """Rows of a LISTING; only those that come from a list have ``KEPT``."""
-    for format, row in find_files(uri, inputs, leave):
+    for one in find_files(sought.uri, sought.inputs, leave, far):
+        if isinstance(one, Gathered):
+            yield one
+            continue
+        format, row = one
         if format.listed is None:
             yield {"kind": format.kind, **row}
             continue
-        for listed in _with_credentials(format.listed(row["uri"], inputs, keep)):
+        keep = tuple(sought.kept.names)
+        for listed in _with_credentials(format.listed(row["uri"], sought.inputs, keep)):
             yield {"kind": format_of_listed(listed["uri"]).kind, **listed}
 
 

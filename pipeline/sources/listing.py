@@ -6,20 +6,27 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
+import pyarrow as pa
 from fsspec.utils import glob_translate
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.storage.filesystems import filesystem, is_made_up
-from pipeline.storage.objects.filesystem import ObjectFileSystem
-from pipeline.storage.objects.s3.pages import list_objects
+from pipeline.storage.objects.filesystem import ObjectFileSystem, is_no_marker
+from pipeline.storage.objects.listing.by_prefixes import Info
+from pipeline.storage.objects.listing.stretches import Far
+from pipeline.storage.objects.s3.pages import Listed, list_objects
 from pipeline.storage.uris import join_uri, printable, split_uri
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _SPECIAL = "a pipe, a device or a socket is no INPUT; write what it says into a file"
 MayBeClosed = Callable[[str], bool]
+G = TypeVar("G")
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +37,23 @@ class Entry(NamedTuple):
     path: str
     size: int | None
     version: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """In the place of many entries: what another process, which listed them, has made of them."""
+
+    table: pa.Table
+    """LISTING rows of the images and shards that are taken."""
+    lists: list[dict[str, Any]]
+    """Rows of the lists among them."""
+    others: list[str]
+    """URIs of Parquet files that are neither."""
+    number: int
+    """Of the images and shards that were found, with those that are excluded."""
+    excluded: int
+    not_taken: Counter[str]
+    """Files of other kinds, by their extensions."""
 
 
 def split_glob(protocol: str, path: str) -> tuple[str, re.Pattern[str] | None]:
@@ -79,14 +103,19 @@ def named_entry(protocol: str, path: str) -> Entry | None:
 
 
 def walk(
-    protocol: str, root: str, may_be_closed: MayBeClosed = lambda uri: False
-) -> Iterator[Entry]:
+    protocol: str,
+    root: str,
+    may_be_closed: MayBeClosed = lambda uri: False,
+    far: Far[Entry, Gathered] | None = None,
+) -> Iterator[Entry | Gathered]:
     """Every object below a directory or prefix.
 
     Args:
         protocol: of the filesystem.
         root: its own name for the directory or prefix.
         may_be_closed: whether nothing is missed if a directory may not be read, by its URI.
+        far: where stretches of a long listing can be gathered, if the store is one of those that
+            list from any name on.
 
     Raises:
         OSError: the storage failed; FileNotFoundError if a local directory does not exist.
@@ -96,10 +125,10 @@ def walk(
             raise NotADirectoryError(_SPECIAL) if os.path.exists(root) else FileNotFoundError(root)
         return _walk_local(root, may_be_closed)
     if protocol == "s3":
-        return _walk_s3(root)
+        return _walk_s3(root, far)
     fs = filesystem(protocol)
     if isinstance(fs, ObjectFileSystem):
-        return map(_fsspec_entry, fs.below(root))
+        return _walk_store(fs, root, far)
     found: dict[str, dict[str, Any]] = fs.find(root, detail=True)
     return map(_fsspec_entry, found.values())
 
@@ -176,11 +205,44 @@ def _s3_head(path: str) -> Entry | None:
     return Entry(path, head["ContentLength"], head["ETag"].strip('"'))
 
 
-def _walk_s3(root: str) -> Iterator[Entry]:
+def _walk_s3(root: str, far: Far[Entry, Gathered] | None) -> Iterator[Entry | Gathered]:
     bucket, _, prefix = root.partition("/")
-    for key, size, etag in list_objects(bucket, f"{prefix}/" if prefix else ""):
+    there = far.of(partial(_s3_objects, bucket)) if far else None
+    found = list_objects(bucket, f"{prefix}/" if prefix else "", there)
+    return _s3_entries(bucket, found)
+
+
+def _s3_objects(bucket: str, found: Iterable[Listed]) -> Iterator[Entry]:
+    return _s3_entries(bucket, found)
+
+
+def _s3_entries(bucket: str, found: Iterable[Listed | G]) -> Iterator[Entry | G]:
+    for one in found:
+        if not isinstance(one, tuple):
+            yield one
+            continue
+        key, size, etag = one
         if not key.endswith("/"):  # zero-byte markers of directories
             yield Entry(f"{bucket}/{key}", size, etag)
+
+
+def _walk_store(
+    store: ObjectFileSystem, root: str, far: Far[Entry, Gathered] | None
+) -> Iterator[Entry | Gathered]:
+    found = store.below(root, far.of(_store_objects) if far else None)
+    return _store_entries(found)
+
+
+def _store_objects(found: Iterable[Info]) -> Iterator[Entry]:
+    return _store_entries(found)
+
+
+def _store_entries(found: Iterable[Info | G]) -> Iterator[Entry | G]:
+    for one in found:
+        if not isinstance(one, dict):
+            yield one
+        elif is_no_marker(one):
+            yield _fsspec_entry(one)
 
 
 def _fsspec_entry(info: dict[str, Any]) -> Entry:

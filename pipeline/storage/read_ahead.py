@@ -52,13 +52,14 @@ class Ahead(Generic[T]):
             self._abandoned = True
             self._changed.notify_all()
 
-    def wait_for_end(self, seconds: float) -> None:
+    def wait_for_end(self, seconds: float) -> bool:
         """Wait for the end of the source, but no longer than this, nor when the limit is reached;
-        raise the error if that is how it ended."""
+        raise the error if that is how it ended. Returns whether it has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._is_full, seconds)
             if self._error is not None:
                 raise self._error
+            return self._ended
 
     @property
     def is_ready(self) -> bool:

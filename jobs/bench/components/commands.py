@@ -102,14 +102,21 @@ def _add_listing(parser: argparse.ArgumentParser) -> None:
         help="of the S3 Inventory report made up without INPUT (default: %(default)s)")  # fmt: skip
     parser.add_argument("--late", type=float, metavar="MS",
         help="make up a bucket of S3 instead, whose pages come so late")  # fmt: skip
+    parser.add_argument("--tasks", action="store_true",
+        help="what a name costs the driver, alone and with tasks of Ray that list")  # fmt: skip
 
 
 def _listing(a: argparse.Namespace) -> ExitCode:
     if a.input is not None and a.late is not None:
         raise UsageError("--late makes up a bucket; drop it, or the INPUT")
-    from jobs.bench.components.listing import bench_listing
+    if a.tasks and a.late is None:
+        raise UsageError("--tasks needs --late, which makes up a bucket")
+    from jobs.bench.components.listing import bench_listing, bench_listing_tasks
 
-    print(json.dumps(bench_listing(a.input, a.objects, a.late)))
+    if a.tasks:
+        print(json.dumps(bench_listing_tasks(a.objects, a.late)))
+    else:
+        print(json.dumps(bench_listing(a.input, a.objects, a.late)))
     return ExitCode.OK
 
 

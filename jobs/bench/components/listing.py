@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import pyarrow as pa
+
 from jobs.bench.synthetic.bucket import made_up_bucket
-from pipeline.contract.spec import InputSpec
+from pipeline.contract.spec import ComputeSpec, InputSpec
+from pipeline.output.ledger.hashes import ShardNames
 from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan
@@ -21,6 +24,9 @@ from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.formats.s3_inventory import S3_MANIFEST
 from pipeline.sources.inventory import inventory
+from pipeline.stages.cluster.ray_session import connect, ray_as_found
+from pipeline.stages.rows.listing import ListingTasks
+from pipeline.storage.objects.listing.stretches import Helpers
 from pipeline.storage.store import Store
 
 ROWS_PER_FILE = 100_000
@@ -65,6 +71,48 @@ def bench_listing(
         "waves": sum(size > 0 for size in sizes),
         "growth_of_memory_mib": round((max(peak) - base) / 2**20),
     }
+
+
+def bench_listing_tasks(objects: int, late_ms: float) -> dict[str, float]:
+    """What a name of a made-up bucket costs this process, when it lists alone and when tasks of Ray
+    do: CPU microseconds, plan included, when all names are known and unchanged, and when all are
+    new. Ray is up before the clock starts."""
+    found: dict[str, float] = {"objects": objects}
+    with made_up_bucket(objects, late_ms / 1e3) as uri, ray_as_found(), ListingTasks() as tasks:
+        connect(ComputeSpec())
+        inputs = InputSpec(uris=(uri,))
+        names = shard_names(inputs)
+        ledgers = {"known": _ledger_of(inputs, names), "new": Ledger.from_tables([], names)}
+        tasks.begin()
+        for name, ledger in ledgers.items():
+            alone = _microseconds(inputs, ledger, None) / objects
+            with_tasks = _microseconds(inputs, ledger, tasks) / objects
+            found[f"{name}_alone"], found[f"{name}_with_tasks"] = alone, with_tasks
+            found[f"{name}_ratio"] = alone / with_tasks
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def _ledger_of(inputs: InputSpec, names: ShardNames) -> Ledger:
+    """As if all of these had been computed."""
+    done = {"status": pa.scalar("ok"), "error_code": pa.scalar(None, pa.string())}
+    return Ledger.from_tables(
+        (
+            pa.table(
+                {name: table[name] for name in ("uri", "source_version")}
+                | {name: pa.repeat(value, len(table)) for name, value in done.items()}
+            )
+            for table in inventory(inputs)
+        ),
+        names,
+    )
+
+
+def _microseconds(inputs: InputSpec, ledger: Ledger, helpers: Helpers | None) -> float:
+    with tempfile.TemporaryDirectory() as directory:
+        plan = Plan(ledger, OpenRun(Store(directory)))
+        started = time.process_time()
+        plan.survey(inventory(inputs, helpers=helpers))
+        return (time.process_time() - started) * 1e6
 
 
 def write_report(directory: Path, objects: int) -> str:

@@ -45,6 +45,7 @@ HASHED = pa.schema(
 _FIRST_KEY = "0123456789123456"
 _SECOND_KEY = "cvt-batch ledger"
 _BETWEEN = "\0"
+_KEYS = ("_uri_hash", "_version_hash", "_owner_hash")
 
 
 def hash_strings(column: pa.ChunkedArray) -> Hashes:
@@ -121,13 +122,29 @@ class Keys:
 
     @classmethod
     def of(cls, listing: pa.Table, names: ShardNames) -> Keys:
-        """Of the objects of a LISTING."""
+        """Of the objects of a LISTING, to which they may be attached."""
+        if _KEYS[0] in listing.column_names:
+            return cls(*(listing[name].to_numpy() for name in _KEYS))
         uris = listing["uri"]
         owners, hashes = uris, hash_strings(uris)
         if pc.any(pc.match_substring(uris, "#")).as_py():  # else no name is that of a member
             owners = pc.coalesce(names.shards_of(uris), uris)
         of_owners = hashes if owners is uris else hash_strings(owners)
         return cls(hashes, hash_versions(owners, listing["source_version"]), of_owners)
+
+    @classmethod
+    def attach(cls, listing: pa.Table, names: ShardNames) -> pa.Table:
+        """A LISTING with three more columns, which spare others to compute the hashes."""
+        if _KEYS[0] in listing.column_names:
+            return listing
+        for name, column in zip(_KEYS, vars(cls.of(listing, names)).values(), strict=True):
+            listing = listing.append_column(name, pa.array(column))
+        return listing
+
+    @staticmethod
+    def detach(listing: pa.Table) -> pa.Table:
+        """The LISTING as it was before."""
+        return listing.drop_columns([name for name in _KEYS if name in listing.column_names])
 
     def take(self, positions: Positions) -> Keys:
         """Those of some of the objects."""

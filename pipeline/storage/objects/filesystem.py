@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import urllib3
@@ -22,13 +23,20 @@ from pipeline.storage.objects.connection import (
     silence,
 )
 from pipeline.storage.objects.listing.by_prefixes import Info, Page, listed_by_prefixes
-from pipeline.storage.objects.listing.ranges import KeyPage, listed_in_ranges
+from pipeline.storage.objects.listing.ranges import listed_in_ranges
+from pipeline.storage.objects.listing.stretches import Far, KeyPage
 from pipeline.storage.retry import BadCredentialsError, StoreError
 
 PAGE_OBJECTS = 1000
 """In a page of a listing, at most."""
 
 T = TypeVar("T")
+M = TypeVar("M")
+
+
+def is_no_marker(info: Info) -> bool:
+    """Whether it is more than an empty object that stands for a directory."""
+    return not info["name"].endswith("/")
 
 
 class ObjectFileSystem(AbstractFileSystem):
@@ -99,25 +107,29 @@ class ObjectFileSystem(AbstractFileSystem):
             if not token:
                 return
 
-    def below(self, path: str) -> Iterator[Info]:
+    def below(self, path: str, far: Far[Info, M] | None = None) -> Iterator[Info | M]:
         """Every object below a prefix; not the markers of directories.
+
+        Args:
+            far: where stretches of many objects are listed, and become one thing each, if a listing
+                may begin after any string. It meets the markers, too.
 
         Raises:
             FileNotFoundError: the container does not exist.
         """
-        found = self._in_ranges(path) if self.starts_after else listed_by_prefixes(self.pages, path)
-        return (info for info in found if not info["name"].endswith("/"))
-
-    def _in_ranges(self, path: str) -> Iterator[Info]:
+        if not self.starts_after:
+            yield from filter(is_no_marker, listed_by_prefixes(self.pages, path))
+            return
         key = self.key(path)
         prefix = f"{key.rstrip('/')}/" if key else ""
+        for found in listed_in_ranges(partial(self._key_page, path, prefix), prefix, far):
+            if not isinstance(found, dict) or is_no_marker(found):
+                yield found
 
-        def read(after: str, token: str | None) -> KeyPage[Info]:
-            page = insistently(lambda: self.page(path, prefix, "", token, after))
-            keys = [self.key(info["name"]) for info in page.objects]
-            return KeyPage(keys, page.objects, page.following or None)
-
-        return listed_in_ranges(read, prefix)
+    def _key_page(self, path: str, prefix: str, after: str, token: str | None) -> KeyPage[Info]:
+        page = insistently(lambda: self.page(path, prefix, "", token, after))
+        keys = [self.key(info["name"]) for info in page.objects]
+        return KeyPage(keys, page.objects, page.following or None)
 
     def named(self, path: str) -> Info | None:
         """The object that has this very path, if there is one."""

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import pipeline.runs.run
 from pipeline.contract.errors import ExitCode, RunError, UsageError
 from pipeline.contract.manifest import Counts
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
@@ -17,6 +16,7 @@ from pipeline.output.open_run import OpenRun
 from pipeline.plan import waves as module
 from pipeline.plan.diff import Plan, Work
 from pipeline.plan.waves import waves
+from pipeline.runs.computing import listing as of_run
 from pipeline.runs.computing.execution import PlannedRun
 from pipeline.runs.run import run
 from pipeline.sources.inventory import inventory
@@ -100,6 +100,25 @@ def test_a_listing_that_has_ended_is_one_wave(bucket: Bucket, local_store: Store
         assert [uris(work) for work in waves(listing, plan, open_run)] == [names(28)]
 
 
+def test_what_is_there_is_compared_at_once(
+    bucket: Bucket, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.open(5)
+    compared: list[int] = []
+    with Ahead(bucket, 10) as listing:
+        listing.wait_for_end(LONG)
+        plan, open_run = fresh_plan(local_store)
+        add = plan.add
+
+        def counted(table: pa.Table) -> Work:
+            compared.append(len(table))
+            return add(table)
+
+        monkeypatch.setattr(plan, "add", counted)
+        assert [uris(work) for work in waves(listing, plan, open_run)] == [names(28)]
+    assert compared == [28]
+
+
 def test_a_wave_is_bounded(
     bucket: Bucket, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,8 +188,8 @@ def test_run_in_waves(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.Monk
         yield from remote
 
     table = next(inventory(spec.inputs))
-    monkeypatch.setattr(pipeline.runs.run, "inventory", listed)
-    monkeypatch.setattr(pipeline.runs.run, "HEAD_START_SECONDS", 0.5)
+    monkeypatch.setattr(of_run, "inventory", listed)
+    monkeypatch.setattr(of_run, "HEAD_START_SECONDS", 0.5)
     monkeypatch.setattr(PlannedRun, "_stream", stream)
 
     remote = Bucket([table.slice(0, 8)], error=OSError("storage is away"))

@@ -1,15 +1,23 @@
 """Listing buckets of a real S3 server."""
 
+import io
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import s3fs
 
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import InputSpec
+from pipeline.output.ledger.hashes import Keys
 from pipeline.sources.exclusion import Exclusion
+from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.inventory import CHUNK_ROWS, inventory
+from pipeline.storage.objects.listing.stretches import Helpers
 from tests.support.inputs.listing import KEYS, rows, uris
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
@@ -73,6 +81,85 @@ def test_listing_of_many_pages_is_whole_and_streams(
 def put_all(bucket: Bucket, names: list[str]) -> None:
     fs = s3fs.S3FileSystem(endpoint_url=bucket.server.endpoint)
     fs.pipe({f"{bucket.name}/{name}": b"" for name in names})
+
+
+class Travelling:
+    """Helpers in this process, to whom all goes as to another one."""
+
+    is_ready = True
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        self.calls += 1
+        return pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))()))
+
+
+def parquet(**columns: list[Any]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+TREE = {f"{n % 7}/{n:03d}.jpg": b"x" for n in range(90)} | {
+    "0/000.tar": b"", "0/000.tar.txt": b"", "3/readme.md": b"", "3/._a.jpg": b"", "3/z.JSON": b"{}",
+    "4/a.tar.gz": b"", "4/dir/": b"", "5/images.parquet": parquet(image=[b"1", b"2"]),
+    "5/list.parquet": parquet(uri=["a"]), "5/none.parquet": parquet(n=[1]), "6/out/9.jpg": b"",
+    "6/raw/x.jpg": b"", "6/raw/y.png": b"",
+}  # fmt: skip
+"""What may lie in a bucket, by its keys."""
+
+
+@pytest.mark.parametrize(
+    ("where", "options"),
+    [
+        (["{}"], {}),
+        (["{}"], {"exclude": ("raw/", "3/0*.jpg")}),
+        (["{}/[3-6]/**"], {"exclude": ("*/06*",)}),
+        (["{}/3", "{}", "{}/4"], {}),
+        (["{}"], {"format": "webdataset"}),
+        (["{}/*/*.parquet"], {"format": "list"}),
+        (["{}"], {"exclude": ("**",)}),
+        (["{}/nothing"], {}),
+        (["{}/3/*.gif"], {}),
+    ],
+    ids=["all", "exclude", "glob", "inputs", "format", "lists", "none", "empty", "no match"],
+)
+def test_what_others_list_is_the_same(
+    s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch, where: list[str], options: dict[str, Any]
+) -> None:
+    """Rows and their order, counts, warnings, errors; and the keys of the ledger."""
+    for key, content in TREE.items():
+        s3_bucket.put(key, content)
+    monkeypatch.setattr("pipeline.storage.objects.s3.pages.PAGE_KEYS", 5)
+    spec = InputSpec(uris=tuple(uri.format(s3_bucket.uri) for uri in where), **options)
+    helpers = Travelling()
+    alone, helped = everything(spec, None), everything(spec, helpers)
+    assert helped == alone
+    assert helpers.calls or where == ["{}/nothing"]
+
+
+def everything(spec: InputSpec, helpers: Helpers | None) -> dict[str, Any]:
+    """All that a listing says."""
+    exclusion, error = Exclusion(spec.exclude), ""
+    tables: list[pa.Table] = []
+    try:
+        outside = f"{spec.uris[0].partition('/*')[0]}/6/out"
+        tables += inventory(spec, exclude=outside, exclusion=exclusion, helpers=helpers)
+    except UsageError as raised:
+        error = str(raised)
+    names = shard_names(spec)
+    keys = [vars(Keys.of(table, names)).values() for table in tables]
+    bare = [Keys.detach(table) for table in tables]
+    return {
+        "rows": [row for table in bare for row in table.to_pylist()],
+        "schemas": {str(table.schema) for table in bare},
+        "hashes": [row for columns in keys for row in zip(*columns, strict=True)],
+        "excluded": exclusion.count,
+        "others": exclusion.others.numbers,
+        "error": error,
+    }
 
 
 def test_directory_markers_are_skipped(s3_bucket: Bucket) -> None:

@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pipeline.storage.objects.listing.cuts import cuts
+from pipeline.storage.objects.listing.stretches import Far, KeyPage, Read
 
 PAGES_AT_ONCE = 16
+STRETCHES_AT_ONCE = 64
+"""When other processes list."""
 PAGES_HELD = 128
 """Listed before it is their turn; a page takes some 250 kB."""
 CUT_AFTER = (3, 10, 30, 100, 300, 1000)
@@ -32,29 +35,16 @@ CUT_FIRST = (1, *CUT_AFTER)
 """The same of the range whose turn it is."""
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
-@dataclass(frozen=True)
-class KeyPage(Generic[T]):
-    """What one request brings."""
-
-    keys: list[str]
-    entries: list[T]
-    """One for each key."""
-    following: str | None
-    """The token of the next page; None on the last."""
-
-
-Read = Callable[[str, str | None], KeyPage[T]]
-"""``(after, token)``: the first page of what comes after a key, or the page with this token."""
-
-
-def listed_in_ranges(read: Read[T], prefix: str) -> Iterator[T]:
+def listed_in_ranges(read: Read[T], prefix: str, far: Far[T, M] | None = None) -> Iterator[T | M]:
     """All entries, in the order of the store.
 
     Args:
         read: may be called by several threads at once.
         prefix: with which all keys begin.
+        far: where stretches of it can be listed, as soon as its helpers are ready.
 
     Raises:
         OSError: the store sends the same page again and again; or what ``read`` raises.
@@ -63,7 +53,7 @@ def listed_in_ranges(read: Read[T], prefix: str) -> Iterator[T]:
     if first.following is None:
         yield from first.entries
         return
-    for entries in _Ranges(read, prefix, first):
+    for entries in _Ranges(read, prefix, first, far):
         yield from entries
 
 
@@ -125,8 +115,11 @@ class _Range(Generic[T]):
 class _Ranges(Generic[T]):
     """Iterates over the entries of all ranges, a page at a time; threads list them."""
 
-    def __init__(self, read: Read[T], prefix: str, first: KeyPage[T]) -> None:
+    def __init__(
+        self, read: Read[T], prefix: str, first: KeyPage[T], far: Far[T, Any] | None
+    ) -> None:
         self._read = read
+        self._far = far
         self._prefix = prefix
         self._ranges = [_Range[T]("", None)]
         self._held = 0
@@ -135,16 +128,27 @@ class _Ranges(Generic[T]):
         self._take(self._ranges[0], first)
 
     def __iter__(self) -> Iterator[list[T]]:
-        with ThreadPoolExecutor(PAGES_AT_ONCE) as threads:
+        with ThreadPoolExecutor(STRETCHES_AT_ONCE) as threads:
+            begun = 0
             try:
-                for _ in range(PAGES_AT_ONCE):
-                    threads.submit(self._list)
-                while (entries := self._next()) is not None:
+                while True:
+                    for _ in range(begun, begun := self._at_once):
+                        threads.submit(self._list)
+                    if (entries := self._next()) is None:
+                        return
                     yield entries
             finally:
                 with self._changed:
                     self._is_closed = True
                     self._changed.notify_all()
+
+    @property
+    def _is_far(self) -> bool:
+        return self._far is not None and self._far.helpers.is_ready
+
+    @property
+    def _at_once(self) -> int:
+        return STRETCHES_AT_ONCE if self._is_far else PAGES_AT_ONCE
 
     def _next(self) -> list[T] | None:
         """The entries whose turn it is; None after the last."""
@@ -171,13 +175,12 @@ class _Ranges(Generic[T]):
         page = front.pages.popleft()
         self._held -= 1
         end = self._ranges[1].first_key if len(self._ranges) > 1 else None
-        entries = page.entries
-        if end is not None and end in page.keys:
-            entries = entries[: page.keys.index(end)]
+        before = None if end is None else page.before(end)
+        if before is not None:
             self._held -= len(front.pages)
             self._ranges.pop(0)
         self._changed.notify_all()
-        return entries
+        return page.entries if before is None else before
 
     def _list(self) -> None:
         """List pages, one after the other, as long as somebody wants them."""
@@ -188,8 +191,9 @@ class _Ranges(Generic[T]):
                 if self._is_closed or part is None:
                     return
                 part.is_busy = True
+                is_whole = part.until is not None or part is self._ranges[-1]
             try:
-                page = self._read(part.after, part.token)
+                page = self._page(part, is_whole=is_whole)
                 with self._changed:
                     self._take(part, page)
             except BaseException as error:  # noqa: BLE001  # it is the consumer's to handle
@@ -197,6 +201,12 @@ class _Ranges(Generic[T]):
             with self._changed:
                 part.is_busy = False
                 self._changed.notify_all()
+
+    def _page(self, part: _Range[T], *, is_whole: bool) -> KeyPage[T]:
+        """The next one of a range, or what stands for several if it is known how far it goes."""
+        if self._far is not None and self._is_far and is_whole:
+            return self._far.read(self._read, part.after, part.token, part.until)
+        return self._read(part.after, part.token)
 
     def _waiting(self) -> _Range[T] | None:
         """The first range of which the next page may be asked for."""

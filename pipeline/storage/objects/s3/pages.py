@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 from urllib.parse import quote, unquote_plus, urlencode
 from xml.parsers import expat
 
 from pipeline.contract.errors import FetchError
-from pipeline.storage.objects.listing.ranges import KeyPage, listed_in_ranges
+from pipeline.storage.objects.listing.ranges import listed_in_ranges
+from pipeline.storage.objects.listing.stretches import Far, KeyPage
 from pipeline.storage.objects.s3.requests import answer, insist, refusal
 from pipeline.storage.retry import PassingError
 
@@ -21,6 +24,8 @@ PAGE_KEYS = 1000
 AWAY_SECONDS = 30.0
 """A listing waits so long for a server that is busy or away: it is the first thing that a run asks
 for, and a wrong endpoint should be told soon."""
+
+M = TypeVar("M")
 
 
 Listed = tuple[str, int, str]
@@ -37,21 +42,26 @@ class Page:
     """Asks for the next page; None on the last."""
 
 
-def list_objects(bucket: str, prefix: str) -> Iterator[Listed]:
+def list_objects(
+    bucket: str, prefix: str, far: Far[Listed, M] | None = None
+) -> Iterator[Listed | M]:
     """Every object whose key starts with ``prefix``, in the bucket's order, by several requests at
     once; few pages at a time are in memory.
+
+    Args:
+        far: where stretches of many objects are listed, and become one thing each.
 
     Raises:
         FileNotFoundError: there is no such bucket.
         PermissionError: it may not be listed.
         OSError: S3 does not answer, or not with a listing.
     """
+    return listed_in_ranges(partial(_key_page, bucket, prefix), prefix, far)
 
-    def read(after: str, continuation: str | None) -> KeyPage[Listed]:
-        page = _read_page(bucket, prefix, after, continuation)
-        return KeyPage([key for key, _, _ in page.objects], page.objects, page.continuation)
 
-    return listed_in_ranges(read, prefix)
+def _key_page(bucket: str, prefix: str, after: str, continuation: str | None) -> KeyPage[Listed]:
+    page = _read_page(bucket, prefix, after, continuation)
+    return KeyPage([key for key, _, _ in page.objects], page.objects, page.continuation)
 
 
 def _read_page(bucket: str, prefix: str, after: str, continuation: str | None) -> Page:

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 
 from pipeline.storage.objects.listing import ranges
 from pipeline.storage.objects.listing.cuts import cuts
-from pipeline.storage.objects.listing.ranges import KeyPage, listed_in_ranges
+from pipeline.storage.objects.listing.ranges import listed_in_ranges
+from pipeline.storage.objects.listing.stretches import PAGES_TOGETHER, Far, KeyPage
 
 PAGE = 10
 LIMIT_SECONDS = 60
@@ -86,6 +87,73 @@ def test_every_key_once_and_in_the_order_of_the_store(
 ) -> None:
     bucket = Bucket(kind(random.Random(seed)), **store)
     assert list(listed_in_ranges(bucket.read, "p/")) == [f"<{key}>" for key in bucket.keys]
+
+
+@dataclass
+class Nearby:
+    """Helpers in this process, who are ready after so many requests."""
+
+    bucket: Bucket
+    ready_after: int
+    calls: int = 0
+
+    @property
+    def is_ready(self) -> bool:
+        return len(self.bucket.requests) >= self.ready_after
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        self.calls += 1
+        return function()
+
+
+def together(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
+def single(found: Iterator[str | tuple[str, ...]]) -> Iterator[str]:
+    """Names, also those that came together."""
+    for one in found:
+        yield from [one] if isinstance(one, str) else one
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("store", STORES.values(), ids=STORES)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_with_the_help_of_others(
+    kind: Callable[[random.Random], list[str]], store: dict[str, Any], seed: int
+) -> None:
+    bucket = Bucket(kind(random.Random(seed)), **store)
+    helpers = Nearby(bucket, ready_after=10 * seed)
+    listing = listed_in_ranges(bucket.read, "p/", Far(helpers, together))
+    assert list(single(listing)) == [f"<{key}>" for key in bucket.keys]
+
+
+def test_others_take_nearly_all_of_it() -> None:
+    bucket = Bucket([f"p/image-{number:07d}.jpg" for number in range(30_000)])
+    helpers = Nearby(bucket, ready_after=0)
+    listing = listed_in_ranges(bucket.read, "p/", Far(helpers, together))
+    found = list(listing)
+    alone = sum(isinstance(one, str) for one in found)
+    assert alone < 30_000 / 20
+    assert helpers.calls < 30_000 / PAGE / PAGES_TOGETHER * 1.5
+    assert len(bucket.requests) < 30_000 / PAGE * 1.5
+
+
+def test_an_error_of_others_comes_after_what_was_listed_before() -> None:
+    bucket = Bucket([f"p/image-{number:07d}.jpg" for number in range(1000)])
+
+    def read(after: str, token: str | None) -> KeyPage[str]:
+        page = bucket.read(after, token)
+        if page.keys and page.keys[-1] > "p/image-0000950":
+            raise PermissionError("no more")
+        return page
+
+    found: list[str] = []
+    listing = listed_in_ranges(read, "p/", Far(Nearby(bucket, 0), together))
+    with pytest.raises(PermissionError, match="no more"):
+        found.extend(single(listing))
+    assert found == [f"<{key}>" for key in bucket.keys[: len(found)]]
+    assert found
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
