@@ -40,6 +40,8 @@ _MADE_UP = frozenset({
     "fusectl", "mqueue", "nsfs", "proc", "pstore", "securityfs", "selinuxfs", "sysfs", "tracefs",
 })  # fmt: skip
 """Linux' filesystems whose files the kernel makes up."""
+_MOST_BYTES_OF_A_PUT = 5 * 2**30
+"""Says S3."""
 _S3FS_TRIES = 2
 """On top of botocore's; with s3fs' own five, a server that hangs would cost ten minutes."""
 UNSUPPORTED = frozenset((errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,
@@ -118,6 +120,12 @@ def filesystem(protocol: str) -> AbstractFileSystem:
     if protocol == "s3":
         found.retries = _S3FS_TRIES
     return found
+
+
+def whole(protocol: str) -> dict[str, Any]:
+    """Options with which ``pipe_file`` writes an object by one request, however large it is. What
+    s3fs sends in parts would stay if it were killed: paid for, and in no listing of objects."""
+    return {"chunksize": _MOST_BYTES_OF_A_PUT} if protocol == "s3" else {}
 
 
 def refusal_of_credentials(uri: str) -> str | None:

@@ -22,6 +22,7 @@ from pipeline.storage.filesystems import (
     Write,
     filesystem,
     refusal_of_credentials,
+    whole,
     write_through,
     write_to_end,
 )
@@ -152,7 +153,7 @@ class Store:
     def write_bytes(self, name: str, data: bytes) -> None:
         with self._clear_errors():
             if not self.is_local:
-                self.fs.pipe_file(self.path(name), data)
+                self.fs.pipe_file(self.path(name), data, **whole(self.protocol))
                 return
             target = Path(self.path(name))
             temporary = _temporary(target)

@@ -126,6 +126,13 @@ def test_store_behind_another_protocol() -> None:
     assert store.list("") == {}
 
 
+def test_a_large_object_is_one_request(s3_bucket: Bucket, fault_proxy: FaultProxy) -> None:
+    """Not an upload in parts, which would stay if it were killed."""
+    Store(s3_bucket.uri).write_bytes("x", bytes(100 * 2**20))
+    assert [request.method for request in fault_proxy.requests] == ["PUT"]
+    assert Store(s3_bucket.uri).list("") == {"x": 100 * 2**20}
+
+
 def test_a_clock_that_s3_refuses_is_named(s3_bucket: Bucket, fault_proxy: FaultProxy) -> None:
     """Though the answer to the request for the file says nothing."""
     store = Store(s3_bucket.uri)
