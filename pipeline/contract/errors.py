@@ -3,7 +3,9 @@
     JobError                      ends the command; its exit code is part of the contract
     ├── UsageError        (2)     wrong usage or configuration, found before any image is read
     ├── RunError          (1)     the run could not finish; the same command continues it
-    │   └── CredentialsError      a store refuses the credentials themselves
+    │   ├── CredentialsError      a store refuses the credentials themselves
+    │   ├── LostNodesError        nodes are gone
+    │   └── CutOffError           a node does not reach the storage
     └── DamagedFileError  (1)     a file of the output is not what a run wrote
     ItemError                     ends one image; becomes a row with ``status = failed``
     ├── DecodeError               empty_file, not_an_image, unsupported_format, truncated, corrupt,
@@ -77,6 +79,16 @@ class CredentialsError(RunError):
 
 class LostNodesError(RunError):
     """Nodes are gone on which actors computed, and the others have no room for them."""
+
+
+class CutOffError(RunError):
+    """A host does not reach the storage, which is no fault of what it was to read or write there;
+    others may do it."""
+
+    def __init__(self, message: str, node_id: str = "") -> None:
+        super().__init__(message)
+        self.node_id = node_id
+        """What Ray calls the host; empty outside of Ray."""
 
 
 class DamagedFileError(JobError):

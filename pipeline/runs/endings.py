@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 
 from pipeline.contract.errors import JobError, LostNodesError, RunError, one_line
 from pipeline.output.open_run import OpenRun
+from pipeline.stages.watching.reach import take_back
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 
@@ -50,6 +51,7 @@ def saved(store: Store) -> Iterator[None]:
 
 def continued(attempt: Callable[[], T]) -> T:
     """What an attempt returns; another one follows whenever it lost nodes that it needs."""
+    take_back()
     while True:
         try:
             return attempt()

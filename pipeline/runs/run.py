@@ -94,7 +94,8 @@ def _attempt(spec: RunSpec, stop_at: float | None, chosen: Chosen, *, debug: boo
                 with clock.phase("execute"):
                     planned.execute(first, work, stop_at, debug=debug)
             lease.check()
-            with clock.phase("close"), tasks_for(planned.rows, spec.compute, debug=debug) as tasks:
+            merging = partial(tasks_for, output=store.uri, debug=debug)
+            with clock.phase("close"), merging(planned.rows, spec.compute) as tasks:
                 manifest = planned.close(clock, tasks)
             lance.update(spec.output.sink, store)
     return RunResult(store, manifest, spec.policy, interrupted)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data import (
+    ActorPoolStrategy,
+    DataContext,
+    Dataset,
+    ExecutionOptions,
+    TaskPoolStrategy,
+)
 from ray.data.dataset import MaterializedDataset
 from ray.util.annotations import RayDeprecationWarning
 
@@ -25,6 +32,7 @@ from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.rows.write import PartSink
 from pipeline.stages.watching.pool import Pool
 from pipeline.stages.watching.progress import shows_all
+from pipeline.stages.watching.reach import elsewhere
 
 NO_PROGRESS_TIMEOUT_SECONDS = 600
 ACTORS_START_TIMEOUT_SECONDS = 1800
@@ -143,6 +151,7 @@ def _options(decode: DecodeSettings, pool: Pool | None) -> Iterator[None]:
         "execution_no_progress_timeout_s": NO_PROGRESS_TIMEOUT_SECONDS,
         # Actors check themselves when they start; no image is read until all have.
         "wait_for_min_actors_s": ACTORS_START_TIMEOUT_SECONDS,
+        "execution_options": _elsewhere(context.execution_options),
         "target_max_block_size": max(int(PASSED_ON_FROM * full), 1),
         "custom_execution_callback_classes": [
             *context.custom_execution_callback_classes,
@@ -155,6 +164,14 @@ def _options(decode: DecodeSettings, pool: Pool | None) -> Iterator[None]:
         yield
     finally:
         _set(context, before)
+
+
+def _elsewhere(options: ExecutionOptions) -> ExecutionOptions:
+    """The same, for nodes that were not left out."""
+    found = copy(options)
+    for name, value in elsewhere().items():
+        setattr(found, name, value)
+    return found
 
 
 def _set(context: DataContext, options: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from pipeline.storage.objects.azure.blobs import AzureBlobs
 from pipeline.storage.objects.filesystem import ObjectFileSystem
 from pipeline.storage.objects.google.objects import GoogleObjects
 from pipeline.storage.objects.s3.access import access, is_signed_here, portable_settings
+from pipeline.storage.objects.s3.requests import answers as s3_answers
 from pipeline.storage.objects.s3.requests import refusal_of_credentials as s3_refusal
 from pipeline.storage.uris import local_path, split_uri
 
@@ -138,6 +139,16 @@ def refusal_of_credentials(uri: str) -> str | None:
     if store is None or find_spec(store.package) is None:
         return None
     return store.refusal_of_credentials(path)
+
+
+def answers(uri: str) -> bool:
+    """Whether the object store behind a URI answers this host at all, be it with a refusal; asked
+    once. True for what is no object store, without a question."""
+    protocol, path = split_uri(uri)
+    if protocol == "s3":
+        return s3_answers(path.partition("/")[0])
+    store = _OBJECT_STORES.get(protocol)
+    return store is None or store.answers(path)
 
 
 def open_binary(uri: str) -> Any:

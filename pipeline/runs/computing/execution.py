@@ -37,11 +37,13 @@ from pipeline.runs.computing.sizes import Cut, num_tasks, rows_per_part
 from pipeline.runs.computing.version import model_before
 from pipeline.stages.allocation import Allocation, allocate
 from pipeline.stages.cluster.growth import awaited, can_grow, nodes
+from pipeline.stages.cluster.places import check_shared
 from pipeline.stages.cluster.ray_session import connect, ray_as_found, ray_session
 from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.decode.settings import DecodeSettings, bytes_of
 from pipeline.stages.infer.settings import InferSettings
 from pipeline.stages.watching.progress import Progress, Reporter, is_watched
+from pipeline.stages.watching.reach import leaving_out
 from pipeline.storage.filesystems import WorkerEnvironment
 
 if TYPE_CHECKING:  # else where it is used: a run that has nothing to compute does without Ray Data
@@ -62,9 +64,10 @@ def identity_of(model: LoadedModel, kept: pa.Schema) -> Identity:
 
 
 @contextmanager
-def tasks_for(rows: int, compute: ComputeSpec, *, debug: bool = False) -> Iterator[Tasks]:
-    """Where so many rows are merged: few of them here, more on the cluster, or on a Ray that is
-    started for them.
+def tasks_for(
+    rows: int, compute: ComputeSpec, *, output: str = "", debug: bool = False
+) -> Iterator[Tasks]:
+    """Where so many rows are merged: few of them here, more on the cluster, or on a Ray of ours.
 
     Raises:
         UsageError: the cluster cannot be reached.
@@ -75,7 +78,8 @@ def tasks_for(rows: int, compute: ComputeSpec, *, debug: bool = False) -> Iterat
         return
     with ray_as_found():
         connect(compute, debug=debug)
-        yield RayTasks(WorkerEnvironment.capture())
+        with leaving_out():
+            yield RayTasks(WorkerEnvironment.capture(), output)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class PlannedRun:
             with ray_session(self.spec.compute, weights_bytes=weights, debug=debug) as allocation:
                 from pipeline.stages.decode.warm_up import warm_up
 
+                check_shared(self.open_run.store)
                 tasks = self._num_tasks(first, allocation)
                 warm_up(self.model.preprocessing, allocation, tasks)
                 log.info("%s", allocation.describe())

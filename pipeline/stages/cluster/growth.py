@@ -20,6 +20,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.allocation import allocate, bundles
 from pipeline.stages.nodes import Node
+from pipeline.stages.watching.reach import is_left_out
 
 POLL_SECONDS = 1.0
 _NOT_STARTED_BY_IT = "node_"
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def nodes() -> list[Node]:
-    """What the living nodes have."""
+    """What the living nodes have, but for those that were left out."""
     return [
         Node(
             cpus=node["Resources"].get("CPU", 0),
@@ -40,7 +41,7 @@ def nodes() -> list[Node]:
             host=node["NodeManagerAddress"],
         )
         for node in ray.nodes()
-        if node["Alive"]
+        if node["Alive"] and not is_left_out(node["NodeID"])
     ]
 
 

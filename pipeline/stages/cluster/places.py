@@ -12,10 +12,12 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.contract.layout import LEASE
 from pipeline.contract.spec import ComputeSpec, RunSpec
 from pipeline.model.arithmetic import Place, this_cpu, this_gpu
 from pipeline.stages.cluster.ray_session import join, on_cluster
 from pipeline.stages.infer.nvjpeg import why_not
+from pipeline.storage.store import Store
 
 T = TypeVar("T")
 ANSWER_SECONDS = 300
@@ -88,6 +90,31 @@ def _reasons_not_to_decode(compute: ComputeSpec, *, debug: bool) -> dict[str, st
     join(compute, debug=debug)
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
     return dict(zip(_hosts(nodes), _answers(nodes, why_not), strict=True))
+
+
+def check_shared(store: Store) -> None:
+    """Refuse an output on a disk that a node of the cluster does not see, for what is written there
+    is found by nobody else. Its lease is held, and looked for. Needs Ray to be joined.
+
+    Raises:
+        RunError: a node does not answer.
+        UsageError: a node does not see it; the message names it.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if not store.is_local or len(nodes) == 1:
+        return
+
+    def holder() -> object:
+        """Of the lease, as far as a machine can see."""
+        return (store.read_json(LEASE) or {}).get("owner")
+
+    held = holder()
+    for host, found in zip(_hosts(nodes), _answers(nodes, holder), strict=True):
+        if found != held:
+            raise UsageError(
+                f"<output.uri> {store.uri} is on a disk of this machine, which {host} of the "
+                "cluster does not see; name a directory that all nodes share, or a bucket"
+            )
 
 
 def _hosts(nodes: Sequence[dict[str, Any]]) -> list[str]:

@@ -29,6 +29,7 @@ from pipeline.stages.cluster.growth import can_grow, nodes, release, wait_for_ro
 from pipeline.stages.cluster.imports import OurImports, check_imports
 from pipeline.stages.cluster.own.helpers import without_actors, without_helpers
 from pipeline.stages.cluster.own.object_store import object_store_bytes
+from pipeline.stages.watching.reach import leaving_out
 from pipeline.storage.uris import printable
 
 IDLE_WORKER_MS = 600_000
@@ -75,7 +76,7 @@ def ray_session(
             can_grow=compute.is_elastic and can_grow(),
         )
         release()  # actors, which start now, keep their nodes
-        with without_actors() if is_ours and not debug else nullcontext():
+        with without_actors() if is_ours and not debug else nullcontext(), leaving_out():
             yield room
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayTaskError
 
+from pipeline.stages.watching.reach import elsewhere, reaching
 from pipeline.storage.filesystems import WorkerEnvironment
 
 TRIES = 3
@@ -27,6 +28,8 @@ class RayTasks:
     function raises is raised here."""
 
     environment: WorkerEnvironment
+    output: str = ""
+    """URI of what they read and write."""
 
     def map(self, function: Callable[[A], B], items: Sequence[A]) -> list[B]:
         return _results(self._sent(function, items))
@@ -40,20 +43,23 @@ class RayTasks:
     ) -> tuple[list[B], list[D]]:
         sent = self._sent(partial(_side_by_side, function), items, num_returns=1 + ranges)
         results: list[B] = _results([refs[0] for refs in sent])
-        send: Any = ray.remote(_reduce).options(num_cpus=1, max_retries=TRIES)
+        send: Any = ray.remote(_reduce).options(num_cpus=1, max_retries=TRIES, **elsewhere())
         pieces = ([refs[1 + number] for refs in sent] for number in range(ranges))
         return results, _results([send.remote(reduce, *refs) for refs in pieces])
 
     def _sent(self, function: Callable[[A], Any], items: Sequence[A], **options: Any) -> list[Any]:
-        send: Any = ray.remote(_call).options(num_cpus=1, max_retries=TRIES, **options)
-        shared = ray.put((self.environment, function))
+        send: Any = ray.remote(_call).options(
+            num_cpus=1, max_retries=TRIES, **options, **elsewhere()
+        )
+        shared = ray.put((self, function))
         return [send.remote(shared, item) for item in items]
 
 
-def _call(shared: tuple[WorkerEnvironment, Callable[[A], B]], item: A) -> B:
-    environment, function = shared
-    environment.apply()
-    return function(item)
+def _call(shared: tuple[RayTasks, Callable[[A], B]], item: A) -> B:
+    tasks, function = shared
+    tasks.environment.apply()
+    with reaching(tasks.output):
+        return function(item)
 
 
 def _side_by_side(function: Callable[[A], tuple[B, Sequence[C]]], item: A) -> tuple[B | C, ...]:

@@ -16,6 +16,7 @@ from pipeline.sources.formats.item import ReadOptions
 from pipeline.stages.allocation import CPU_BLOCK
 from pipeline.stages.watching.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
+from pipeline.storage.uris import canonical
 
 MOST_JPEG_BYTES = 8 * 2**20
 """Of a file that travels to an actor; larger ones are decoded where they were fetched."""
@@ -49,6 +50,8 @@ class DecodeSettings:
     thumbnail_rate: float = 0.0
     """Share of the images, chosen by their uri, that also yield a thumbnail."""
     reporter: Reporter = field(default_factory=Reporter)
+    stores: tuple[str, ...] = ()
+    """URIs in stores that the driver has reached."""
 
     @classmethod
     def of(
@@ -64,6 +67,7 @@ class DecodeSettings:
             max_bytes=inputs.max_bytes,
             max_seconds=inputs.max_decode_seconds,
             read=ReadOptions.of(inputs, kept),
+            stores=tuple(map(canonical, (*inputs.uris, spec.output.uri))),
             **state,
         )
 

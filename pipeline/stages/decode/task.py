@@ -28,12 +28,16 @@ from pipeline.stages.decode.guard import Decoder, decoder
 from pipeline.stages.decode.image import failure
 from pipeline.stages.decode.members import Members
 from pipeline.stages.decode.settings import DecodeSettings
+from pipeline.stages.watching.reach import check_failure
 
 
 def decode_block(work: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
     """One row per image, in tables of ``block_size`` rows, so that a shard of any size streams.
 
     Never raises for what is wrong with an image, its bytes or its shard: that becomes the row.
+
+    Raises:
+        CutOffError: this host does not reach the store.
     """
     settings.environment.apply()
     if _is_late(work, settings):
@@ -109,6 +113,7 @@ def _decode_item(
         KEPT: item.kept,
     }
     if item.error is not None:
+        check_failure(item.uri, item.error, settings.stores)
         return row | _said(item.error), None
     data = item.data or b""
     row["sha256"] = hashlib.sha256(data).hexdigest()

@@ -15,6 +15,7 @@ from pipeline.contract.schema import PICTURE, SHADOW, Status, published
 from pipeline.monitoring.review.pictures import pictures_for
 from pipeline.monitoring.review.queue import ReviewQueue
 from pipeline.output.open_run import Committed, Deferred, OpenRun, Part, PartFooter, Thumbnail
+from pipeline.stages.watching.reach import reaching
 from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.parquet import write_table
 
@@ -56,7 +57,8 @@ class PartSink(Datasink[Committed]):
             return Committed(deferred=deferred)
         footer = _footer(table)
         name = self.run.part_name(ctx.task_idx, self.wave)
-        write_table(self.run.store, name, footer.attach(self._kept(table)))
+        with reaching(self.run.store.uri):
+            write_table(self.run.store, name, footer.attach(self._kept(table)))
         return Committed((Part(name, table.num_rows, footer),), deferred)
 
     def _kept(self, table: pa.Table) -> pa.Table:

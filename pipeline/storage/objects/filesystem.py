@@ -159,6 +159,16 @@ class ObjectFileSystem(AbstractFileSystem):
             return None
         return None
 
+    def answers(self, path: str) -> bool:
+        """Whether anything at all comes back when the store is asked for a listing."""
+        try:
+            self.page(path, "", "/", None)
+        except StoreError as error:
+            return not isinstance(error.__cause__, HTTPError)
+        except (OSError, UsageError):
+            return True
+        return True
+
     def exists(self, path: str, **options: Any) -> bool:
         """Whether there is an object, or one below; raises where fsspec would say no."""
         try:

@@ -124,40 +124,68 @@ def test_hosts_share_no_disk_and_have_wires_of_their_own(network: Network) -> No
     assert on_first(*reach) == 0
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-@pytest.mark.server
-def test_a_host_dies_while_another_is_cut_off_from_the_storage(
+@pytest.fixture
+def job(
     network: Network, bucket: Bucket, tmp_path: Path, checkpoint: Path
-) -> None:
+) -> Iterator[subprocess.Popen[str]]:
+    """``IMAGES`` images of the bucket, on three hosts."""
     bucket.put_tree(write_images(tmp_path / "in", IMAGES)[0].parent, "in/")
     bucket.put_tree(checkpoint, "model/")
     environment = tmp_path / "environment.json"
     env_vars = bucket.server.env | {"AWS_EC2_METADATA_DISABLED": "true"}
     excludes = [".git", ".venv", "tests", "docs", "build"]
     environment.write_text(json.dumps({"env_vars": env_vars, "excludes": excludes}))
-    output = BucketOutput(bucket)
-    cluster = Cluster(network.hosts)
-    _, doomed, cut = network.hosts
-    with cluster.submit(
+    with Cluster(network.hosts).submit(
         environment,
-        *(f"{bucket.uri}/in", "--output", output.uri, "--model", f"{bucket.uri}/model"),
+        *(f"{bucket.uri}/in", "--output", BucketOutput(bucket).uri),
+        *("--model", f"{bucket.uri}/model"),
         *("--image-size", "448", "--dtype", "float32"),  # 0.1 s an image
     ) as job:
-        assert job.stdout
-        lines = iter(job.stdout.readline, "")
-        log = list(takewhile(lambda line: not is_at_work(line), lines))
-        doomed.kill_all()
-        cut.cut_off(network.address)
-        log += takewhile(lambda line: "nodes were lost" not in line, lines)
-        cut.reconnect(network.address)
-        rest = list(lines)
+        yield job
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.server
+def test_a_host_dies_while_another_is_cut_off_from_the_storage(
+    network: Network, bucket: Bucket, job: subprocess.Popen[str]
+) -> None:
+    _, doomed, cut = network.hosts
+    assert job.stdout
+    lines = iter(job.stdout.readline, "")
+    log = list(takewhile(lambda line: not is_at_work(line), lines))
+    doomed.kill_all()
+    cut.cut_off(network.address)
+    log += takewhile(lambda line: "nodes were lost" not in line, lines)
+    cut.reconnect(network.address)
+    rest = list(lines)
     said = "".join([*log, *rest])
-    assert job.returncode == 0, said
+    assert job.wait() == 0, said
     assert "3 actors with 1 CPU thread each" in said
     assert "2 actors with 1 CPU thread each" in "".join(rest), said
     assert f"{IMAGES} images listed = {IMAGES} ok + 0 failed" in said
-    assert check_closed(output, IMAGES)["attempts"] == 2
+    assert check_closed(BucketOutput(bucket), IMAGES)["attempts"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.server
+def test_the_others_do_the_work_of_a_host_that_is_cut_off_for_good(
+    network: Network, bucket: Bucket, job: subprocess.Popen[str]
+) -> None:
+    cut = network.hosts[2]
+    assert job.stdout
+    lines = iter(job.stdout.readline, "")
+    log = list(takewhile(lambda line: not is_at_work(line), lines))
+    cut.cut_off(network.address)
+    log += lines
+    said = "".join(log)
+    assert job.wait() == 0, said
+    assert f"the host {cut.address} does not reach {bucket.uri}/" in said
+    assert said.count(", but others do; continuing there") == 1
+    assert "2 actors with 1 CPU thread each" in said
+    assert f"{IMAGES} images listed = {IMAGES} ok + 0 failed" in said
+    assert check_closed(BucketOutput(bucket), IMAGES)["attempts"] == 2
 
 
 def is_at_work(line: str) -> bool:

@@ -20,7 +20,7 @@ from botocore import UNSIGNED
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ConnectionError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
@@ -114,6 +114,15 @@ def refusal_of_credentials(bucket: str) -> str | None:
     text = response.content.decode("utf-8", "replace") if response.status_code >= 300 else ""
     is_refused = _element("Code", text).startswith(_BAD_CREDENTIALS)
     return str(refusal(response)) if is_refused else None
+
+
+def answers(bucket: str) -> bool:
+    """Whether anything at all comes back when the bucket is asked for a listing of no objects."""
+    try:
+        answer(bucket, "GET", "?list-type=2&max-keys=0")
+    except (ConnectionError, HTTPClientError):
+        return False
+    return True
 
 
 def _may_be_of_credentials(response: AWSResponse) -> bool:

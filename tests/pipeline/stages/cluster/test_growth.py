@@ -16,7 +16,12 @@ from pipeline.stages.cluster import growth as module
 from pipeline.stages.cluster.growth import awaited, nodes, release, wait_for_room
 
 Requests = list[list[dict[str, float]]]
-HEAD = {"Alive": True, "NodeManagerAddress": "head", "Resources": {"memory": 2.0**30}}
+HEAD = {
+    "NodeID": "h",
+    "Alive": True,
+    "NodeManagerAddress": "head",
+    "Resources": {"memory": 2.0**30},
+}
 
 
 def worker(**resources: float) -> dict[str, Any]:

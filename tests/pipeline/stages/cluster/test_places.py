@@ -1,6 +1,7 @@
 """Who is asked for its hardware: this machine, or the nodes that will hold actors."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import ray
 from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.arithmetic import Place, this_cpu, this_gpu
+from pipeline.output.lease import Lease
 from pipeline.stages.cluster import places as module
-from pipeline.stages.cluster.places import check_decoder, places
+from pipeline.stages.cluster.places import check_decoder, check_shared, places
 from pipeline.stages.infer.nvjpeg import why_not
+from pipeline.storage.store import Store
 
 CPU = Place("CPU", frozenset({"float32"}))
 GPU = Place("a card", frozenset({"float32", "bfloat16"}), on_gpu=True)
@@ -178,3 +181,40 @@ def _sleep() -> None:
 
 def _fail() -> None:
     raise OSError("libcuda is broken")
+
+
+class TestShared:
+    """Whether all nodes see an output that is on a disk."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The nodes that were asked; ``b`` answers as if the disk were another one."""
+        found: list[str] = []
+
+        def answers(nodes: list[dict[str, Any]], probe: Callable[[], object]) -> list[object]:
+            found.extend(node["NodeID"] for node in nodes)
+            return [None if node["NodeID"] == "b" else probe() for node in nodes]
+
+        monkeypatch.setattr(module, "_answers", answers)
+        return found
+
+    def test_one_that_does_not_is_named(
+        self, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = Store(str(tmp_path))
+        with Lease(store):
+            monkeypatch.setattr(ray, "nodes", lambda: [HEAD, node("a", CPU=1), node("c", CPU=1)])
+            check_shared(store)
+            assert asked == ["a", "c"]
+            monkeypatch.setattr(ray, "nodes", lambda: [HEAD, node("a", CPU=1), node("b", CPU=1)])
+            with pytest.raises(UsageError, match="on a disk of this machine, which b of the clust"):
+                check_shared(store)
+
+    def test_nobody_is_asked_about_a_bucket_or_by_a_single_node(
+        self, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ray, "nodes", lambda: [node("a", CPU=1), node("b", CPU=1)])
+        check_shared(Store("s3://bucket/models"))
+        monkeypatch.setattr(ray, "nodes", lambda: [HEAD, node("b", CPU=1), node("a", alive=False)])
+        check_shared(Store(str(tmp_path)))
+        assert not asked
