@@ -156,13 +156,16 @@ class _Job:
         data = listed.fingerprint(self.labels)
         run_id = self.run_id(data)
 
-        def learnt() -> Fitted:
+        def begun() -> Work:
             record = OpenTraining(data, self.spec.of_model())
             discard = self.spec.discard_open_run
-            work = Work.take_up(output, run_id, record, discard_others=discard)
+            return Work.take_up(output, run_id, record, discard_others=discard)
+
+        def learnt() -> Fitted:
             if self.spec.train == "head":
-                return self.head_of(*self._read(listed, work)[1:])
-            with trainers(self.spec) as group:
+                return self.head_of(*self._read(listed, begun())[1:])
+            with trainers(self.spec, output) as group:  # which may find no room
+                work = begun()
                 packed, samples, division = self._read(listed, work)
                 head = self.head_of(samples, division)
                 return trained(self.spec, self.parent, packed, head, work, group)

@@ -38,9 +38,9 @@ class Group:
             )
         most = max((int(node.cpus) for node in nodes), default=0)
         for cpus in range(most, 0, -1):
-            places = (_places(node, cpus, on_gpus=wanted > 0) for node in nodes)
-            if sum(places) >= number:
-                return cls(number, cpus, wanted > 0)
+            group = cls(number, cpus, wanted > 0)
+            if group.finds_room(nodes):
+                return group
         total = sum(int(node.cpus) for node in nodes)
         raise UsageError(
             f"<finetune.num_workers> {number} need a CPU each, and there are {total}; ask for fewer"
@@ -58,6 +58,15 @@ class Group:
                 f"{self.workers} workers share the {images} images of a step, and each needs one; "
                 f"set <finetune.num_workers> to {images} or less"
             )
+
+    def __str__(self) -> str:
+        kind = "a GPU" if self.on_gpus else f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
+        return f"{self.workers} worker{'s' if self.workers > 1 else ''} with {kind} each"
+
+    def finds_room(self, nodes: Sequence[Node]) -> bool:
+        """Whether the nodes hold it."""
+        places = (_places(node, self.cpus, on_gpus=self.on_gpus) for node in nodes)
+        return sum(places) >= self.workers
 
 
 def _places(node: Node, cpus: int, *, on_gpus: bool) -> int:

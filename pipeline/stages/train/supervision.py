@@ -18,8 +18,9 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from pipeline.contract.errors import RunError, one_line
+from pipeline.contract.errors import LostNodesError, RunError, one_line
 from pipeline.model.network import TrainableCheckpoint
+from pipeline.stages.cluster.growth import nodes
 from pipeline.stages.train import stop
 from pipeline.stages.train.group import Group
 from pipeline.stages.train.lesson import Lesson
@@ -38,6 +39,7 @@ def train(lesson: Lesson, checkpoint: TrainableCheckpoint, group: Group) -> None
         checkpoint: with the classifier to begin with.
 
     Raises:
+        LostNodesError: the nodes that are left do not hold the group.
         RunError: workers failed again and again; the same call goes on from what they saved.
     """
     stop.forget(lesson.run_id)
@@ -47,6 +49,10 @@ def train(lesson: Lesson, checkpoint: TrainableCheckpoint, group: Group) -> None
             try:
                 fitting.result()
             except TrainingFailedError as error:
+                if not group.finds_room(nodes()):
+                    raise LostNodesError(
+                        f"nodes were lost: those that are left do not hold {group}"
+                    ) from error
                 raise RunError(
                     f"training stopped: {_cause(error)}; start the same command again to continue"
                 ) from error

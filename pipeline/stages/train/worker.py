@@ -25,6 +25,7 @@ from pipeline.stages.train import stop
 from pipeline.stages.train.lesson import Lesson
 from pipeline.stages.train.pictures import Pictures, decoded_ahead
 from pipeline.stages.train.saved import Progress, Saved
+from pipeline.stages.watching.reach import reaching
 
 CPU = torch.device("cpu")
 Numbers = npt.NDArray[np.intp]
@@ -37,7 +38,7 @@ def work(config: dict[str, Any]) -> None:
     lesson.environment.apply()
     context = train.get_context()
     rank = context.get_world_rank()
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool, reaching(lesson.models.uri):
         worker = Worker(
             lesson,
             ray.get(config["checkpoint"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pipeline.contract.errors import RunError
+from pipeline.contract.errors import LostNodesError, RunError, UsageError
 from pipeline.contract.spec import ComputeSpec, FinetuneSpec
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.heads import balanced_weights
@@ -20,25 +21,33 @@ from pipeline.runs.finetune.fit import Fitted
 from pipeline.runs.finetune.images.work import Work
 from pipeline.runs.finetune.split import Division
 from pipeline.stages.cluster.growth import nodes
+from pipeline.stages.cluster.places import check_shared
 from pipeline.stages.cluster.ray_session import connect, ray_as_found
 from pipeline.stages.train.group import Group
 from pipeline.stages.train.lesson import Lesson
 from pipeline.stages.train.saved import Saved
 from pipeline.storage.filesystems import WorkerEnvironment
+from pipeline.storage.store import Store
 
+log = logging.getLogger(__name__)
 _MEASURED = 8
 """Images of the step that says how long an epoch takes."""
 
 
 @contextmanager
-def trainers(spec: FinetuneSpec) -> Iterator[Group]:
+def trainers(spec: FinetuneSpec, models: Store) -> Iterator[Group]:
     """The workers that a training will have, on a Ray that is joined or started for it.
 
+    Args:
+        models: where they will save; its lease is held.
+
     Raises:
-        UsageError: there is no room for them, or nothing to do for one.
+        UsageError: there is no room for them, nothing to do for one, or one of them would save
+            where nobody finds it.
     """
     with ray_as_found():
         connect(ComputeSpec(num_gpus=spec.num_gpus), environments=True)
+        check_shared(models)
         group = Group.fit(nodes(), spec.num_workers, spec.num_gpus)
         group.check_shares(spec.batch_size)
         yield group
@@ -81,11 +90,31 @@ def trained(
     """
     from pipeline.stages.train.supervision import train  # the import takes a second
 
-    division = start.division
+    model = parent.with_head(start.weight, start.bias, start.division.classes)
+    while True:
+        try:
+            train(_lesson(spec, packed, start, work, group), model, group)
+        except LostNodesError as error:
+            group = _smaller(spec)
+            log.warning("%s; going on with %s", error, group)
+        else:
+            return _learnt(start, model, Saved(work.models, work.run_id), group.workers)
+
+
+def _smaller(spec: FinetuneSpec) -> Group:
+    """A group for the nodes that are left."""
+    try:
+        return Group.fit(nodes(), spec.num_workers, spec.num_gpus)
+    except UsageError as error:
+        raise RunError(
+            f"nodes were lost, and what is left is not enough: {error.args[0]}"
+        ) from error
+
+
+def _lesson(spec: FinetuneSpec, packed: History, start: Fitted, work: Work, group: Group) -> Lesson:
+    division, recipe = start.division, recipe_of(spec, group.workers)
     group.check_shares(int((~division.held_out).sum()))
-    model = parent.with_head(start.weight, start.bias, division.classes)
-    recipe = recipe_of(spec, group.workers)
-    lesson = Lesson(
+    return Lesson(
         recipe=replace(recipe, class_weights=_class_weights(spec, division)),
         last_stage=spec.train == "last",
         patience=spec.patience,
@@ -97,8 +126,6 @@ def trained(
         run_id=work.run_id,
         environment=WorkerEnvironment.capture(),
     )
-    train(lesson, model, group)
-    return _learnt(start, model, Saved(work.models, work.run_id), group.workers)
 
 
 def _learnt(start: Fitted, model: TrainableCheckpoint, saved: Saved, workers: int) -> Fitted:

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.contract import layout
 from pipeline.contract.errors import UsageError
 from pipeline.contract.records import Record
+from pipeline.output.staged import withdraw
 from pipeline.storage.store import Store
 
 
@@ -40,6 +41,7 @@ class Work:
         for other in list(models.children(layout.OPEN)):
             found = models.read_record(OpenTraining, _record_of(other))
             if found is not None and discard_others:
+                withdraw(cls(models, other).images)
                 models.remove(layout.open_dir(other))
             elif found is not None and other != run_id:
                 raise UsageError(

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,12 +16,13 @@ import transformers
 
 from cvt import CvtForImageClassification, CvtImageProcessor
 from jobs.bench.synthetic.models import write_model
-from pipeline.contract.errors import ExitCode, UsageError
+from pipeline.contract.errors import ExitCode, LostNodesError, RunError, UsageError
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.runs.finetune.images import training
 from pipeline.runs.finetune.images.training import trainers
 from pipeline.runs.finetune.job import finetune
 from pipeline.stages.nodes import Node
+from pipeline.stages.train import supervision
 from pipeline.stages.train.group import Group
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
@@ -106,6 +109,38 @@ def nodes(*sizes: tuple[float, float]) -> list[Node]:
     return [Node(cpus=c, gpus=g, memory=2**34, host=f"h{n}") for n, (c, g) in enumerate(sizes)]
 
 
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
+    """The nodes that are left when a training of a larger group ends."""
+    found: list[Node] = []
+
+    def train(lesson: Group, checkpoint: object, group: Group) -> None:
+        if not group.finds_room(found):
+            raise LostNodesError(f"no room for {group}")
+        assert lesson == group
+
+    monkeypatch.setattr(supervision, "train", train)
+    monkeypatch.setattr(training, "nodes", lambda: found)
+    monkeypatch.setattr(training, "_lesson", lambda *given: given[-1])
+    monkeypatch.setattr(training, "_learnt", lambda *given: given[-1])
+    return found
+
+
+def test_a_training_that_lost_nodes_goes_on_with_what_is_left(
+    spec: FinetuneSpec, left: list[Node], caplog: pytest.LogCaptureFixture
+) -> None:
+    def learnt(spec: FinetuneSpec) -> Any:
+        return training.trained(spec, Mock(), Mock(), Mock(), Mock(), Group(2, 4, on_gpus=True))
+
+    left += nodes((4, 1), (2, 0))
+    assert learnt(spec) == 1
+    assert caplog.messages == [
+        "no room for 2 workers with a GPU each; going on with 1 worker with a GPU each"
+    ]
+    with pytest.raises(RunError, match=r"is not enough: finetune\.num_workers 2 is more"):
+        learnt(replace(spec, num_workers=2))
+
+
 def test_workers_get_what_there_is() -> None:
     """Ray would wait for ever for what there is not."""
     assert Group.fit(nodes((8, 0)), None, None) == Group(1, 8, on_gpus=False)
@@ -126,12 +161,13 @@ def test_every_worker_has_an_image_of_a_step(
     """Else there would be no steps, and nothing would be learned."""
     monkeypatch.setattr(training, "connect", lambda *_, **__: None)
     monkeypatch.setattr(training, "nodes", lambda: nodes((16, 0)))
-    with trainers(replace(spec, num_workers=12)) as group:
+    monkeypatch.setattr(training, "check_shared", lambda store: None)
+    with trainers(replace(spec, num_workers=12), Store(spec.output)) as group:
         group.check_shares(12)
     with pytest.raises(UsageError, match=r"11 images of a step, .*num_workers to 11 or"):
         group.check_shares(11)
     with (
         pytest.raises(UsageError, match="13 workers share the 12 images of a step"),
-        trainers(replace(spec, num_workers=13)),
+        trainers(replace(spec, num_workers=13), Store(spec.output)),
     ):
         pytest.fail("there is no step")

@@ -1,0 +1,137 @@
+"""Whatever ends a training, and whenever: the same command finishes it, with the same weights, bit
+for bit."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.bench.synthetic.models import write_model
+from pipeline.contract.spec import FinetuneSpec
+from pipeline.runs.finetune.job import finetune
+from tests.support.commands import command
+from tests.support.inputs.images import write_kinds
+from tests.support.outputs.found import LocalOutput, find
+from tests.support.processes import victims
+from tests.support.processes.scenes import Attempt, Scene
+
+pytestmark = pytest.mark.ray
+
+EPOCHS = 12
+TRAINER = "RayTrainWorker"
+DIES_BEFORE_IT_POINTS_TO_THE_MODEL = """
+import os, signal, sys
+from pipeline.runs.finetune import job
+job.point_to = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from jobs import finetune
+sys.exit(finetune.main())
+"""
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled pictures in ``in``, a network in ``model``."""
+    directory = tmp_path_factory.mktemp("given")
+    write_kinds(directory / "in", 16)
+    write_model(directory / "model", "small")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def expected(given: Path, ray_local: None) -> bytes:
+    """The weights of a training that nothing disturbs."""
+    spec = FinetuneSpec(
+        outputs=(str(given / "in"),),
+        output=str(given / "models"),
+        model=str(given / "model"),
+        label_from="directory",
+        train="all",
+        epochs=EPOCHS,
+        batch_size=12,
+        learning_rate=1e-3,
+    )
+    return (Path(finetune(spec).model_uri) / "model.safetensors").read_bytes()
+
+
+def training(given: Path, source: str, output: LocalOutput, logs: Path) -> Scene:
+    options = {
+        "model": given / "model",
+        "label-from": "directory",
+        "train": "all",
+        "epochs": EPOCHS,
+        "batch-size": 12,
+        "learning-rate": 1e-3,
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return Scene(command("finetune", source, "--output", output.uri, *flags), output, logs)
+
+
+@pytest.fixture
+def on_disk(given: Path, tmp_path: Path) -> Iterator[Scene]:
+    it = training(given, str(given / "in"), LocalOutput(tmp_path / "models"), tmp_path)
+    yield it
+    it.stop()
+
+
+def weights(scene: Scene) -> bytes:
+    """Those of the newest model, beside which nothing is left."""
+    (latest,) = find(scene.output, "latest.json")
+    (model,) = find(scene.output, r"models/[^/]+/model\.safetensors")
+    rest = [name for name in scene.output.names() if not name.startswith("models/")]
+    assert rest == [latest], "a checkpoint, a lease or half a file is left"
+    return scene.output.read(model)
+
+
+def finished(scene: Scene) -> bytes:
+    """The weights, once the command has been started again."""
+    code, log = scene.start().wait()
+    assert code == 0, log
+    assert "Traceback" not in log
+    return weights(scene)
+
+
+def wait_for(scene: Scene, run: Attempt, pattern: str) -> None:
+    """Until there are such files in MODELS."""
+    victims.wait_until(lambda: find(scene.output, pattern) or run.has_ended, pattern)
+    assert not run.has_ended, run.log.read_text()
+
+
+def halves(directory: Path) -> list[str]:
+    """Files that are on their way to their names."""
+    return [name for name in os.listdir(directory) if name.endswith(".tmp")]
+
+
+def kill_in_the_middle_of_saving(scene: Scene, run: Attempt) -> None:
+    """SIGKILL driver and worker while a file of the training is on its way to its name."""
+    wait_for(scene, run, r"_open/[^/]+/training/step-")
+    (directory,) = Path(scene.output.uri).glob("_open/*/training")
+    (worker,) = victims.below(run.process.pid, TRAINER)
+    while True:
+        assert directory.exists(), run.log.read_text()
+        if halves(directory):
+            os.kill(worker, signal.SIGSTOP)
+            if halves(directory):
+                break
+            os.kill(worker, signal.SIGCONT)
+        time.sleep(0.0002)
+    run.kill()
+    victims.kill(worker)
+    assert halves(directory)
+
+
+def test_a_driver_that_is_killed_again_and_again(on_disk: Scene, expected: bytes) -> None:
+    """In the middle of saving, and when the model is there and not named."""
+    run = on_disk.start()
+    kill_in_the_middle_of_saving(on_disk, run)
+    same = on_disk.arguments
+    on_disk.arguments = [sys.executable, "-c", DIES_BEFORE_IT_POINTS_TO_THE_MODEL, *same[3:]]
+    code, log = on_disk.start().wait()
+    assert code == -signal.SIGKILL, log
+    assert find(on_disk.output, r"models/[^/]+/training\.json")
+    assert not find(on_disk.output, "latest.json")
+    on_disk.arguments = same
+    assert finished(on_disk) == expected
