@@ -86,13 +86,16 @@ class TestOnRay:
     def test_errors_are_those_of_the_driver_alone(
         self, local_store: Store, tasks: RayTasks
     ) -> None:
+        full = f"{local_store.uri} is full, make room there ([Errno 28] No space left on device)"
         for fault, kind in ((full_disk, OSError), (lacking_rows, RunError)):
             for where in (HERE, tasks):
                 with pytest.raises(kind) as error:
                     close(local_store, where, complete=fault)
                 assert type(error.value) is kind
-                assert str(error.value) in ("[Errno 28] No space left on device",
-                    "3 images were to be copied from rows that are gone")  # fmt: skip
+                assert str(error.value) in (
+                    f"[Errno 28] {full}",
+                    "3 images were to be copied from rows that are gone",
+                )
 
     def test_a_row_in_two_files_is_found(self, local_store: Store, tasks: RayTasks) -> None:
         run = made_up_run(local_store, overtaking=10_000)
