@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,8 @@ class Ahead(Generic[T]):
     """Iterates over ``source`` in a thread that stays at most ``limit`` elements ahead.
 
     An error of the source is raised to the consumer after the elements that came before it. Use it
-    as a context: the thread runs from enter, and takes nothing any more after exit.
+    as a context: the thread runs from enter; after exit it takes nothing any more, and closes a
+    generator.
     """
 
     def __init__(self, source: Iterable[T], limit: int) -> None:
@@ -87,7 +88,9 @@ class Ahead(Generic[T]):
         try:
             for element in self._source:
                 if not self._put(element):
-                    return
+                    break
+            if isinstance(self._source, Generator):  # whoever holds this keeps no threads of it
+                self._source.close()
         except BaseException as error:  # noqa: BLE001  # it is the consumer's to handle
             self._error = error
         with self._changed:

@@ -102,6 +102,22 @@ def test_nothing_is_taken_after_the_consumer_has_left() -> None:
     assert len(taken) <= 4
 
 
+def test_what_the_source_holds_is_let_go_when_the_consumer_has_left() -> None:
+    """Even if somebody keeps both, as a traceback does."""
+    let_go = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            yield from range(1000)
+        finally:
+            let_go.set()
+
+    numbers = source()
+    with Ahead(numbers, limit=2) as ahead:
+        assert next(iter(ahead)) == 0
+    wait_for(let_go)
+
+
 class TestWindow:
     """What is read ahead: counted from the moment of reading until the item is handed out."""
 
