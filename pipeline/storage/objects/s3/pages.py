@@ -94,8 +94,11 @@ def parse_page(xml: bytes) -> Page:
     keys, sizes, etags = (texts[name] for name in _OF_OBJECTS)
     if texts["EncodingType"] == ["url"]:
         keys = [unquote_plus(key) for key in keys]
-    numbers = [int(size or 0) for size in sizes]
-    objects = list(zip(keys, numbers, [etag.strip('"') for etag in etags], strict=True))
+    try:
+        numbers = [int(size or 0) for size in sizes]
+        objects = list(zip(keys, numbers, [etag.strip('"') for etag in etags], strict=True))
+    except ValueError as error:
+        raise PassingError("storage_error", f"S3 answers with an odd listing: {error}") from error
     if texts["IsTruncated"] != ["true"]:
         return Page(objects, None)
     continuation = "".join(texts["NextContinuationToken"])
@@ -110,10 +113,10 @@ _OF_A_PAGE = ("EncodingType", "IsTruncated", "NextContinuationToken")
 
 def _texts(xml: bytes) -> tuple[str, dict[str, list[str]]]:
     """The name of the root, and by the names of elements what they hold, in their order; what an
-    object lacks is empty.
+    object lacks is empty. Names are those without a prefix.
 
     Raises:
-        FetchError: the page is cut off.
+        FetchError: the page is cut off, or what belongs to which object is not clear.
     """
     root, objects = "", 0
     texts: dict[str, list[str]] = {name: [] for name in (*_OF_OBJECTS, *_OF_A_PAGE)}
@@ -130,8 +133,10 @@ def _texts(xml: bytes) -> tuple[str, dict[str, list[str]]]:
         elif name == "Contents":
             objects += 1
             for column in of_objects:
-                if len(column) < objects:
-                    column.append("")
+                if len(column) != objects:
+                    _fill(column, objects)
+        elif ":" in name:
+            end(name.rpartition(":")[2])
         else:
             root = name  # the last one that ends
 
@@ -145,3 +150,10 @@ def _texts(xml: bytes) -> tuple[str, dict[str, list[str]]]:
     except expat.ExpatError as error:
         raise PassingError("storage_error", f"a page of the listing is cut off: {error}") from error
     return root, texts
+
+
+def _fill(column: list[str], objects: int) -> None:
+    """Add what the last object lacks."""
+    if len(column) > objects:
+        raise PassingError("storage_error", "S3 lists an object with two names, or sizes")
+    column.append("")

@@ -1,5 +1,6 @@
 """Pages of a listing, held against botocore's own reading of the same answers."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_every_namespace(namespace: str) -> None:
     assert parse_page(xml).objects == [("a.jpg", 3, "abc")]
 
 
+def test_a_namespace_may_be_written_as_a_prefix() -> None:
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    plain = page(contents("a%2Bb.jpg"), contents("c.jpg", 5), more=more)
+    prefixed = re.sub(rb"<(/?)(?=[A-Z])", rb"<\1ns2:", plain).replace(b"xmlns", b"xmlns:ns2")
+    assert b"</ns2:Key>" in prefixed
+    assert parse_page(prefixed) == parse_page(plain)
+    assert parse_page(prefixed).objects == [("a+b.jpg", 3, "abc"), ("c.jpg", 5, "abc")]
+
+
 def test_names_are_not_decoded_where_the_server_does_not_encode_them() -> None:
     xml = page(contents("a+b%20c.jpg")).replace(b"<EncodingType>url</EncodingType>", b"")
     assert parse_page(xml).objects[0][0] == "a+b%20c.jpg"
@@ -93,6 +103,9 @@ def test_text_in_pieces_is_one_key() -> None:
         (b"", "cut off"),
         (b"<html><body>Please log in</body></html>", "html"),
         (page(more="<IsTruncated>true</IsTruncated>"), "how its listing goes on"),
+        (page(contents("a</Key><Key>b"), contents("c").replace("<Key>c</Key>", "")), "two names"),
+        (page(contents("a"), "<Size>3</Size>"), "odd listing"),
+        (page(contents("a").replace(">3<", ">three<")), "odd listing: .*three"),
     ],
 )
 def test_what_is_not_a_whole_page_is_never_the_end(xml: bytes, reason: str) -> None:
