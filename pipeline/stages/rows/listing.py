@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self, TypeVar
@@ -11,12 +12,16 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from pipeline.contract.errors import one_line
+from pipeline.stages.watching.reach import elsewhere
 from pipeline.storage.filesystems import WorkerEnvironment
 
 TRIES = 10
 """More, when a worker or its node is lost."""
 LOOK_SECONDS = 1.0
 """After so long without an answer, a thread looks whether anybody still waits for it."""
+PATIENCE_SECONDS = 600.0
+"""After so long without an answer, perhaps no process will ever start for the task."""
+LEAST_AT_ONCE = 4
 
 R = TypeVar("R")
 
@@ -27,7 +32,8 @@ class ListingTasks:
 
     def __init__(self) -> None:
         self._environment: Any = None
-        self._send: Any = None
+        self._task: Any = None
+        self._at_once = LEAST_AT_ONCE
         self._is_closed = False
         self._calls = 0
         self._changed = threading.Condition()
@@ -35,10 +41,9 @@ class ListingTasks:
     def begin(self) -> None:
         """From now on tasks may be sent to the Ray that is connected."""
         self._environment = ray.put(WorkerEnvironment.capture())
-        # It waits for the storage most of the time, and must not wait for cores that decode.
-        self._send = ray.remote(_call).options(
-            num_cpus=0, max_retries=TRIES, scheduling_strategy="SPREAD"
-        )
+        # Each has a process of its own, which takes memory, and time to start.
+        self._at_once = max(LEAST_AT_ONCE, int(ray.cluster_resources().get("CPU", 0)))
+        self._task = ray.remote(_call)
 
     def __enter__(self) -> Self:
         return self
@@ -51,13 +56,18 @@ class ListingTasks:
     @property
     def is_ready(self) -> bool:
         """Whether it has begun."""
-        return self._send is not None
+        return self._task is not None
+
+    @property
+    def at_once(self) -> int:
+        """As many as the cluster has CPUs."""
+        return self._at_once
 
     def call(self, function: Callable[[], R]) -> R:
         """What the function returns in a task, or raises.
 
         Raises:
-            OSError: its process is lost again and again.
+            OSError: its process is lost again and again, or there is no answer.
             RuntimeError: nobody waits for it any more.
         """
         with self._changed:
@@ -71,20 +81,28 @@ class ListingTasks:
                 self._changed.notify_all()
 
     def _answer(self, function: Callable[[], R]) -> R:
-        # One object: what is lost and made again is another one, but the same throughout.
-        sent = self._send.remote(self._environment, function)
+        # It waits for the storage most of the time, and must not wait for cores that decode. Its
+        # answer is one object: what is lost and made again is another, but the same throughout.
+        options = {"num_cpus": 0, "max_retries": TRIES, "scheduling_strategy": "SPREAD"}
+        sent = self._task.options(**options, **elsewhere()).remote(self._environment, function)
         try:
-            while True:
-                with suppress(GetTimeoutError):
-                    answer: R = ray.get(sent, timeout=LOOK_SECONDS)
-                    return answer
-                self._check_open()
+            answer: R = self._wait(sent)
+            return answer
         except RayTaskError as error:
             if isinstance(error.cause, Exception):
                 raise error.cause from None
             raise
         except RayError as error:
             raise OSError(f"a task that lists is lost: {one_line(error)}") from error
+
+    def _wait(self, sent: Any) -> Any:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < give_up and not self._is_closed:
+            with suppress(GetTimeoutError):
+                return ray.get(sent, timeout=LOOK_SECONDS)
+        ray.cancel(sent, force=True)
+        self._check_open()
+        raise OSError(f"no task has listed within {PATIENCE_SECONDS:.0f} s")
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -87,6 +87,7 @@ class Travelling:
     """Helpers in this process, to whom all goes as to another one."""
 
     is_ready = True
+    at_once = 64
 
     def __init__(self) -> None:
         self.calls = 0

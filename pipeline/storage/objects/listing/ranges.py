@@ -13,6 +13,7 @@ for. Then the range whose turn it is goes on to the end, and nothing is listed t
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,14 +22,18 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
+from pipeline.contract.errors import JobError, one_line
 from pipeline.storage.objects.listing.cuts import cuts
 from pipeline.storage.objects.listing.stretches import Far, KeyPage, Read
 
 PAGES_AT_ONCE = 16
 STRETCHES_AT_ONCE = 64
-"""When other processes list."""
+"""At most, when other processes list."""
 PAGES_HELD = 128
-"""Listed before it is their turn; a page takes some 250 kB."""
+"""Listed, or being listed, before it is their turn; a page takes some 250 kB."""
+STRETCHES_HELD = 64
+"""The same of other processes, and two more for each of these. One takes some 3 MB, for it has ten
+pages. With fewer all would soon wait for the range whose turn it is."""
 CUT_AFTER = (3, 10, 30, 100, 300, 1000)
 """Pages, after which a range turns out to be a long one."""
 CUT_FIRST = (1, *CUT_AFTER)
@@ -36,6 +41,8 @@ CUT_FIRST = (1, *CUT_AFTER)
 
 T = TypeVar("T")
 M = TypeVar("M")
+
+log = logging.getLogger(__name__)
 
 
 def listed_in_ranges(read: Read[T], prefix: str, far: Far[T, M] | None = None) -> Iterator[T | M]:
@@ -123,7 +130,9 @@ class _Ranges(Generic[T]):
         self._prefix = prefix
         self._ranges = [_Range[T]("", None)]
         self._held = 0
+        self._busy = 0
         self._is_closed = False
+        self._is_told = False
         self._changed = threading.Condition()
         self._take(self._ranges[0], first)
 
@@ -132,8 +141,9 @@ class _Ranges(Generic[T]):
             begun = 0
             try:
                 while True:
-                    for _ in range(begun, begun := self._at_once):
+                    while begun < self._at_once:
                         threads.submit(self._list)
+                        begun += 1
                     if (entries := self._next()) is None:
                         return
                     yield entries
@@ -148,7 +158,14 @@ class _Ranges(Generic[T]):
 
     @property
     def _at_once(self) -> int:
-        return STRETCHES_AT_ONCE if self._is_far else PAGES_AT_ONCE
+        if self._far is None or not self._is_far:
+            return PAGES_AT_ONCE
+        return min(self._far.helpers.at_once, STRETCHES_AT_ONCE)
+
+    @property
+    def _has_room(self) -> bool:
+        most = STRETCHES_HELD + 2 * self._at_once if self._is_far else PAGES_HELD
+        return self._held + self._busy < most
 
     def _next(self) -> list[T] | None:
         """The entries whose turn it is; None after the last."""
@@ -191,6 +208,7 @@ class _Ranges(Generic[T]):
                 if self._is_closed or part is None:
                     return
                 part.is_busy = True
+                self._busy += 1
                 is_whole = part.until is not None or part is self._ranges[-1]
             try:
                 page = self._page(part, is_whole=is_whole)
@@ -200,19 +218,33 @@ class _Ranges(Generic[T]):
                 part.error = error
             with self._changed:
                 part.is_busy = False
+                self._busy -= 1
                 self._changed.notify_all()
 
     def _page(self, part: _Range[T], *, is_whole: bool) -> KeyPage[T]:
         """The next one of a range, or what stands for several if it is known how far it goes."""
         if self._far is not None and self._is_far and is_whole:
-            return self._far.read(self._read, part.after, part.token, part.until)
+            try:
+                return self._far.read(self._read, part.after, part.token, part.until)
+            except (OSError, JobError) as error:  # of one host, maybe; if not, it comes again here
+                self._tell(error)
         return self._read(part.after, part.token)
+
+    def _tell(self, error: Exception) -> None:
+        """Once: a host in a bad way fails again and again."""
+        with self._changed:
+            is_told, self._is_told = self._is_told, True
+        if not is_told:
+            log.warning("what others fail to list is listed here: %s", one_line(error))
 
     def _waiting(self) -> _Range[T] | None:
         """The first range of which the next page may be asked for."""
+        if self._busy >= self._at_once:
+            return None
+        has_room = self._has_room
         for number, part in enumerate(self._ranges):
             is_needed = not part.pages if number == 0 else number == 1 and not part.is_begun
-            if part.is_waiting and (is_needed or self._held < PAGES_HELD):
+            if part.is_waiting and (is_needed or has_room):
                 return part
         return None
 
@@ -224,6 +256,7 @@ class _Ranges(Generic[T]):
         self._held += 1
         at = self._ranges.index(part) + 1
         if is_first and keys and keys[0] < part.after:  # it begins where it likes
+            self._held -= sum(len(left_out.pages) for left_out in self._ranges[at - 1 :])
             del self._ranges[at - 1 :]
         elif is_first and keys:
             self._leave_out(at, lambda later: later.until is not None and later.until < keys[0])

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, takewhile
+from itertools import islice, pairwise
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 import pyarrow as pa
@@ -45,6 +45,11 @@ class Helpers(Protocol):
     @property
     def is_ready(self) -> bool:
         """Whether they can be asked."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many calls at a time they have use for, once they are ready."""
         ...
 
     def call(self, function: Callable[[], R]) -> R:
@@ -98,14 +103,18 @@ class _StretchPage(KeyPage[T | M]):
 
     def before(self, key: str) -> list[T | M] | None:
         """Only a store with an order of its own has the key here; then these pages are read again,
-        one by one."""
+        one by one. What has been removed since is not waited for: some pages on, it is gone."""
         if key not in self.keys:
             return None
+        wanted = {other for other in self.keys if other < key}  # in a stretch they are in order
+        found: dict[str, T | M] = {}
         pages = _pages(self.one, self.after, self.token)
-        pairs = (
-            (k, entry) for page in pages for k, entry in zip(page.keys, page.entries, strict=True)
-        )
-        return [entry for _, entry in takewhile(lambda pair: pair[0] != key, pairs)]
+        for page in islice(pages, 2 * PAGES_TOGETHER if wanted else 0):
+            pairs = zip(page.keys, page.entries, strict=True)
+            found.update((other, entry) for other, entry in pairs if other in wanted)
+            if len(found) == len(wanted):
+                break
+        return list(found.values())
 
 
 class _Keys(Sequence[str]):

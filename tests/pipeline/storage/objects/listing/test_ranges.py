@@ -3,11 +3,8 @@
 import itertools
 import random
 import threading
-import time
 import uuid
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,35 +12,10 @@ import pytest
 from pipeline.storage.objects.listing import ranges
 from pipeline.storage.objects.listing.cuts import cuts
 from pipeline.storage.objects.listing.ranges import listed_in_ranges
-from pipeline.storage.objects.listing.stretches import PAGES_TOGETHER, Far, KeyPage
+from pipeline.storage.objects.listing.stretches import Far, KeyPage
+from tests.support.inputs.listing import PAGE, Bucket, Nearby, single, together, wait_for_rest
 
-PAGE = 10
 LIMIT_SECONDS = 60
-
-
-@dataclass
-class Bucket:
-    """Keys in the order of a store, which lists so many at a time."""
-
-    keys: list[str]
-    order: Callable[[str], Any] = str
-    ignores_start: bool = False
-    requests: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.keys = sorted(self.keys, key=self.order)
-
-    def read(self, after: str, token: str | None) -> KeyPage[str]:
-        start = 0 if self.ignores_start else self.first_after(after)
-        if token is not None:
-            start = int(token)
-        self.requests.append(after)
-        found = self.keys[start : start + PAGE]
-        is_last = start + PAGE >= len(self.keys)
-        return KeyPage(found, [f"<{key}>" for key in found], None if is_last else str(start + PAGE))
-
-    def first_after(self, after: str) -> int:
-        return bisect_right(self.keys, self.order(after), key=self.order) if after else 0
 
 
 def by_directory(key: str) -> list[str]:
@@ -89,33 +61,6 @@ def test_every_key_once_and_in_the_order_of_the_store(
     assert list(listed_in_ranges(bucket.read, "p/")) == [f"<{key}>" for key in bucket.keys]
 
 
-@dataclass
-class Nearby:
-    """Helpers in this process, who are ready after so many requests."""
-
-    bucket: Bucket
-    ready_after: int
-    calls: int = 0
-
-    @property
-    def is_ready(self) -> bool:
-        return len(self.bucket.requests) >= self.ready_after
-
-    def call(self, function: Callable[[], Any]) -> Any:
-        self.calls += 1
-        return function()
-
-
-def together(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(names)
-
-
-def single(found: Iterator[str | tuple[str, ...]]) -> Iterator[str]:
-    """Names, also those that came together."""
-    for one in found:
-        yield from [one] if isinstance(one, str) else one
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 @pytest.mark.parametrize("seed", range(3))
@@ -126,34 +71,6 @@ def test_the_same_with_the_help_of_others(
     helpers = Nearby(bucket, ready_after=10 * seed)
     listing = listed_in_ranges(bucket.read, "p/", Far(helpers, together))
     assert list(single(listing)) == [f"<{key}>" for key in bucket.keys]
-
-
-def test_others_take_nearly_all_of_it() -> None:
-    bucket = Bucket([f"p/image-{number:07d}.jpg" for number in range(30_000)])
-    helpers = Nearby(bucket, ready_after=0)
-    listing = listed_in_ranges(bucket.read, "p/", Far(helpers, together))
-    found = list(listing)
-    alone = sum(isinstance(one, str) for one in found)
-    assert alone < 30_000 / 20
-    assert helpers.calls < 30_000 / PAGE / PAGES_TOGETHER * 1.5
-    assert len(bucket.requests) < 30_000 / PAGE * 1.5
-
-
-def test_an_error_of_others_comes_after_what_was_listed_before() -> None:
-    bucket = Bucket([f"p/image-{number:07d}.jpg" for number in range(1000)])
-
-    def read(after: str, token: str | None) -> KeyPage[str]:
-        page = bucket.read(after, token)
-        if page.keys and page.keys[-1] > "p/image-0000950":
-            raise PermissionError("no more")
-        return page
-
-    found: list[str] = []
-    listing = listed_in_ranges(read, "p/", Far(Nearby(bucket, 0), together))
-    with pytest.raises(PermissionError, match="no more"):
-        found.extend(single(listing))
-    assert found == [f"<{key}>" for key in bucket.keys[: len(found)]]
-    assert found
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
@@ -177,14 +94,6 @@ def test_requests_are_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None
         return bucket.read(after, token)
 
     assert len(list(listed_in_ranges(read, "p/"))) == len(bucket.keys)
-
-
-def wait_for_rest(bucket: Bucket) -> None:
-    """Until nothing more is asked for."""
-    number = -1
-    while number < len(bucket.requests):
-        number = len(bucket.requests)
-        time.sleep(0.1)
 
 
 def test_memory_holds_few_pages(monkeypatch: pytest.MonkeyPatch) -> None:
