@@ -41,7 +41,7 @@ _WORKERS = "python_worker_command"
 _EARLY_WORKERS = "num_prestart_python_workers"
 _NO_PORT = -1
 """What an agent says that does not listen."""
-_SLEEP = "import os, time; raylet = os.getppid(); "
+_SLEEP = "import os, time; raylet = int(os.environ.get('RAY_RAYLET_PID') or os.getppid()); "
 _SLEEP += "any(time.sleep(2) for _ in iter(lambda: os.getppid() == raylet, False))"
 _IDLE = subprocess.list2cmdline([sys.executable, "-I", "-S", "-c", _SLEEP])
 """A process that does nothing as long as the one lives that started it."""

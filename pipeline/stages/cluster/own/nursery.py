@@ -22,6 +22,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 from contextlib import suppress
 from importlib import import_module
@@ -47,9 +48,19 @@ there is no memory, as ``raylet`` has told the launcher."""
 
 
 def main() -> None:
-    """Import, then fork a worker for each launcher, as long as ``raylet`` lives."""
+    """Fork a worker for each launcher, as long as ``raylet`` lives, which ends where this does. So
+    what fails is waited out: launchers that get no answer become workers themselves."""
     address, *path = sys.argv[1:]
-    raylet = os.getppid()
+    raylet = int(os.environ.get("RAY_RAYLET_PID") or os.getppid())  # which may be gone by now
+    try:
+        _fork_workers(address, path, raylet)
+    except Exception:  # noqa: BLE001  # no such sockets here, or no memory
+        traceback.print_exc()
+    while os.getppid() == raylet:
+        time.sleep(LOOK_SECONDS)
+
+
+def _fork_workers(address: str, path: list[str], raylet: int) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{address}")  # no file: nothing is left behind
         listener.listen(socket.SOMAXCONN)
@@ -61,7 +72,7 @@ def main() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets those that have ended
         while os.getppid() == raylet:
             if select.select([listener], [], [], LOOK_SECONDS)[0]:
-                with suppress(OSError):  # no memory for a fork, a launcher that is gone
+                with suppress(Exception):  # no memory for a fork, a launcher that is gone
                     _serve(listener)
 
 
@@ -114,7 +125,8 @@ def _become(words: list[str], environment: dict[str, str], score: str) -> NoRetu
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(environment)
-        Path(OOM_SCORE).write_text(score)
+        with suppress(OSError):  # /proc is read-only in some containers
+            Path(OOM_SCORE).write_text(score)
         sys.argv = words
         runpy.run_path(words[0], run_name="__main__")
         code = 0

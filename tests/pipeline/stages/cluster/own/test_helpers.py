@@ -1,6 +1,9 @@
 """Processes that a run on one machine does without."""
 
+import os
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import ray
 
 from pipeline.contract.spec import ComputeSpec
 from pipeline.stages.cluster import ray_session as cluster
+from pipeline.stages.cluster.own import helpers
 from pipeline.stages.cluster.own.helpers import without_actors, without_helpers
 
 Node: Any = import_module("ray._private.node").Node
@@ -94,6 +98,12 @@ def test_agents_are_idle_unless_they_are_needed(
         assert started[0][7] == "--num_prestart_python_workers=0"
     ports = 3 if has_environments else 4
     assert [file.read_text() for file in tmp_path.iterdir()] == ["-1"] * ports
+
+
+def test_an_idle_agent_that_starts_after_the_end_of_raylet_ends() -> None:
+    gone = {"RAY_RAYLET_PID": str(os.getpid() + 1)}
+    command = [sys.executable, "-I", "-S", "-c", helpers._SLEEP]
+    subprocess.run(command, env=os.environ | gone, check=True, timeout=60)
 
 
 def test_another_ray_starts_what_it_starts(

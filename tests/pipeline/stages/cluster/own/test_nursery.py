@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -49,12 +51,25 @@ class Raylet:
         self.nursery = int(self.process.stdout.readline())
         directory.joinpath("worker.py").write_text(WORKER)
 
+    def environment(self, job: str = nursery.FIRST_JOB) -> dict[str, str]:
+        """Of a worker."""
+        own = {"SAID": "\udc80 odd", "RAY_JOB_ID": job, "RAY_RAYLET_PID": str(self.process.pid)}
+        return os.environ | own
+
+    def ask(self, request: object) -> bytes:
+        """The answer to a launcher that says this."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(f"\0{self.address}")
+            asking.sendall(json.dumps(request).encode())
+            asking.shutdown(socket.SHUT_WR)
+            return asking.recv(1)
+
     def launch(self, job: str = nursery.FIRST_JOB) -> tuple[int, list[object]]:
         """Start a worker; its launcher's exit code, and what the worker says."""
         said = self.directory / "said"
         command = [launcher.__file__, self.address, str(self.directory / "worker.py"), str(said)]
-        env = {"SAID": "\udc80 odd", "RAY_JOB_ID": job, "RAY_RAYLET_PID": str(self.process.pid)}
-        done = subprocess.run([sys.executable, "-I", "-S", *command], env=os.environ | env)
+        env = self.environment(job)
+        done = subprocess.run([sys.executable, "-I", "-S", *command], env=env)
         return done.returncode, json.loads(_written(said))
 
 
@@ -98,6 +113,52 @@ def test_it_ends_with_raylet(raylet: Raylet) -> None:
     raylet.process.wait()
     while Path(f"/proc/{raylet.nursery}").exists():
         time.sleep(0.02)
+
+
+def test_one_that_starts_after_the_end_of_raylet_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NURSERY, f"test-{os.getpid()}-late", *sys.path]
+    gone = {"RAY_RAYLET_PID": str(os.getpid() + 1)}
+    subprocess.run(command, cwd=REPOSITORY, env=os.environ | gone, check=True, timeout=60)
+
+
+def test_without_sockets_it_only_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``raylet`` would end with it."""
+    parents, waits = iter([7, 7, 1]), list[float]()
+    monkeypatch.setenv("RAY_RAYLET_PID", "7")
+    monkeypatch.setattr(sys, "argv", ["nursery.py", "somewhere"])
+    monkeypatch.setattr(socket, "socket", Mock(side_effect=PermissionError))
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(time, "sleep", waits.append)
+    nursery.main()
+    assert waits == [nursery.LOOK_SECONDS] * 2
+
+
+def test_odd_requests_cost_no_worker(raylet: Raylet) -> None:
+    """Nor does a score that cannot be set, as where /proc is read-only."""
+    assert raylet.ask(1) == b""
+    said = raylet.directory / "said"
+    words = [str(raylet.directory / "worker.py"), str(said)]
+    assert raylet.ask([words, raylet.environment(), "no number"]) == b"1"
+    assert json.loads(_written(said))[1] == raylet.nursery
+
+
+def test_who_listens_in_its_place_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    address, user, heard = f"test-{os.getpid()}-another", os.getuid(), list[bytes]()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+
+    def listen() -> None:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as told:
+            heard.append(told.read())
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{address}")
+        listener.listen()
+        other = threading.Thread(target=listen)
+        other.start()
+        assert not launcher._is_forked(address, ["worker.py"])
+        other.join()
+    assert heard == [b""]
 
 
 @pytest.mark.parametrize("cut", [None, 20])
