@@ -21,7 +21,7 @@ from pipeline.storage.store import Store
 
 T = TypeVar("T")
 ANSWER_SECONDS = 300
-"""For a node to start a process and report its hardware."""
+"""For a node to start a process and answer."""
 
 
 def places(compute: ComputeSpec, *, debug: bool = False) -> list[Place]:
@@ -89,7 +89,8 @@ def _reasons_not_to_decode(compute: ComputeSpec, *, debug: bool) -> dict[str, st
         return {"this machine": why_not()}
     join(compute, debug=debug)
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
-    return dict(zip(_hosts(nodes), _answers(nodes, why_not), strict=True))
+    what, way_out = "say whether it decodes", ", or skip the question with <model.decode> fast"
+    return dict(zip(_hosts(nodes), _answers(nodes, why_not, what, way_out), strict=True))
 
 
 def check_shared(store: Store) -> None:
@@ -100,8 +101,11 @@ def check_shared(store: Store) -> None:
         RunError: a node does not answer.
         UsageError: a node does not see it; the message names it.
     """
+    if not store.is_local:
+        return
+    this = ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    if not store.is_local or len(nodes) == 1:
+    if all(node["NodeID"] == this for node in nodes):
         return
 
     def holder() -> object:
@@ -109,7 +113,8 @@ def check_shared(store: Store) -> None:
         return (store.read_json(LEASE) or {}).get("owner")
 
     held = holder()
-    for host, found in zip(_hosts(nodes), _answers(nodes, holder), strict=True):
+    answers = _answers(nodes, holder, f"say whether it sees {store.uri}")
+    for host, found in zip(_hosts(nodes), answers, strict=True):
         if found != held:
             raise UsageError(
                 f"<output.uri> {store.uri} is on a disk of this machine, which {host} of the "
@@ -122,26 +127,38 @@ def _hosts(nodes: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _ask(nodes: Sequence[dict[str, Any]], probe: Callable[[], Place | None]) -> list[Place]:
-    answers = _answers(nodes, probe)
+    way_out = ", or skip the question with <model.dtype> float32"
+    answers = _answers(nodes, probe, "report its hardware", way_out)
     return [_named(answer, host) for answer, host in zip(answers, _hosts(nodes), strict=True)]
 
 
-def _answers(nodes: Sequence[dict[str, Any]], probe: Callable[[], T]) -> list[T]:
+def _answers(
+    nodes: Sequence[dict[str, Any]], probe: Callable[[], T], what: str, way_out: str = ""
+) -> list[T]:
+    """What the probe returns on each node.
+
+    Args:
+        what: a node fails to do, if it does not answer.
+        way_out: what a user can do beside starting the command again.
+
+    Raises:
+        RunError: one does not answer.
+    """
     hosts = _hosts(nodes)
     asked = [_sent(probe, node["NodeID"]) for node in nodes]
     _, late = ray.wait(asked, num_returns=len(asked), timeout=ANSWER_SECONDS)
     if late:
         silent = ", ".join(host for host, ref in zip(hosts, asked, strict=True) if ref in late)
         raise RunError(
-            f"{silent} did not report its hardware within {ANSWER_SECONDS} s; start the same "
-            "command again, or skip the question with <model.dtype> float32"
+            f"{silent} did not {what} within {ANSWER_SECONDS} s; start the same command again"
+            f"{way_out}"
         )
     try:
         return list(ray.get(asked))
     except RayError as error:
         cause = getattr(error, "cause", None) or error
         raise RunError(
-            f"a node could not report its hardware: {one_line(cause)}; start the same command again"
+            f"a node could not {what}: {one_line(cause)}; start the same command again"
         ) from error
 
 

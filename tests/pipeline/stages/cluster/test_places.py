@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ class TestDecoder:
         monkeypatch.setattr(module, "on_cluster", lambda: True)
         monkeypatch.setattr(module, "join", lambda compute, debug: None)
         monkeypatch.setattr(
-            module, "_answers", lambda some, probe: [answers[one["NodeID"]] for one in some]
+            module, "_answers", lambda some, *_: [answers[one["NodeID"]] for one in some]
         )
         with pytest.raises(UsageError, match="not possible on c: PyTorch sees no GPU"):
             check_decoder(self.spec())
@@ -148,7 +149,7 @@ class TestAnswers:
         assert found.name == f"the CPU of {self.host}"
 
     def test_a_node_says_why_it_decodes_no_files(self) -> None:
-        assert module._answers(ray.nodes(), why_not) == [why_not()]
+        assert module._answers(ray.nodes(), why_not, "decode") == [why_not()]
 
     @pytest.mark.skipif(this_gpu() is not None, reason="there is a GPU")
     def test_a_gpu_that_pytorch_does_not_see(self) -> None:
@@ -163,6 +164,8 @@ class TestAnswers:
             RunError, match=rf"{self.host} did not report its hardware within 0 s.* model\.dtype"
         ):
             places(ComputeSpec())
+        with pytest.raises(RunError, match=r"did not see /out within 0 s; start [a-z ]+again$"):
+            module._answers(ray.nodes(), why_not, "see /out")
 
     def test_a_node_that_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_sent", lambda probe, node: ray.remote(_fail).remote())
@@ -191,10 +194,14 @@ class TestShared:
         """The nodes that were asked; ``b`` answers as if the disk were another one."""
         found: list[str] = []
 
-        def answers(nodes: list[dict[str, Any]], probe: Callable[[], object]) -> list[object]:
+        def answers(
+            nodes: list[dict[str, Any]], probe: Callable[[], object], what: str
+        ) -> list[object]:
             found.extend(node["NodeID"] for node in nodes)
             return [None if node["NodeID"] == "b" else probe() for node in nodes]
 
+        here = SimpleNamespace(get_node_id=lambda: HEAD["NodeID"])
+        monkeypatch.setattr(ray, "get_runtime_context", lambda: here)
         monkeypatch.setattr(module, "_answers", answers)
         return found
 
@@ -206,15 +213,16 @@ class TestShared:
             monkeypatch.setattr(ray, "nodes", lambda: [HEAD, node("a", CPU=1), node("c", CPU=1)])
             check_shared(store)
             assert asked == ["a", "c"]
-            monkeypatch.setattr(ray, "nodes", lambda: [HEAD, node("a", CPU=1), node("b", CPU=1)])
-            with pytest.raises(UsageError, match="on a disk of this machine, which b of the clust"):
-                check_shared(store)
+            for others in ([node("a", CPU=1), node("b", CPU=1)], [node("b", CPU=1)]):
+                monkeypatch.setattr(ray, "nodes", lambda others=others: [HEAD, *others])
+                with pytest.raises(UsageError, match="of this machine, which b of the cluster"):
+                    check_shared(store)
 
     def test_nobody_is_asked_about_a_bucket_or_by_a_single_node(
         self, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ray, "nodes", lambda: [node("a", CPU=1), node("b", CPU=1)])
         check_shared(Store("s3://bucket/models"))
-        monkeypatch.setattr(ray, "nodes", lambda: [HEAD, node("b", CPU=1), node("a", alive=False)])
+        monkeypatch.setattr(ray, "nodes", lambda: [node("h", CPU=1), node("a", alive=False)])
         check_shared(Store(str(tmp_path)))
         assert not asked
