@@ -95,20 +95,27 @@ def trained(
         try:
             train(_lesson(spec, packed, start, work, group), model, group)
         except LostNodesError as error:
-            group = _smaller(spec)
+            group = _smaller(spec, group)
             log.warning("%s; going on with %s", error, group)
         else:
             return _learnt(start, model, Saved(work.models, work.run_id), group.workers)
 
 
-def _smaller(spec: FinetuneSpec) -> Group:
-    """A group for the nodes that are left."""
+def _smaller(spec: FinetuneSpec, lost: Group) -> Group:
+    """A group for the nodes that are left; on GPUs if the lost one was, for hours would become
+    days."""
     try:
-        return Group.fit(nodes(), spec.num_workers, spec.num_gpus)
+        group = Group.fit(nodes(), spec.num_workers, spec.num_gpus)
     except UsageError as error:
         raise RunError(
             f"nodes were lost, and what is left is not enough: {error.args[0]}"
         ) from error
+    if lost.on_gpus and not group.on_gpus:
+        raise RunError(
+            "nodes were lost, and what is left has no GPU; start the same command again once there "
+            "is one, or now to go on with CPUs"
+        )
+    return group
 
 
 def _lesson(spec: FinetuneSpec, packed: History, start: Fitted, work: Work, group: Group) -> Lesson:

@@ -139,6 +139,9 @@ def test_a_training_that_lost_nodes_goes_on_with_what_is_left(
     ]
     with pytest.raises(RunError, match=r"is not enough: finetune\.num_workers 2 is more"):
         learnt(replace(spec, num_workers=2))
+    left[:] = nodes((4, 0))
+    with pytest.raises(RunError, match="what is left has no GPU; start the same command again"):
+        learnt(spec)
 
 
 def test_workers_get_what_there_is() -> None:
