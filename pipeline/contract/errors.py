@@ -85,10 +85,12 @@ class CutOffError(RunError):
     """A host does not reach the storage, which is no fault of what it was to read or write there;
     others may do it."""
 
-    def __init__(self, message: str, node_id: str = "") -> None:
+    def __init__(self, message: str, node_id: str = "", uri: str = "") -> None:
         super().__init__(message)
         self.node_id = node_id
         """What Ray calls the host; empty outside of Ray."""
+        self.uri = uri
+        """In the store that does not answer it."""
 
 
 class DamagedFileError(JobError):

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ray.exceptions import RayError
 
-from pipeline.contract.errors import JobError, LostNodesError, RunError, one_line
+from pipeline.contract.errors import JobError, LostNodesError, RunError, UsageError, one_line
 from pipeline.output.open_run import OpenRun
 from pipeline.stages.watching.reach import take_back
 from pipeline.storage.filesystems import STORAGE_ERRORS
@@ -50,14 +50,28 @@ def saved(store: Store) -> Iterator[None]:
 
 
 def continued(attempt: Callable[[], T]) -> T:
-    """What an attempt returns; another one follows whenever it lost nodes that it needs."""
-    take_back()
-    while True:
-        try:
-            return attempt()
-        except LostNodesError as error:
-            log.warning("%s; continuing there", error)
-            _let_go(error)
+    """What an attempt returns; another one follows whenever it lost nodes that it needs.
+
+    Raises:
+        RunError: it needs what only they had.
+    """
+    are_lost = False
+    try:
+        while True:
+            try:
+                return attempt()
+            except LostNodesError as error:
+                are_lost = True
+                log.warning("%s; continuing there", error)
+                _let_go(error)
+            except UsageError as error:
+                if not are_lost:
+                    raise
+                raise RunError(
+                    f"nodes were lost, and the run cannot go on without them: {error.args[0]}"
+                ) from error
+    finally:
+        take_back()
 
 
 @contextmanager
@@ -70,6 +84,9 @@ def run_errors() -> Iterator[None]:
         raise RunError(
             f"the run stopped: {_cause(error)}; start the same command again to continue it"
         ) from error
+    except (JobError, KeyboardInterrupt) as error:
+        _let_go(error)
+        raise
 
 
 def _let_go(error: BaseException) -> None:
@@ -77,11 +94,13 @@ def _let_go(error: BaseException) -> None:
     executor does, which hangs on the frames of the traceback and on circles of its own. In a Ray
     that goes on, no other run could start."""
     seen: set[int] = set()
-    known: BaseException | None = error
-    while known is not None and id(known) not in seen:
-        seen.add(id(known))
-        clear_frames(known.__traceback__)
-        known = known.__cause__ or known.__context__
+    left: list[BaseException | None] = [error]
+    while left:
+        known = left.pop()
+        if known is not None and id(known) not in seen:
+            seen.add(id(known))
+            clear_frames(known.__traceback__)
+            left += [known.__cause__, known.__context__]
     gc.collect()
 
 

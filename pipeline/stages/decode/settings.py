@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from pipeline.sources.formats.item import ReadOptions
 from pipeline.stages.allocation import CPU_BLOCK
 from pipeline.stages.watching.progress import Reporter
 from pipeline.storage.filesystems import WorkerEnvironment
-from pipeline.storage.uris import canonical
+from pipeline.storage.uris import canonical, split_uri
 
 MOST_JPEG_BYTES = 8 * 2**20
 """Of a file that travels to an actor; larger ones are decoded where they were fetched."""
@@ -51,7 +52,7 @@ class DecodeSettings:
     """Share of the images, chosen by their uri, that also yield a thumbnail."""
     reporter: Reporter = field(default_factory=Reporter)
     stores: tuple[str, ...] = ()
-    """URIs in stores that the driver has reached."""
+    """URIs in stores that the driver has reached, one of each bucket."""
 
     @classmethod
     def of(
@@ -67,7 +68,7 @@ class DecodeSettings:
             max_bytes=inputs.max_bytes,
             max_seconds=inputs.max_decode_seconds,
             read=ReadOptions.of(inputs, kept),
-            stores=tuple(map(canonical, (*inputs.uris, spec.output.uri))),
+            stores=_one_of_each_store((*inputs.uris, spec.output.uri)),
             **state,
         )
 
@@ -102,3 +103,12 @@ class DecodeSettings:
         """
         mode: CpuDecodeMode = "fast" if self.mode == "gpu" else self.mode
         return self.preprocessing.decode(data, mode=mode, max_pixels=self.max_pixels)
+
+
+def _one_of_each_store(uris: Iterable[str]) -> tuple[str, ...]:
+    """The first in each bucket or container: all in it answer, or none."""
+    found: dict[tuple[str, str], str] = {}
+    for uri in map(canonical, uris):
+        protocol, path = split_uri(uri)
+        found.setdefault((protocol, path.partition("/")[0]), uri)
+    return tuple(found.values())

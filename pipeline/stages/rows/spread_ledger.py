@@ -23,6 +23,7 @@ from pipeline.output.ledger.hashes import HashIndex, HashRange, Keys, Mask, Shar
 from pipeline.output.ledger.history import History
 from pipeline.output.ledger.ledger import Known, Ledger, Matches
 from pipeline.stages.cluster.growth import can_grow, nodes
+from pipeline.stages.watching.reach import elsewhere
 from pipeline.storage.filesystems import WorkerEnvironment
 
 ROWS_PER_PART = 4_000_000
@@ -100,6 +101,7 @@ class SpreadLedger(Known):
             scheduling_strategy="SPREAD",
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,
+            **elsewhere(),
         )
         shared = [ray.put(value) for value in (environment, history, names)]
         parts = [start.remote(*shared, HashRange(n, number)) for n in range(number)]

@@ -18,6 +18,9 @@ from pipeline.storage.uris import split_uri
 
 _NODE_ID = "ray.io/node-id"
 """The label that Ray gives every node."""
+_ADVICE = "start the same command again once it does"
+PROBES = 3
+"""Of a store, before it counts as silent: one may be lost, or slow."""
 _left_out: set[str] = set()
 """Nodes, by what Ray calls them."""
 
@@ -56,10 +59,14 @@ def check_failure(uri: str, error: Exception, stores: Iterable[str]) -> None:
 def check_reach(stores: Iterable[str], error: Exception) -> None:
     """Raises CutOffError if one of the stores does not answer."""
     for uri in stores:
-        if not answers(uri):
+        if not _is_reached(uri):
             raise CutOffError(
-                f"the host {get_node_ip_address()} does not reach {uri}", _this_node()
+                f"the host {get_node_ip_address()} does not reach {uri}", _this_node(), uri
             ) from error
+
+
+def _is_reached(uri: str) -> bool:
+    return any(answers(uri) for _ in range(PROBES))
 
 
 def _this_node() -> str:
@@ -74,7 +81,8 @@ def leaving_out() -> Iterator[None]:
 
     Raises:
         LostNodesError: another attempt can go on with the others.
-        RunError: it is the driver's own, or the last one.
+        RunError: it is the driver's own, or the last one, or the store does not answer the driver
+            either, so that no host is to blame.
     """
     try:
         yield
@@ -82,12 +90,12 @@ def leaving_out() -> Iterator[None]:
         cut = getattr(error, "cause", error)
         if not isinstance(cut, CutOffError):
             raise
+        if not _is_reached(cut.uri):
+            raise RunError(f"the run stopped: {cut.uri} does not answer; {_ADVICE}") from error
         told = str(cut).splitlines()[0]  # Ray Data adds advice of its own
         if _leave_out(cut.node_id):
             raise LostNodesError(f"{told}, but others do") from error
-        raise RunError(
-            f"the run stopped: {told}; start the same command again once it does"
-        ) from error
+        raise RunError(f"the run stopped: {told}; {_ADVICE}") from error
 
 
 def _leave_out(node_id: str) -> bool:

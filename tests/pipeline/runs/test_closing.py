@@ -1,5 +1,6 @@
 """Closing: a run closes only if every image has exactly one row, and then says what it did."""
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -219,6 +220,22 @@ def test_what_stops_a_run_is_said_without_advice_of_ray(error: OSError) -> None:
     with pytest.raises(RunError, match=expected) as stopped, run_errors():
         raise RayTaskError("write", "a traceback", annotated)
     assert "backoff" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("error", [RunError("no room"), KeyboardInterrupt()], ids=repr)
+def test_whoever_keeps_an_error_keeps_nothing_else(error: BaseException) -> None:
+    """As a notebook does: actors, and their CPUs, would be kept with it."""
+    found = []
+
+    def work() -> None:
+        executor = {"an actor"}
+        found.append(weakref.ref(executor))
+        raise error
+
+    with pytest.raises(type(error)) as kept, run_errors():
+        work()
+    assert kept.value is error
+    assert [one() for one in found] == [None]
 
 
 def test_a_run_that_lost_nodes_goes_on_with_what_is_left(caplog: pytest.LogCaptureFixture) -> None:

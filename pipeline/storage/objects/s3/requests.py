@@ -20,7 +20,7 @@ from botocore import UNSIGNED
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ConnectionError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
@@ -119,9 +119,11 @@ def refusal_of_credentials(bucket: str) -> str | None:
 def answers(bucket: str) -> bool:
     """Whether anything at all comes back when the bucket is asked for a listing of no objects."""
     try:
-        answer(bucket, "GET", "?list-type=2&max-keys=0")
+        answer(bucket, "GET", "?list-type=2&max-keys=0", patient=True)
     except (ConnectionError, HTTPClientError):
         return False
+    except (BotoCoreError, ClientError):  # of credentials, say, that cannot be refreshed
+        return True
     return True
 
 

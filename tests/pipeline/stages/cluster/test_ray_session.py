@@ -73,7 +73,7 @@ def test_a_run_on_gpus_gets_a_store_in_which_all_cores_can_decode(
     monkeypatch.setattr(ray, "init", lambda **options: started.update(options))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     resources = {"CPU": 16, "GPU": 1, "object_store_memory": 3e9}
-    node = {"Alive": True, "NodeManagerAddress": "here", "Resources": resources}
+    node = {"NodeID": "a", "Alive": True, "NodeManagerAddress": "here", "Resources": resources}
     monkeypatch.setattr(ray, "nodes", lambda: [node])
     monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
     with cluster.ray_session(ComputeSpec(num_gpus=wanted)) as allocation:

@@ -32,13 +32,22 @@ class Actor:
 
 
 @pytest.fixture
-def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The options that Ray would be told."""
+    found: list[dict[str, Any]] = []
+
     def remote(kind: Any) -> Any:
         start = SimpleNamespace(remote=lambda *args: Actor(kind(*args)))
-        return SimpleNamespace(options=lambda **_: start)
+
+        def options(**said: Any) -> Any:
+            found.append(said)
+            return start
+
+        return SimpleNamespace(options=options)
 
     local = SimpleNamespace(remote=remote, get=lambda found, **_: found, put=lambda value: value)
     monkeypatch.setattr(spread_ledger, "ray", local)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -90,9 +99,24 @@ def test_every_part_has_some(local_store: Store) -> None:
     assert np.count_nonzero(np.diff(ledger.row_ends)) > 3
 
 
+AWAY = {"label_selector": {"ray.io/node-id": "!in(a, b)"}}
+"""From nodes that were left out."""
+
+
+def test_no_part_is_on_a_node_that_was_left_out(
+    without_ray: list[dict[str, Any]], local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread_ledger, "elsewhere", lambda: AWAY)
+    spread(history_of(random_world(0), local_store))
+    assert [said.items() >= AWAY.items() for said in without_ray] == [True]
+
+
 @pytest.mark.usefixtures("ray_local")
-def test_parts_that_are_lost_are_loaded_again(local_store: Store) -> None:
+def test_parts_that_are_lost_are_loaded_again(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the middle of a listing; what was met until then is known."""
+    monkeypatch.setattr(spread_ledger, "elsewhere", lambda: AWAY)  # Ray takes all options together
     world = random_world(0)
     history = history_of(world, local_store)
     expected = planned(history.ledger(SHARD_NAMES), world, local_store)

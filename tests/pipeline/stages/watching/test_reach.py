@@ -6,15 +6,24 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
 
+import pyarrow as pa
 import pytest
 import ray
+from botocore.exceptions import ClientError, CredentialRetrievalError, ReadTimeoutError
 from ray.exceptions import RayTaskError
 from ray.util import get_node_ip_address
 from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError
 
 from cvt import CvtImageProcessor
-from pipeline.contract.errors import CutOffError, FetchError, LostNodesError, RunError
+from pipeline.contract.errors import (
+    CutOffError,
+    FetchError,
+    LostNodesError,
+    RunError,
+    UsageError,
+)
+from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.families.cvt import CvtPreprocessing
 from pipeline.runs.endings import continued, run_errors
 from pipeline.stages.cluster.growth import nodes
@@ -23,12 +32,14 @@ from pipeline.stages.decode.task import decode_block
 from pipeline.stages.watching import reach as module
 from pipeline.stages.watching.reach import (
     check_failure,
+    check_reach,
     elsewhere,
     leaving_out,
     reaching,
     take_back,
 )
 from pipeline.storage.filesystems import WorkerEnvironment, answers
+from pipeline.storage.objects.s3 import requests
 from pipeline.storage.retry import PassingError
 from tests.support.inputs.fetching import work
 from tests.support.servers.clouds import Cloud
@@ -92,6 +103,24 @@ def test_a_store_that_refuses_has_answered(s3_bucket: Bucket) -> None:
     assert answers("/data")
 
 
+@pytest.mark.parametrize(
+    ("error", "is_answered"),
+    [
+        (CredentialRetrievalError(provider="a", error_msg="b"), True),
+        (ClientError({}, "AssumeRole"), True),
+        (ReadTimeoutError(endpoint_url="http://a"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_silence_is_no_answer(
+    error: Exception, is_answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Mock(side_effect=error)
+    monkeypatch.setattr(requests, "answer", asked)
+    assert answers("s3://bucket/in") is is_answered
+    assert asked.call_args.kwargs == {"patient": True}  # as for a listing, which it is
+
+
 def test_clouds_answer_or_not(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = cloud.create().uri
     assert answers(uri)
@@ -125,6 +154,24 @@ def test_stores_of_other_kinds_need_no_question(monkeypatch: pytest.MonkeyPatch)
     assert asked == ["s3://bucket/in"]
 
 
+def test_one_question_that_is_lost_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [False, False, True]
+    monkeypatch.setattr(module, "answers", lambda uri: said.pop(0))
+    check_reach(["s3://bucket/in"], SILENCE)
+    assert not said
+
+
+def test_every_store_is_asked_once() -> None:
+    some = ("s3://a/2026", "S3A://a/2025", "/data/in", "gs://a/in", "s3://b/in", "/data/more")
+    spec = RunSpec(
+        inputs=InputSpec(uris=some),
+        model=ModelSpec(source="model"),
+        output=OutputSpec(uri="s3://b/out", top_k=1),
+    )
+    stores = DecodeSettings.of(spec, settings().preprocessing, pa.schema([])).stores
+    assert stores == ("s3://a/2026", "/data/in", "gs://a/in", "s3://b/in")
+
+
 @pytest.mark.usefixtures("nowhere")
 def test_what_cannot_be_written_there() -> None:
     with (
@@ -154,6 +201,33 @@ def test_a_run_goes_on_without_it(
     assert seen == [(3, {}), (2, selector)]
     said = [record.getMessage() for record in caplog.records]
     assert said == ["the host a does not, but others do; continuing there"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_is_left_may_not_be_enough() -> None:
+    """For what the command asks: that ends a run that has begun, and is no wrong usage by now. The
+    next one tries all nodes again."""
+    ends: list[Exception] = [CutOffError("a", "a"), UsageError("<compute.num_actors> 3 is more")]
+
+    def attempt() -> None:
+        with run_errors(), leaving_out():
+            raise ends.pop(0)
+
+    with pytest.raises(RunError, match=r"cannot go on without them: compute\.num_actors 3 is"):
+        continued(attempt)
+    assert elsewhere() == {}
+    ends.append(UsageError("wrong"))
+    with pytest.raises(UsageError, match="wrong"):
+        continued(attempt)
+
+
+@pytest.mark.usefixtures("cluster", "nowhere")
+def test_no_host_is_to_blame_for_a_store_that_is_away() -> None:
+    silent = CutOffError("the host a does not", "a", "s3://bucket/in")
+    answer = "the run stopped: s3://bucket/in does not answer; start"
+    with pytest.raises(RunError, match=answer), leaving_out():
+        raise RayTaskError("decode", "a traceback", pickle.loads(pickle.dumps(silent)))
+    assert elsewhere() == {}
 
 
 def test_one_host_with_cpus_has_to_stay(cluster: list[dict[str, Any]]) -> None:
