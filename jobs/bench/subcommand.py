@@ -49,7 +49,7 @@ def new_output(output: str) -> Store:
     from pipeline.storage.uris import canonical
 
     store = Store(canonical(output))
-    if store.list(""):
+    if store.list("", or_itself=True):
         raise UsageError(f"the output is {output}, where something is; name a new one")
     return store
 

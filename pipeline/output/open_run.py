@@ -179,7 +179,7 @@ class OpenRun:
         Args:
             closed: IDs of closed runs, the newest among them, if they are known.
         """
-        together(partial(store.remove, layout.OPEN), partial(withdraw, store))
+        together(partial(store.clear, layout.OPEN), partial(withdraw, store))
         closed = store.children(layout.RUNS) if closed is None else closed
         run = cls(store, layout.new_run_id(closed), record)
         run.save()
@@ -224,10 +224,12 @@ class OpenRun:
 
     def discard(self) -> None:
         """Remove the run, its record first: without a record there is no open run, whatever an
-        interruption leaves behind."""
-        self.store.remove_file(self._record_name)
+        interruption leaves behind. What there is to remove is listed meanwhile."""
+        remove_record = partial(self.store.remove_file, self._record_name)
+        _, files = together(remove_record, partial(self.store.list, self.directory))
+        files.pop(self._record_name, None)
         together(
-            partial(self.store.remove, self.directory),
+            partial(self.store.clear, self.directory, files),
             partial(withdraw, self.store, layout.data_dir(self.run_id)),
         )
 

@@ -9,15 +9,18 @@
     history/                          for the next run
 
 Whoever finds ``publish/manifest.json`` finishes the publication first. No
-step asks a listing what there is: that of an object store may lag behind.
+step asks a listing what there is to publish: that of an object store may lag
+behind. A process that closed the run has it in memory, another reads it here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Self, TypeAlias
 
 import pyarrow as pa
 
@@ -29,32 +32,80 @@ from pipeline.output.ledger.history import History
 from pipeline.output.ledger.rolling import Each
 from pipeline.output.open_run import OpenRun
 from pipeline.output.staged import Uploads, show
-from pipeline.storage.parquet import write_table
+from pipeline.storage.parquet import table_bytes
 from pipeline.storage.read_ahead import map_ahead
+from pipeline.storage.store import Store
+
+Beside: TypeAlias = pa.Table | str | Sequence[str]
+"""A file that stands beside a manifest: a table is written as Parquet, a text as it is, a list as
+JSON."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What closes a run, as it is written below ``publish/``."""
+
+    manifest: Manifest
+    written: bytes
+    """The manifest's file."""
+    beside: Mapping[str, bytes]
+    """Further files, by name."""
+
+    @classmethod
+    def of(cls, run: OpenRun, written: bytes, beside: Mapping[str, bytes]) -> Self:
+        """
+        Raises:
+            DamagedFileError: what was written is no manifest.
+        """
+        name = run.store.locate(layout.publish_manifest(run.run_id))
+        return cls(Manifest.from_json(written, name), written, beside)
+
+    @classmethod
+    def read(cls, run: OpenRun) -> Self:
+        """What an earlier attempt wrote.
+
+        Raises:
+            DamagedFileError: that is no manifest.
+        """
+        written = run.store.read_bytes(layout.publish_manifest(run.run_id))
+        found = map_ahead(partial(_read_beside, run), layout.BESIDE)
+        pairs = zip(layout.BESIDE, found, strict=True)
+        return cls.of(run, written, {name: data for name, data in pairs if data is not None})
 
 
 def seal(
     run: OpenRun,
     manifest: Manifest,
     report: str,
-    beside: Mapping[str, pa.Table | str | Sequence[str]] = MappingProxyType({}),
-) -> None:
+    beside: Mapping[str, Beside] = MappingProxyType({}),
+) -> Sealed:
     """Write what goes beside the merged files; the manifest last, since it closes the run.
 
     Args:
-        beside: further files by name; a table is written as Parquet, a text as it is, a list
-            as JSON.
+        beside: further files by name.
+
+    Raises:
+        DamagedFileError: the manifest would not be read again; the run is not closed.
     """
-    staged = layout.publish_dir(run.run_id)
-    for name, value in beside.items():
-        if isinstance(value, pa.Table):
-            write_table(run.store, f"{staged}/{name}", value)
-        elif isinstance(value, str):
-            run.store.write_bytes(f"{staged}/{name}", value.encode("utf-8", "backslashreplace"))
-        else:
-            run.store.write_json(f"{staged}/{name}", list(value))
-    run.store.write_bytes(f"{staged}/{layout.REPORT}", report.encode("utf-8", "backslashreplace"))
-    run.store.write_json(layout.publish_manifest(run.run_id), manifest.to_dict())
+    files = {name: _bytes_of(value) for name, value in {**beside, layout.REPORT: report}.items()}
+    sealed = Sealed.of(run, run.store.json_bytes(manifest.to_dict()), files)
+    _write_all(run.store, layout.publish_dir(run.run_id), files)
+    run.store.write_bytes(layout.publish_manifest(run.run_id), sealed.written)
+    return sealed
+
+
+def _bytes_of(value: Beside) -> bytes:
+    if isinstance(value, pa.Table):
+        return table_bytes(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace")
+    return Store.json_bytes(list(value))
+
+
+def _write_all(store: Store, directory: str, files: Mapping[str, bytes]) -> None:
+    """Write files at the same time."""
+    for _ in map_ahead(lambda name: store.write_bytes(f"{directory}/{name}", files[name]), files):
+        pass
 
 
 def is_closed(run: OpenRun) -> bool:
@@ -97,31 +148,36 @@ def _reopen(run: OpenRun) -> None:
     run.store.remove(layout.data_dir(run.run_id))
 
 
-def _show_beside(run: OpenRun, name: str) -> None:
-    """Copy a small file that stands beside the manifest, if there is such a one."""
+def _read_beside(run: OpenRun, name: str) -> bytes | None:
+    """A small file that stands beside the manifest, if there is such a one."""
     with suppress(FileNotFoundError):
-        data = run.store.read_bytes(f"{layout.publish_dir(run.run_id)}/{name}")
-        run.store.write_bytes(f"{layout.run_dir(run.run_id)}/{name}", data)
+        return run.store.read_bytes(f"{layout.publish_dir(run.run_id)}/{name}")
+    return None
 
 
-def publish(run: OpenRun, each: Each = map, known: History | None = None) -> Manifest:
+def publish(
+    run: OpenRun,
+    each: Each = map,
+    known: History | None = None,
+    sealed: Sealed | None = None,
+) -> Manifest:
     """Make a closed run visible, ``latest.json`` last, and return its manifest. Safe to repeat.
 
     Args:
         each: where the hashes of its files' rows are written, for the next run.
         known: the runs that it joins, if they have been read since the lease was taken.
+        sealed: what closed it, if this process wrote that.
 
     Raises:
         RunError: it is open again.
     """
     store, run_id = run.store, run.run_id
-    written = store.read_bytes(layout.publish_manifest(run_id))
-    manifest = Manifest.from_json(written, store.locate(layout.publish_manifest(run_id)))
+    sealed = sealed or Sealed.read(run)
+    manifest = sealed.manifest
     if manifest.files:
         _show_files(run, manifest.file_names)
-    for _ in map_ahead(partial(_show_beside, run), layout.BESIDE):
-        pass
-    store.write_bytes(layout.manifest_file(run_id), written)
+    _write_all(store, layout.run_dir(run_id), sealed.beside)
+    store.write_bytes(layout.manifest_file(run_id), sealed.written)
     if manifest.files:
         write_view(store)
     history = History.ending_with(store, manifest, known)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -37,6 +38,7 @@ from pipeline.output.merging.tally import Tally
 from pipeline.output.merging.tasks import Tasks
 from pipeline.output.open_run import OpenRun
 from pipeline.output.publish import publish, seal
+from pipeline.storage.read_ahead import together
 from pipeline.storage.store import Store
 
 _PACKAGES = (
@@ -124,7 +126,8 @@ def close_run(
         earlier if run.parts else (), account.identity, account.review, account.shadow
     )
     metadata = _file_metadata(run, account.model)
-    tally = merge(
+    merged = partial(
+        merge,
         run,
         metadata,
         account.rows_per_file,
@@ -133,19 +136,20 @@ def close_run(
         account.vanished,
         tasks,
     )
+    tally, said = together(merged, partial(_said, run.store))
     counts = balance(run, tally, account.expected, account.skipped)
     comparison = retrospect.conclude(tally)
     manifest = _manifest(run, account, tally, counts, comparison)
-    said = _said(run.store)
     page = render(manifest, tally.failure_examples, _thumbnails(run), comparison.tables, said)
     classes = {layout.CLASSES: account.classes} if tally.labels else {}
     review = _review(manifest, comparison, account)
-    seal(run, manifest, page, comparison.tables | classes | review)
-    return publish(run, tasks.map, known)
+    sealed = seal(run, manifest, page, comparison.tables | classes | review)
+    return publish(run, tasks.map, known, sealed)
 
 
 def _said(store: Store) -> Overview:
-    """What people said of the output's images; a damaged file of theirs fails no run."""
+    """What people said of the output's images by now, when its merge begins; a damaged file of
+    theirs fails no run."""
     said = Overview.of_output(store)
     for damage in said.damaged:
         log.warning("left out of the report: %s", damage)

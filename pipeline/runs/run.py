@@ -167,7 +167,7 @@ def _take_up(
 
 def _found(store: Store) -> tuple[OpenRun | None, History]:
     """The unfinished run, unless nothing is lost with it, and the closed ones."""
-    found, history = OpenRun.find(store), History.load(store)
+    found, history = OpenRun.find(store), History.load(store, for_rows=True)
     if found and found.record.is_copy:
         return None, history
     if found and history.runs and found.run_id < history.runs[0].run_id:

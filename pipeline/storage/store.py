@@ -87,14 +87,17 @@ class Store:
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))
 
-    def list(self, prefix: str) -> dict[str, int]:
-        """Names below ``prefix``, recursively, with their sizes in bytes, in order of name."""
+    def list(self, directory: str, *, or_itself: bool = False) -> dict[str, int]:
+        """Names below a directory, recursively, with their sizes in bytes, in order of name; with
+        ``or_itself``, also that of a file, after which object stores have to be asked, too."""
         start = len(self.path()) + 1
-        sizes = {path[start:]: size for path, size in self._find(self.path(prefix)).items()}
+        found = self._find(self.path(directory), or_itself=or_itself)
+        sizes = {path[start:]: size for path, size in found.items()}
         return {name: sizes[name] for name in sorted(sizes) if not name.endswith((".tmp", "/"))}
 
-    def _find(self, path: str) -> dict[str, int]:
-        if self.protocol == "s3" and (sizes := objects.sizes(path)) is not None:
+    def _find(self, path: str, *, or_itself: bool) -> dict[str, int]:
+        sizes = objects.sizes(path, or_itself=or_itself) if self.protocol == "s3" else None
+        if sizes is not None:
             return sizes
         try:
             found = self.fs.find(path, detail=True)
@@ -234,8 +237,9 @@ class Store:
             with self._clear_errors():
                 self._rename(Path(self.path(source)), Path(self.path(target)))
             return
-        listed = self.list(source) if names is None else [f"{source}/{name}" for name in names]
-        for _ in map_ahead(lambda name: self._move_one(name, target + name[len(source) :]), listed):
+        known = None if names is None else [f"{source}/{name}" for name in names]
+        moved = self.list(source, or_itself=True) if known is None else known
+        for _ in map_ahead(lambda name: self._move_one(name, target + name[len(source) :]), moved):
             pass
 
     def _move_one(self, source: str, target: str) -> None:
@@ -261,17 +265,22 @@ class Store:
                 raise
             _move_one_by_one(source, target)
 
-    def remove(self, prefix: str) -> None:
+    def remove(self, name: str) -> None:
         """Remove a file or everything below a directory, if there is any."""
         if not self.is_local:
-            for _ in map_ahead(self.remove_file, self.list(prefix)):
-                pass
-            return
-        path = Path(self.path(prefix))
-        if path.is_dir():
+            self.clear(name, self.list(name, or_itself=True))
+        elif (path := Path(self.path(name))).is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+    def clear(self, directory: str, names: Iterable[str] | None = None) -> None:
+        """Remove all that is below a directory; from object stores only these files, if given."""
+        if self.is_local:
+            self.remove(directory)
+            return
+        for _ in map_ahead(self.remove_file, self.list(directory) if names is None else names):
+            pass
 
     def remove_file(self, name: str) -> None:
         """Remove a file, if it is there; unlike ``remove``, without asking a listing for it."""

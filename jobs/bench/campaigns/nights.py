@@ -80,7 +80,7 @@ def make_up(store: Store, runs: int, rows: int) -> None:
 def night(store: Store, runs: int, rows: int) -> Night:
     """Plan and close a run that lists what all runs have, in the same versions."""
     started, cpu = time.perf_counter(), time.process_time()
-    history = History.load(store)
+    history = History.load(store, for_rows=True)
     plan = Plan(history.ledger(shard_names(InputSpec(uris=("made-up",)))), OpenRun(store))
     plan.survey(_listing(runs, rows))
     planned = time.perf_counter()

@@ -37,7 +37,7 @@ def export(queue: ReviewedQueue, tool: Tool, to: str) -> int:
     """
     target = Store(canonical(to))
     try:
-        if target.list(""):
+        if target.list("", or_itself=True):
             raise UsageError(f"<corrections.to> {to} is not empty; name a new directory")
         written = _WRITERS[tool](queue, target)
     except STORAGE_ERRORS as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,34 +32,46 @@ class History:
     runs: tuple[Manifest, ...]
     rolling: Rolling = field(default_factory=Rolling)
     """What the last closing kept of them, so that they need not be read one by one."""
+    listed: Mapping[str, int] | None = None
+    """The sizes of data files by name, if they have been listed since the lease was taken."""
 
     @classmethod
-    def load(cls, store: Store, until: str | None = None) -> History:
+    def load(cls, store: Store, until: str | None = None, *, for_rows: bool = False) -> History:
         """Read the manifests.
 
         Args:
             until: the run after which later ones are left out, as if they had not been yet.
+            for_rows: list the data files meanwhile, since their rows are going to be looked up.
 
         Raises:
             DamagedFileError: one of them is not what a run wrote.
         """
-        children, latest, rolling = together(
+        children, latest, (rolling, newest), listed = together(
             lambda: list(store.children(layout.RUNS)),
             partial(_latest, store),
-            partial(Rolling.load, store),
+            partial(_kept, store),
+            lambda: store.list(layout.DATA) if for_rows else None,
         )
-        listed = {*children, *latest}
-        return cls(store, tuple(_live_runs(store, rolling, listed, until)), rolling)
+        run_ids = {*children, *latest}
+        runs = tuple(_live_runs(store, rolling, newest, run_ids, until))
+        return cls(store, runs, rolling, listed)
 
     @classmethod
     def ending_with(cls, store: Store, newest: Manifest, known: History | None = None) -> History:
         """The history of which a run that has just closed is the end; ``known`` is that of before,
-        if it has been read already."""
+        if it has been read already, before the files of the newest were shown."""
         if newest.is_full:
             return cls(store, (newest,))
-        known = known or cls.load(store)
-        earlier = (run for run in known.runs if run.run_id != newest.run_id)
-        return cls(store, (newest, *earlier), known.rolling)
+        found = known or cls.load(store, for_rows=True)
+        earlier = (run for run in found.runs if run.run_id != newest.run_id)
+        listed = found.listed
+        if known and listed is not None and newest.files:
+            listed = {**listed, **store.list(layout.data_dir(newest.run_id))}
+        return cls(store, (newest, *earlier), found.rolling, listed)
+
+    def sizes(self) -> Mapping[str, int]:
+        """Of data files in bytes, by name."""
+        return self.store.list(layout.DATA) if self.listed is None else self.listed
 
     @property
     def nights(self) -> tuple[Manifest, ...]:
@@ -83,12 +95,13 @@ class History:
         Args:
             each: where the hashes of large files are written.
         """
-        return replace(self, rolling=self.rolling.roll_on(self.store, self.runs, each))
+        rolling = self.rolling.roll_on(self.store, self.runs, self.sizes(), each)
+        return replace(self, rolling=rolling)
 
     @property
     def has_hashes(self) -> bool:
         """Whether no data file needs to be read for the ledger."""
-        return self.rolling.covers(self.store, self.runs)
+        return self.rolling.covers(self.runs, self.sizes())
 
     @property
     def rows(self) -> int:
@@ -98,7 +111,8 @@ class History:
     def ledger(self, names: ShardNames, part: HashRange = ALL) -> Ledger:
         """An index over the live rows, or over those of a range of hashes."""
         with _files_of_closed_runs():
-            return Ledger.from_hashed(self.rolling.rows(self.store, self.runs, names, part), names)
+            rows = self.rolling.rows(self.store, self.runs, self.sizes(), names, part)
+            return Ledger.from_hashed(rows, names)
 
     def vanished(
         self, gone: HashIndex, inputs: Sequence[str] | None, each: Each = map
@@ -116,7 +130,7 @@ class History:
         ours = tuple(map(public, inputs or ()))
         is_of_ours = [run.inputs == ours for run in self.runs]
         with _files_of_closed_runs():
-            found = self.rolling.named(self.store, self.runs, gone, each)
+            found = self.rolling.named(self.store, self.runs, self.sizes(), gone, each)
             names = {uri for age, uri in found if is_of_ours[age] or uri.startswith(roots)}
         return sorted(names)
 
@@ -124,7 +138,8 @@ class History:
         """Those of the URIs of which there are live rows."""
         hashes = hash_strings(pa.chunked_array([pa.array(uris, pa.string())]))
         with _files_of_closed_runs():
-            found = self.rolling.named(self.store, self.runs, HashIndex(np.unique(hashes)), map)
+            wanted = HashIndex(np.unique(hashes))
+            found = self.rolling.named(self.store, self.runs, self.sizes(), wanted, map)
             return {uri for _, uri in found if uri in uris}
 
     def check(self, identity: Identity, advice: str | None = None) -> None:
@@ -162,11 +177,25 @@ def _root(uri: str) -> str:
     return printable(canonical(uri)).split("*")[0].split("?")[0]
 
 
+def _kept(store: Store) -> tuple[Rolling, Manifest | None]:
+    """What was kept of all runs, and the newest of these from its own file, if that is whole."""
+    rolling = Rolling.load(store)
+    if not rolling.runs:
+        return rolling, None
+    with suppress(DamagedFileError):
+        return rolling, store.read_record(Manifest, layout.manifest_file(rolling.runs[0].run_id))
+    return rolling, None
+
+
 def _live_runs(
-    store: Store, rolling: Rolling, listed: Set[str], until: str | None
+    store: Store, rolling: Rolling, newest: Manifest | None, listed: Set[str], until: str | None
 ) -> Iterator[Manifest]:
     """Those that were kept, and from their own files the others and the newest, so that what was
-    kept of another output, copied over this one, is not taken for its own."""
+    kept of another output, copied over this one, is not taken for its own.
+
+    Args:
+        newest: of those that were kept, from its own file, as far as that has been read.
+    """
     known = [run_id for run_id in filter(layout.is_run_id, listed) if run_id <= (until or run_id)]
     run_ids = sorted(known, reverse=True)
     kept = {run.run_id: run for run in rolling.runs}
@@ -175,6 +204,8 @@ def _live_runs(
     def read(run_id: str) -> Manifest | None:
         if run_id in kept and not is_first:
             return kept[run_id]
+        if newest is not None and newest.run_id == run_id:
+            return newest
         return store.read_record(Manifest, layout.manifest_file(run_id))
 
     manifests: Iterator[Manifest | None]

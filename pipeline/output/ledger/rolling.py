@@ -50,7 +50,7 @@ from pipeline.output.ledger.segments import (
     rows_at,
 )
 from pipeline.storage.parquet import read_table
-from pipeline.storage.read_ahead import map_ahead
+from pipeline.storage.read_ahead import map_ahead, together
 from pipeline.storage.store import Store
 
 SMALL_FILE_ROWS = 50_000
@@ -87,15 +87,22 @@ class Rolling(Record):
             return cls()
 
     def rows(
-        self, store: Store, runs: Sequence[Manifest], names: ShardNames, part: HashRange = ALL
+        self,
+        store: Store,
+        runs: Sequence[Manifest],
+        sizes: Mapping[str, int],
+        names: ShardNames,
+        part: HashRange = ALL,
     ) -> Iterator[tuple[Ages, pa.Table]]:
         """The ``HASHED`` rows of these runs, in their order, as far as they are in the part; and
         their ages.
 
+        Args:
+            sizes: of all data files, by name, here and below.
+
         Raises:
             FileNotFoundError: a data file is gone; the error names it.
         """
-        sizes = store.list(layout.DATA)
         written = self.written(sizes) if names == USUAL_SHARDS else {}
         read = partial(_read, store, written, names, part)
         for files, kept in self._groups(store, runs, LEDGER_COLUMNS, sizes):
@@ -108,7 +115,12 @@ class Rolling(Record):
                 yield ages[is_in], hashed.filter(pa.array(is_in))
 
     def named(
-        self, store: Store, runs: Sequence[Manifest], wanted: HashIndex, each: Each
+        self,
+        store: Store,
+        runs: Sequence[Manifest],
+        sizes: Mapping[str, int],
+        wanted: HashIndex,
+        each: Each,
     ) -> Iterator[tuple[int, str]]:
         """The ages and URIs of rows of these runs that have one of these hashes.
 
@@ -118,7 +130,6 @@ class Rolling(Record):
         Raises:
             FileNotFoundError: a data file is gone; the error names it.
         """
-        sizes = store.list(layout.DATA)
         find = partial(_find, store, self.written(sizes), wanted)
         for files, kept in self._groups(store, runs, ["uri"], sizes):
             if kept is None:
@@ -131,9 +142,8 @@ class Rolling(Record):
                 uris = table["uri"].filter(pa.array(is_wanted)).to_pylist()
                 yield from zip(ages[is_wanted].tolist(), uris, strict=True)
 
-    def covers(self, store: Store, runs: Sequence[Manifest]) -> bool:
+    def covers(self, runs: Sequence[Manifest], sizes: Mapping[str, int]) -> bool:
         """Whether something is kept of all data files of these runs."""
-        sizes = store.list(layout.DATA)
         kept = {*places_in(self.segments, sizes), *self.written(sizes)}
         return all(file.name in kept for run in runs for file in run.files)
 
@@ -143,14 +153,15 @@ class Rolling(Record):
             return {}
         return {file.name: file for file in self.hashed if sizes.get(file.name) == file.size}
 
-    def roll_on(self, store: Store, runs: Sequence[Manifest], each: Each) -> Rolling:
+    def roll_on(
+        self, store: Store, runs: Sequence[Manifest], sizes: Mapping[str, int], each: Each
+    ) -> Rolling:
         """Keep what there is to know of these runs, the live ones, for the next; to be called by
         whoever holds the lease.
 
         Args:
             each: where hashes are written.
         """
-        sizes = store.list(layout.DATA)
         files = [file for run in runs for file in run.files if file.name in sizes]
         segments = self._segments(store, runs, files, sizes)
         hashed = self._hashed(store, files, sizes, each)
@@ -238,9 +249,13 @@ def _write_index(store: Store, index: Rolling) -> None:
     """Write it, then remove the files that it does not name."""
     runs = tuple(replace(run, vanished=None) for run in index.runs)
     text = json.dumps(replace(index, runs=runs).to_dict(), ensure_ascii=False)
-    store.write_bytes(layout.HISTORY_INDEX, text.encode("utf-8", "backslashreplace"))
+    data = text.encode("utf-8", "backslashreplace")
+    _, found = together(
+        partial(store.write_bytes, layout.HISTORY_INDEX, data),
+        partial(store.list, layout.HISTORY),
+    )
     named = {segment.name for segment in index.segments}
     named |= {layout.history_hashes(file.name) for file in index.hashed}
-    for name in store.list(layout.HISTORY):
+    for name in found:
         if layout.is_history_file(name) and name not in named:
-            store.remove(name)
+            store.remove_file(name)

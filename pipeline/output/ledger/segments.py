@@ -15,7 +15,7 @@ from pipeline.contract.errors import DamagedFileError
 from pipeline.contract.manifest import DataFile
 from pipeline.contract.records import Record
 from pipeline.output.ledger.hashes import LEDGER_COLUMNS
-from pipeline.storage.parquet import read_columns, read_table, write_table
+from pipeline.storage.parquet import read_columns, read_whole_table, write_table
 from pipeline.storage.store import Store
 
 SEGMENT_ROWS = 500_000
@@ -58,7 +58,7 @@ class Segment(Record):
     def read(self, store: Store, columns: Sequence[str]) -> pa.Table | None:
         """Its rows; None if they are not what a closing wrote."""
         try:
-            table = read_table(store, self.name, columns)
+            table = read_whole_table(store, self.name, columns)
         except (DamagedFileError, FileNotFoundError):
             log.info("reading data files, for %s is missing or damaged", store.locate(self.name))
             return None

@@ -52,7 +52,7 @@ def merge(
         tasks: where files are merged.
     """
     together(
-        partial(run.store.remove, layout.publish_dir(run.run_id)),
+        partial(run.store.clear, layout.publish_dir(run.run_id)),
         partial(withdraw, run.store, layout.data_dir(run.run_id)),
     )
     parts = [*run.parts, *_as_parts(run, vanished)]

@@ -12,6 +12,7 @@ import torch
 
 from jobs.bench.__main__ import main
 from jobs.bench.campaigns import growth
+from jobs.bench.campaigns.nights import make_up, night
 from jobs.bench.campaigns.start import watch
 from jobs.bench.contest import rounds as contest
 from jobs.bench.contest.peers.entry import Device, Entry
@@ -20,9 +21,13 @@ from jobs.bench.measure.processes import Memory, Sampler, family
 from jobs.bench.synthetic.images import HEIGHT, WIDTH, write_images
 from jobs.bench.synthetic.models import write_model
 from pipeline.contract.errors import RunError
+from pipeline.storage.store import Store
+from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.seaweedfs import Bucket
 
 IMAGES = 20
+REQUESTS_OF_A_NIGHT = 25
+"""As docs/measurements.md has them."""
 CHILD = "import time; end = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 PARENT = """
 import pathlib, subprocess, sys
@@ -67,6 +72,18 @@ def test_publish(s3_bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(s3_bucket.keys("out/data/")) == 6
     assert run_bench(monkeypatch, "publish", f"{s3_bucket.uri}/out", *small) == 2, "not empty"
     assert run_bench(monkeypatch, "publish", tmp_path / "local", *small) == 2, "not on S3"
+
+
+def test_nights(s3_bucket: Bucket, fault_proxy: FaultProxy) -> None:
+    """However many there were, a night in which nothing is new asks S3 as often."""
+    store = Store(f"{s3_bucket.uri}/out")
+    make_up(store, runs=3, rows=2)
+    asked = []
+    for _ in range(3):
+        before = len(fault_proxy.requests)
+        assert night(store, runs=3, rows=2).cpu_seconds > 0
+        asked.append(len(fault_proxy.requests) - before)
+    assert asked[0] > asked[1] == asked[2] <= REQUESTS_OF_A_NIGHT
 
 
 def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from pipeline.plan.diff import Plan
 from pipeline.storage.parquet import read_table, write_table
 from pipeline.storage.store import Store
 from tests.support.inputs.world import Row, World, listing_of, table_of
+from tests.support.processes.killed import KilledError, killed_after
+from tests.support.servers.seaweedfs import Bucket
 
 IMAGES = {f"{n}.jpg": "A" for n in range(6)}
 
@@ -150,11 +152,11 @@ class TestDiscard:
         run = attempt(store)
         commit(run, 0, rows("0.jpg"))
 
-        def fail(self: Store, name: str) -> None:
+        def fail(self: Store, directory: str, names: Iterable[str]) -> None:
             raise OSError("killed")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "remove", fail)  # of what lies beside the record, which goes first
+            patch.setattr(Store, "clear", fail)  # of what lies beside the record, which goes first
             with pytest.raises(OSError, match="killed"):
                 run.discard()
         assert store.list("")
@@ -162,6 +164,23 @@ class TestDiscard:
         assert store.list("")  # whoever only looks changes nothing
         new = OpenRun.begin(store, OpenRecord())
         assert list(store.list("")) == [f"{new.directory}/open.json"]
+
+    def test_killed_after_any_request_it_is_whole_or_gone(
+        self, s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Though what is to be removed is listed while the record is."""
+        for steps in range(3):
+            part = Store(f"{s3_bucket.uri}/{steps}")
+            run = attempt(part)
+            for task in range(2):
+                commit(run, task, rows(f"{task}.jpg"))
+            with killed_after(steps, monkeypatch, part), pytest.raises(KilledError):
+                run.discard()
+            found = OpenRun.find(part)
+            assert (found is not None) == (steps == 0)
+            assert found is None or uris(found) == ["0.jpg", "1.jpg"]
+            OpenRun.begin(part, OpenRecord()).discard()
+            assert part.list("") == {}
 
 
 class TestRecord:

@@ -1,5 +1,6 @@
 """A publication that may break off anywhere: the next start of the command finishes it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,29 +17,34 @@ from pipeline.output.staged import Uploads, stage
 from pipeline.storage.objects.s3.uploads import Sending, abort
 from pipeline.storage.parquet import read_table
 from pipeline.storage.store import Store
-from tests.support.outputs.open_runs import METADATA, manifest_of, open_run
+from tests.support.outputs.open_runs import (
+    METADATA,
+    finished_tree,
+    manifest_of,
+    merged_run,
+    open_run,
+)
 from tests.support.processes.killed import KilledError, killed_after
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import Bucket
 
 
-def finished_tree(store: Store, run_id: str) -> dict[str, bytes]:
-    """The files of the output, the run's name and the place taken out."""
-
-    def common(data: bytes) -> bytes:
-        place = store.locate("").rstrip("/").encode()
-        return data.replace(run_id.encode(), b"ID").replace(place, b"OUT")
-
-    found = {name: store.read_bytes(name) for name in store.list("")}
-    return {name.replace(run_id, "ID"): common(data) for name, data in found.items()}
-
-
 def finish(run: OpenRun, manifest: Manifest) -> None:
     """What a run does last."""
+    sealed = seal(run, manifest, "<html>")
+    assert is_closed(run)
+    assert publish(run, sealed=sealed) == manifest
+
+
+def finish_in_two(run: OpenRun, manifest: Manifest) -> None:
+    """What a run and the next start do, between which nothing is remembered."""
     seal(run, manifest, "<html>")
     assert is_closed(run)
     assert publish(run) == manifest
+
+
+Finish = Callable[[OpenRun, Manifest], None]
 
 
 def resume(store: Store) -> None:
@@ -49,15 +55,22 @@ def resume(store: Store) -> None:
         publish(run)
 
 
-def merged_run(store: Store) -> tuple[OpenRun, Manifest]:
-    """Three parts and three files; fewer where every step takes a request."""
-    run = open_run(store, 10 if store.is_local else 5)
-    return run, manifest_of(run, merge(run, METADATA, 4))
-
-
 def test_publication_may_break_off_after_any_step(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    check_every_step(store, monkeypatch, finish)
+
+
+@pytest.mark.parametrize(
+    "store", ["local", pytest.param("s3", marks=pytest.mark.server)], indirect=True
+)
+def test_so_may_that_of_what_an_earlier_attempt_closed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_every_step(store, monkeypatch, finish_in_two)
+
+
+def check_every_step(store: Store, monkeypatch: pytest.MonkeyPatch, finish: Finish) -> None:
     whole = Store(f"{store.uri}/whole")
     run, manifest = merged_run(whole)
     with killed_after(10**6, monkeypatch, whole) as steps:

@@ -126,6 +126,21 @@ def test_store_behind_another_protocol() -> None:
     assert store.list("") == {}
 
 
+def test_only_what_is_named_is_cleared_on_s3(s3_bucket: Bucket) -> None:
+    store = Store(s3_bucket.uri)
+    for name in ("x/a", "x/b", "x/c", "xy"):
+        store.write_bytes(name, b"")
+    store.clear("x", ["x/a", "x/gone"])
+    assert list(store.list("x")) == ["x/b", "x/c"]
+    assert store.list("x/b") == {}, "nothing is below it"
+    assert store.list("x/b", or_itself=True) == {"x/b": 0}
+    store.clear("x/b")
+    store.clear("x", [])
+    assert list(store.list("")) == ["x/b", "x/c", "xy"]
+    store.clear("x")
+    assert list(store.list("")) == ["xy"]
+
+
 def test_a_large_object_is_one_request(s3_bucket: Bucket, fault_proxy: FaultProxy) -> None:
     """Not an upload in parts, which would stay if it were killed."""
     Store(s3_bucket.uri).write_bytes("x", bytes(100 * 2**20))

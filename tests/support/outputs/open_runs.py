@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from pipeline.contract.manifest import Counts, Manifest
 from pipeline.contract.provenance import Identity
 from pipeline.contract.schema import result_schema
+from pipeline.output.merging.merge import merge
 from pipeline.output.merging.tally import Tally
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter
 from pipeline.storage.parquet import write_table
@@ -78,3 +79,20 @@ def manifest_of(run: OpenRun, tally: Tally) -> Manifest:
 def staged(run: OpenRun) -> list[pa.Table]:
     files = run.store.list(f"{run.directory}/publish/data")
     return [pq.ParquetFile(run.store.path(name)).read() for name in files]
+
+
+def merged_run(store: Store) -> tuple[OpenRun, Manifest]:
+    """Three parts and three files; fewer where every step takes a request."""
+    run = open_run(store, 10 if store.is_local else 5)
+    return run, manifest_of(run, merge(run, METADATA, 4))
+
+
+def finished_tree(store: Store, run_id: str) -> dict[str, bytes]:
+    """The files of the output, the run's name and the place taken out."""
+
+    def common(data: bytes) -> bytes:
+        place = store.locate("").rstrip("/").encode()
+        return data.replace(run_id.encode(), b"ID").replace(place, b"OUT")
+
+    found = {name: store.read_bytes(name) for name in store.list("")}
+    return {name.replace(run_id, "ID"): common(data) for name, data in found.items()}

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,13 +19,16 @@ class KilledError(BaseException):
 
 @contextmanager
 def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch, store: Store) -> Iterator[list[str]]:
-    """Every change of the storage is a step; the one after ``steps`` of them never happens."""
+    """Every change of the storage is a step; the one after ``steps`` of them never happens, nor
+    does any later one, whichever thread takes it."""
     done: list[str] = []
+    one_by_one = Lock()
 
     def note(step: str) -> None:
-        if len(done) == steps:
-            raise KilledError
-        done.append(step)
+        with one_by_one:
+            if len(done) >= steps:
+                raise KilledError
+            done.append(step)
 
     def guard(owner: object, name: str) -> Callable[..., Any]:
         real = getattr(owner, name)

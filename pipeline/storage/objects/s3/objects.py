@@ -32,14 +32,14 @@ def read(path: str) -> bytes | None:
         return None
 
 
-def sizes(path: str) -> dict[str, int] | None:
-    """The paths of all objects below a path, or of the one that has it, with their sizes in bytes;
-    None if they are not to be had."""
+def sizes(path: str, *, or_itself: bool) -> dict[str, int] | None:
+    """The paths of all objects below a path with their sizes in bytes, or of the one that has it,
+    if that is asked, too; None if they are not to be had."""
     bucket, _, key = path.partition("/")
     try:
         listed = list_objects(bucket, f"{key}/" if key else "")
         found = {f"{bucket}/{key}": size for key, size, _ in listed}
-        return found or _named(path)
+        return _named(path) if or_itself and not found else found
     except FileNotFoundError:
         return {}
     except OSError:

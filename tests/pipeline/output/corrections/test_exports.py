@@ -25,6 +25,7 @@ from pipeline.storage.store import Store
 from tests.support.commands import call_main
 from tests.support.inputs.images import encode
 from tests.support.outputs.closed_runs import close_run, rows_of
+from tests.support.servers.seaweedfs import Bucket
 
 RECORDED = Path(__file__).parent / "recorded"
 CLASSES = ["cat", "dog & 'wolf'", "<ox>"]
@@ -147,6 +148,12 @@ def test_without_pictures(tmp_path: Path) -> None:
     for tool in ("fiftyone", "hf"):
         with pytest.raises(UsageError, match="kept no pictures"):
             exported(output, tool, tmp_path / tool)
+
+
+def test_an_object_is_no_empty_directory(output: Store, s3_bucket: Bucket) -> None:
+    Store(s3_bucket.uri).write_bytes("to", b"")
+    with pytest.raises(UsageError, match="is not empty"):
+        export(ReviewedQueue.read(output), "hf", f"{s3_bucket.uri}/to")
 
 
 def test_what_is_refused(output: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

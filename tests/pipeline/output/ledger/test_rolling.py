@@ -121,6 +121,30 @@ def test_an_output_of_an_earlier_version(
     check_ledger(local_store)
 
 
+def kept_by(store: Store) -> dict[str, bytes]:
+    return {name: store.read_bytes(name) for name in store.list(layout.HISTORY)}
+
+
+def put_back(store: Store, kept: dict[str, bytes]) -> None:
+    store.remove(layout.HISTORY)
+    for name, data in kept.items():
+        store.write_bytes(name, data)
+
+
+@pytest.mark.parametrize("number", [0, 3], ids=["without files", "with files"])
+def test_whoever_has_read_the_earlier_runs_keeps_the_same(local_store: Store, number: int) -> None:
+    """The data files were listed before those of the newest run were there."""
+    nights(local_store, 2)
+    known, before = History.load(local_store, for_rows=True), kept_by(local_store)
+    newest = publish(local_store, table_of([Row(f"s3://b/{n}.jpg", "B") for n in range(number)]))
+    assert len(newest.files) == bool(number)
+    expected = kept_by(local_store)
+    put_back(local_store, before)
+    History.ending_with(local_store, newest, known).keep()
+    assert kept_by(local_store) == expected
+    check_ledger(local_store)
+
+
 def rows_file(store: Store) -> str:
     return next(name for name in store.list(layout.HISTORY) if name.endswith(".parquet"))
 
@@ -167,11 +191,9 @@ def test_what_is_damaged_or_stale_is_read_from_the_files(
 def test_runs_that_it_has_not_seen_and_runs_that_are_gone(local_store: Store) -> None:
     """By a version that knows nothing of it; and by hand."""
     nights(local_store, 2)
-    old = {name: local_store.read_bytes(name) for name in local_store.list(layout.HISTORY)}
+    old = kept_by(local_store)
     nights(local_store, 2)
-    local_store.remove(layout.HISTORY)
-    for name, data in old.items():
-        local_store.write_bytes(name, data)
+    put_back(local_store, old)
     assert len(History.load(local_store).runs) == 4
     check_ledger(local_store)
     for directory in (layout.data_dir("00000001"), layout.run_dir("00000001")):
