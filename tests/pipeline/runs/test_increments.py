@@ -258,7 +258,7 @@ class TestTrial:
 def test_a_plan_for_an_output_that_is_out_of_reach_says_so(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreachable(store: Store) -> None:
+    def unreachable(store: Store, *, for_rows: bool) -> None:
         raise EndpointConnectionError(endpoint_url="https://bucket.example")
 
     monkeypatch.setattr(History, "load", unreachable)
