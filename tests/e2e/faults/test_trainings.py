@@ -3,6 +3,7 @@ for bit."""
 
 import hashlib
 import os
+import random
 import signal
 import sys
 import time
@@ -14,9 +15,12 @@ import pytest
 from jobs.bench.synthetic.models import write_model
 from tests.support.commands import command
 from tests.support.inputs.images import write_kinds
-from tests.support.outputs.found import LocalOutput, find
+from tests.support.outputs.found import BucketOutput, LocalOutput, find
 from tests.support.processes import victims
 from tests.support.processes.scenes import Attempt, Scene
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
+from tests.support.servers.seaweedfs import Bucket
 
 pytestmark = pytest.mark.ray
 
@@ -40,7 +44,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def training(given: Path, source: str, output: LocalOutput, logs: Path) -> Scene:
+def training(given: Path, source: str, output: LocalOutput | BucketOutput, logs: Path) -> Scene:
     options = {
         "model": given / "model",
         "label-from": "directory",
@@ -128,3 +132,56 @@ def test_a_driver_that_is_killed_again_and_again(on_disk: Scene, expected: str) 
     assert not find(on_disk.output, "latest.json")
     on_disk.arguments = same
     assert finished(on_disk) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_at_any_time(on_disk: Scene, expected: str, seed: int) -> None:
+    """Up to three seconds after the images begin to be read, after they are, and after the first
+    epoch."""
+    rng = random.Random(seed)
+    reading = "_open/[^/]+/images/_open/[^/]+/open.json"
+    for pattern in (reading, "_open/[^/]+/images/runs/", r"_open/[^/]+/training/step-"):
+        run = on_disk.start()
+        victims.wait_until(lambda: find(on_disk.output, pattern) or run.has_ended, pattern)  # noqa: B023
+        time.sleep(rng.uniform(0, 3))
+        run.kill()
+    assert finished(on_disk) == expected
+
+
+@pytest.mark.slow
+def test_sigterm_saves(on_disk: Scene, expected: str) -> None:
+    run = on_disk.start()
+    wait_for(on_disk, run, r"_open/[^/]+/training/step-")
+    run.process.send_signal(signal.SIGTERM)
+    code, log = run.wait()
+    assert code == 1, log
+    assert log.splitlines()[-1] == (
+        "error: stopped by SIGTERM; the training is saved; start the same command again to continue"
+    )
+    assert finished(on_disk) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_models_in_a_bucket(
+    given: Path, expected: str, s3_bucket: Bucket, fault_proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """A checkpoint is under way when the driver is killed; nothing of it stays."""
+    s3_bucket.put_tree(given / "in", "in/")
+    scene = training(given, f"{s3_bucket.uri}/in", BucketOutput(s3_bucket, "models"), tmp_path)
+    try:
+        fault_proxy.faults = Faults(latency_seconds=3, pattern=r"/training/step-", methods=("PUT",))
+        run = scene.start()
+        victims.wait_until(
+            lambda: fault_proxy.count("PUT", path=r".*/training/step-.*") > 1 or run.has_ended,
+            "checkpoint",
+        )
+        assert not run.has_ended, run.log.read_text()
+        run.kill()
+        fault_proxy.faults = Faults()
+        assert finished(scene) == expected
+    finally:
+        scene.stop()
+    uploads = s3_bucket.server.client.list_multipart_uploads(Bucket=s3_bucket.name)
+    assert not uploads.get("Uploads")
