@@ -229,20 +229,12 @@ def _s3_entries(bucket: str, found: Iterable[Listed | G]) -> Iterator[Entry | G]
 def _walk_store(
     store: ObjectFileSystem, root: str, far: Far[Entry, Gathered] | None
 ) -> Iterator[Entry | Gathered]:
-    found = store.below(root, far.of(_store_objects) if far else None)
-    return _store_entries(found)
+    for found in store.below(root, far.of(_store_objects) if far else None):
+        yield found if isinstance(found, Gathered) else _fsspec_entry(found)
 
 
 def _store_objects(found: Iterable[Info]) -> Iterator[Entry]:
-    return _store_entries(found)
-
-
-def _store_entries(found: Iterable[Info | G]) -> Iterator[Entry | G]:
-    for one in found:
-        if not isinstance(one, dict):
-            yield one
-        elif is_no_marker(one):
-            yield _fsspec_entry(one)
+    return map(_fsspec_entry, filter(is_no_marker, found))
 
 
 def _fsspec_entry(info: dict[str, Any]) -> Entry:

@@ -72,12 +72,15 @@ def _reduce(reduce: Callable[[Sequence[C]], D], *pieces: C) -> D:
     return reduce(pieces)
 
 
+def cause_of(error: RayTaskError) -> Exception:
+    """What was raised in a task or by a method of an actor, without the way that it took."""
+    return error.cause if isinstance(error.cause, Exception) else error
+
+
 def _results(sent: list[Any]) -> list[Any]:
     try:
         return list(ray.get(sent))
     except RayTaskError as error:
         for ref in sent:
             ray.cancel(ref)
-        if isinstance(error.cause, Exception):
-            raise error.cause from None
-        raise
+        raise cause_of(error) from None

@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from pipeline.contract.errors import one_line
+from pipeline.stages.cluster.tasks import cause_of
 from pipeline.stages.watching.reach import elsewhere
 from pipeline.storage.filesystems import WorkerEnvironment
 
@@ -89,9 +90,7 @@ class ListingTasks:
             answer: R = self._wait(sent)
             return answer
         except RayTaskError as error:
-            if isinstance(error.cause, Exception):
-                raise error.cause from None
-            raise
+            raise cause_of(error) from None
         except RayError as error:
             raise OSError(f"a task that lists is lost: {one_line(error)}") from error
 

@@ -23,6 +23,7 @@ from pipeline.output.ledger.hashes import HashIndex, HashRange, Keys, Mask, Shar
 from pipeline.output.ledger.history import History
 from pipeline.output.ledger.ledger import Known, Ledger, Matches
 from pipeline.stages.cluster.growth import can_grow, nodes
+from pipeline.stages.cluster.tasks import cause_of
 from pipeline.stages.watching.reach import elsewhere
 from pipeline.storage.filesystems import WorkerEnvironment
 
@@ -181,9 +182,7 @@ def _answers(sent: list[Any], parts: int, part_bytes: int) -> list[Any]:
                 return list(ray.get(sent, timeout=LOOK_SECONDS))
             _check_room(parts, part_bytes)
     except RayTaskError as error:
-        if isinstance(error.cause, Exception):
-            raise error.cause from None
-        raise
+        raise cause_of(error) from None
     except RayActorError as error:
         raise RunError(
             f"a part of the ledger is lost: {one_line(error)}; start the same command again"
