@@ -165,12 +165,19 @@ def test_sigterm_saves(on_disk: Scene, expected: str) -> None:
 @pytest.mark.slow
 @pytest.mark.server
 def test_models_in_a_bucket(
-    given: Path, expected: str, s3_bucket: Bucket, fault_proxy: FaultProxy, tmp_path: Path
+    given: Path, s3_bucket: Bucket, fault_proxy: FaultProxy, tmp_path: Path
 ) -> None:
     """A checkpoint is under way when the driver is killed; nothing of it stays."""
     s3_bucket.put_tree(given / "in", "in/")
-    scene = training(given, f"{s3_bucket.uri}/in", BucketOutput(s3_bucket, "models"), tmp_path)
+    logs = [tmp_path / name for name in ("undisturbed", "models")]
+    for directory in logs:
+        directory.mkdir()
+    undisturbed, scene = (
+        training(given, f"{s3_bucket.uri}/in", BucketOutput(s3_bucket, log.name), log)
+        for log in logs
+    )
     try:
+        expected = finished(undisturbed)
         fault_proxy.faults = Faults(latency_seconds=3, pattern=r"/training/step-", methods=("PUT",))
         run = scene.start()
         victims.wait_until(
@@ -182,6 +189,7 @@ def test_models_in_a_bucket(
         fault_proxy.faults = Faults()
         assert finished(scene) == expected
     finally:
+        undisturbed.stop()
         scene.stop()
     uploads = s3_bucket.server.client.list_multipart_uploads(Bucket=s3_bucket.name)
     assert not uploads.get("Uploads")
