@@ -44,7 +44,9 @@ class LocalOutput:
         return (self.root / name).read_bytes()
 
     def write(self, name: str, data: bytes) -> None:
-        (self.root / name).write_bytes(data)
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 @dataclass(frozen=True)
