@@ -76,6 +76,9 @@ class SpreadLedger(Known):
     shard_ends: Any
     part_bytes: int
     """What each part is promised of its node's memory."""
+    arguments: Sequence[Any]
+    """References to what the actors are started with. Ray starts a lost one again only as long as
+    somebody holds them (ray-project/ray#53727)."""
 
     @classmethod
     def load(
@@ -116,6 +119,7 @@ class SpreadLedger(Known):
             np.cumsum([0, *(rows for _, (rows, _) in described)]),
             np.cumsum([0, *(shards for _, (_, shards) in described)]),
             part_bytes,
+            shared,
         )
 
     @property
