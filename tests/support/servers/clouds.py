@@ -88,6 +88,8 @@ class Cloud:
             patch.setenv(name, value)
         if self.token:
             patch.setitem(fsspec.config.conf, self.scheme, {"token": self.token})
+        # An instance keeps the endpoint that it was made with, such as an earlier test's proxy.
+        fsspec.get_filesystem_class(self.scheme).clear_instance_cache()
 
     @abstractmethod
     def create(self) -> Container:
