@@ -43,7 +43,7 @@ from pipeline.model.training.heads import (
     out_of_fold,
 )
 from pipeline.model.training.recipes import Recipe
-from pipeline.runs.finetune.split import folds
+from pipeline.runs.finetune.labelled.split import folds
 from pipeline.stages.train.lesson import Lesson
 from pipeline.stages.train.saved import Saved
 from pipeline.stages.train.worker import Worker

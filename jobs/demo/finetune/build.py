@@ -18,7 +18,7 @@ from PIL import Image
 
 from jobs.demo.build_bucket import png
 from jobs.demo.data import CLASS_NAMES, DEFAULT_ROOT, load_split
-from pipeline.runs.finetune.split import held_out
+from pipeline.runs.finetune.labelled.split import held_out
 
 EACH = 50
 """Images of a class that are trained on, and that are held out."""

@@ -16,8 +16,8 @@ from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.heads import Duel, Integers
 from pipeline.model.training.published import newest_model
 from pipeline.runs.finetune.fit import Fitted
-from pipeline.runs.finetune.samples import Vectors
-from pipeline.runs.finetune.split import Division
+from pipeline.runs.finetune.labelled.samples import Vectors
+from pipeline.runs.finetune.labelled.split import Division
 
 MUCH = 0.05
 """A recall that is lower by more than this is named."""

@@ -18,8 +18,8 @@ from pipeline.model.training.heads import (
     label_issues,
     out_of_fold,
 )
-from pipeline.runs.finetune.samples import Samples
-from pipeline.runs.finetune.split import Division
+from pipeline.runs.finetune.labelled.samples import Samples
+from pipeline.runs.finetune.labelled.split import Division
 
 _LEAST = 1e-12
 """Probability below which a loss does not grow."""

@@ -29,15 +29,8 @@ from pipeline.runs.finetune.images.listed import Listed, holds_images
 from pipeline.runs.finetune.images.pack import answers, pack
 from pipeline.runs.finetune.images.training import seconds_per_image, trained, trainers
 from pipeline.runs.finetune.images.work import OpenTraining, Work
-from pipeline.runs.finetune.labels import Labels
-from pipeline.runs.finetune.result import (
-    FinetuneResult,
-    ImageSurvey,
-    Survey,
-    complaint,
-    metrics_of,
-)
-from pipeline.runs.finetune.samples import (
+from pipeline.runs.finetune.labelled.labels import Labels
+from pipeline.runs.finetune.labelled.samples import (
     Samples,
     check_kept,
     check_parent,
@@ -45,7 +38,14 @@ from pipeline.runs.finetune.samples import (
     gather,
     is_output,
 )
-from pipeline.runs.finetune.split import Division, kinships
+from pipeline.runs.finetune.labelled.split import Division, kinships
+from pipeline.runs.finetune.result import (
+    FinetuneResult,
+    ImageSurvey,
+    Survey,
+    complaint,
+    metrics_of,
+)
 from pipeline.storage.filesystems import STORAGE_ERRORS
 from pipeline.storage.store import Store
 from pipeline.storage.uris import canonical, printable

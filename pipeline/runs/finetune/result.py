@@ -17,9 +17,9 @@ from pipeline.monitoring.model.page import render_cell
 from pipeline.runs.finetune.champion import Contest
 from pipeline.runs.finetune.fit import Fitted
 from pipeline.runs.finetune.images.listed import Listed
-from pipeline.runs.finetune.labels import examples
-from pipeline.runs.finetune.samples import Samples
-from pipeline.runs.finetune.split import Division
+from pipeline.runs.finetune.labelled.labels import examples
+from pipeline.runs.finetune.labelled.samples import Samples
+from pipeline.runs.finetune.labelled.split import Division
 from pipeline.storage.store import Store
 
 CLASSES_SHOWN = 30

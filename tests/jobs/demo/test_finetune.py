@@ -16,7 +16,7 @@ from jobs.demo.data import CLASS_NAMES
 from jobs.demo.finetune.__main__ import BASE, LESSONS, compared
 from jobs.demo.finetune.build import EACH, LABEL, VAL_SHARE
 from pipeline.model.training.heads import label_issues, out_of_fold
-from pipeline.runs.finetune.split import Division, folds
+from pipeline.runs.finetune.labelled.split import Division, folds
 
 NEW = ("Shirt", "Sneaker")
 

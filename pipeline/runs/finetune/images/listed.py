@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import KEPT
 from pipeline.contract.spec import FinetuneSpec, InputSpec
-from pipeline.runs.finetune.labels import Labels, check_classes
-from pipeline.runs.finetune.samples import Samples, check_matches
-from pipeline.runs.finetune.split import check_taught
+from pipeline.runs.finetune.labelled.labels import Labels, check_classes
+from pipeline.runs.finetune.labelled.samples import Samples, check_matches
+from pipeline.runs.finetune.labelled.split import check_taught
 from pipeline.sources.formats.registry import is_shard
 from pipeline.sources.inventory import inventory
 from pipeline.sources.kept_columns import kept_columns

@@ -19,7 +19,7 @@ from pipeline.model.training.recipes import LIVE_FROM, Recipe
 from pipeline.output.ledger.history import History
 from pipeline.runs.finetune.fit import Fitted
 from pipeline.runs.finetune.images.work import Work
-from pipeline.runs.finetune.split import Division
+from pipeline.runs.finetune.labelled.split import Division
 from pipeline.stages.cluster.growth import nodes
 from pipeline.stages.cluster.places import check_shared
 from pipeline.stages.cluster.ray_session import connect, ray_as_found

@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 
 from pipeline.contract.corrections import COLUMNS, Correction, read_corrections
 from pipeline.contract.spec import FinetuneSpec
-from pipeline.runs.finetune.labels import Labels
+from pipeline.runs.finetune.labelled.labels import Labels
 from tests.support.pages.browser import Browser, browser
 from tests.support.pages.review import CLASSES, row, write_page
 

@@ -9,7 +9,7 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.runs.finetune.images.listed import Listed
 from pipeline.runs.finetune.job import finetune, reads_images, survey
-from pipeline.runs.finetune.labels import Labels
+from pipeline.runs.finetune.labelled.labels import Labels
 from pipeline.runs.finetune.result import ImageSurvey
 from pipeline.storage.store import Store
 from tests.support.inputs.images import write_images, write_kinds

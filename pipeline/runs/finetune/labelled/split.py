@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipeline.contract.errors import UsageError
 from pipeline.model.training.heads import Integers
-from pipeline.runs.finetune.labels import check_classes, examples
+from pipeline.runs.finetune.labelled.labels import check_classes, examples
 
 FOLDS = 5
 """Parts for judging each image by a classifier that has not seen it."""

@@ -13,7 +13,7 @@ from pipeline.contract.corrections import Correction
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.output.corrections.collected import add
-from pipeline.runs.finetune.labels import (
+from pipeline.runs.finetune.labelled.labels import (
     Labels,
     as_label,
     check_classes,

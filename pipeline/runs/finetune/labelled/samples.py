@@ -19,7 +19,7 @@ from pipeline.contract.schema import Status
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRun
-from pipeline.runs.finetune.labels import EXAMPLES, Labels, examples
+from pipeline.runs.finetune.labelled.labels import EXAMPLES, Labels, examples
 from pipeline.runs.relabel.computed import sees_alike
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.source import check_embeddings, load_source

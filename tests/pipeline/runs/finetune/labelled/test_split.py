@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.contract.errors import UsageError
-from pipeline.runs.finetune.split import FOLDS, Division, folds, held_out, kinships
+from pipeline.runs.finetune.labelled.split import FOLDS, Division, folds, held_out, kinships
 
 KEYS = [f"content {number}" for number in range(2000)]
 

@@ -1,0 +1,1 @@
+"""Labelled images: what they are labelled, what is known of them, and which are held out."""
