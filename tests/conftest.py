@@ -29,6 +29,7 @@ _HERMETIC = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # or gcsfs asks Google itself about each bucket
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",  # or the processes that share the cores wait for each other's threads
     "RAY_AUTH_MODE": "token",
