@@ -11,7 +11,9 @@ def _hidden() -> str:
     for name in ("pipeline", "cvt"):
         ours = here / name / "__init__.py"
         spec = importlib.util.find_spec(name)
-        found = pathlib.Path(spec.origin).resolve() if spec and spec.origin else ours
+        # A folder without modules has no origin, and hides what an editable installation adds.
+        place = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+        found = pathlib.Path(place).resolve() if place else ours
         if found != ours:
             folder = found.parent if found.name == "__init__.py" else found
             return (

@@ -34,7 +34,8 @@ _FILE = """\
 
 YAML, with a section for each part before the dot: `policy.max_failure_rate` is `max_failure_rate`
 below `policy`. `inputs.uris`, `model.source` and `output.uri` are required, and `output.top_k`,
-`output.embeddings` or both.
+`output.embeddings` or both. In the place of a section, a text is what is required of it:
+`model: MODELS` is short for `model: {source: MODELS}`; and so is a list, as `inputs`.
 [An example](../jobs/deploy/nightly.yaml).
 
 | field | accepts | default | |

@@ -127,3 +127,32 @@ def test_parts_of_the_model_that_need_no_pytorch(wanted: str) -> None:
     assert code == 0
     assert "cvt" in packages
     assert "torch" not in packages
+
+
+EDITABLE = """
+import sys
+from importlib.machinery import PathFinder
+
+class Editable:
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [sys.argv[1]]) if path is None else None
+
+sys.meta_path.insert(sys.meta_path.index(PathFinder) + 1, Editable)
+import jobs
+"""
+
+
+@pytest.mark.parametrize("has_module", [True, False])
+def test_what_hides_an_editable_installation(tmp_path: Path, has_module: bool) -> None:
+    """Which is looked for after the working directory, where even an empty folder is a package."""
+    (tmp_path / "pipeline").mkdir()
+    if has_module:
+        (tmp_path / "pipeline/__init__.py").touch()
+    command = [sys.executable, "-c", EDITABLE, str(REPOSITORY)]
+    env = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}/pipeline hides the package pipeline of {REPOSITORY}")

@@ -109,7 +109,7 @@ class FinetuneSpec:
     )
     val_labels: tuple[str, ...] = setting(
         (),
-        "a file like <finetune.labels>, whose images are held out, and no others; may be repeated",
+        "a file like those of --labels, whose images are held out, and no others; may be repeated",
         metavar="FILE",
         repeatable=True,
     )
@@ -129,15 +129,15 @@ class FinetuneSpec:
         "backbone",
         metavar="SOURCE",
     )
-    fail_if_worse: bool = setting(
-        False,
-        f"exit with code 3, and leave {LATEST} alone, if the champion is right more often",
-    )
     pictures: int = setting(
         24,
         "with a champion, the most images that are read again to show where the two differ",
         metavar="N",
         at_least=0,
+    )
+    fail_if_worse: bool = setting(
+        False,
+        f"exit with code 3, and leave {LATEST} alone, if the champion is right more often",
     )
     min_accuracy: float = setting(
         0.0, "the same if the accuracy on the held-out images is lower", metavar="A", at_least=0

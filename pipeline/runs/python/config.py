@@ -30,6 +30,9 @@ for _kind in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
 
+_FIRST = {"model": "source", "output": "uri"}
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The file as a mapping.
 
@@ -53,8 +56,7 @@ def spec_from_config(content: Mapping[str, Any], origin: str) -> RunSpec:
     Raises:
         UsageError: a field is unknown or wrong; the message names it and what is accepted.
     """
-    # A section whose settings are all comments is None to YAML.
-    content = {name: {} if value is None else value for name, value in content.items()}
+    content = {name: _section(name, value) for name, value in content.items()}
     _check_names(content, RunSpec, origin, "")
     try:
         return TypeAdapter(RunSpec).validate_python(content)
@@ -62,6 +64,16 @@ def spec_from_config(content: Mapping[str, Any], origin: str) -> RunSpec:
         raise UsageError(f"{origin}: {_problem(error.errors())}") from error
     except UsageError as error:
         raise UsageError(f"{origin}: {error}") from error
+
+
+def _section(name: str, value: Any) -> Any:
+    """A section as a mapping. One whose settings are all comments is None to YAML; a text is the
+    setting that it cannot do without, as is a list of INPUTs."""
+    if value is None:
+        return {}
+    if name == "inputs" and isinstance(value, str | list):
+        return {"uris": [value] if isinstance(value, str) else value}
+    return {_FIRST[name]: value} if name in _FIRST and isinstance(value, str) else value
 
 
 def _problem(errors: Sequence[ErrorDetails]) -> str:

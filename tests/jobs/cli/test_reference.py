@@ -9,6 +9,11 @@ def test_the_reference_is_not_stale() -> None:
     assert reference.PAGE.read_text() == reference.page(), "run python -m jobs.cli.reference"
 
 
+def test_a_flag_is_not_called_by_its_place() -> None:
+    """As errors call it, until the door spells them."""
+    assert not re.findall(r"<[a-z]+\.[a-z_]+>", reference.page())
+
+
 def test_every_job_is_in_it() -> None:
     headings = re.findall(r"^## (.*)$", reference.PAGE.read_text(), flags=re.MULTILINE)
     jobs = ("classify", "compact", "corrections", "embed", "finetune", "nightly", "relabel")

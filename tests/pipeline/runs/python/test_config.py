@@ -104,6 +104,21 @@ def test_messages_name_the_field_and_what_is_accepted(
     assert caught.value.exit_code == 2
 
 
+def test_a_text_is_the_setting_that_a_section_cannot_do_without() -> None:
+    for inputs in ("s3://a", ["s3://a"]):
+        content = {"inputs": inputs, "model": "MODELS", "output": {"uri": "o", "top_k": 3}}
+        assert spec_from_config(content, "c.yaml") == RunSpec(
+            inputs=InputSpec(uris=("s3://a",)),
+            model=ModelSpec(source="MODELS"),
+            output=OutputSpec(uri="o", top_k=3),
+        )
+    with pytest.raises(UsageError, match="nothing to write: give output"):
+        spec_from_config({"inputs": "s3://a", "model": "m", "output": "o"}, "c.yaml")
+    for wrong in ({"model": ["m"]}, {"compute": "fast"}, {"model": 3}):
+        with pytest.raises(UsageError, match=f"c.yaml: {next(iter(wrong))}: Input should be"):
+            spec_from_config(minimal() | wrong, "c.yaml")
+
+
 @pytest.mark.parametrize("text", ["a: [", "- x", "", "\xff"])
 def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.yaml"
