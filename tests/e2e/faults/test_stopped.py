@@ -1,6 +1,5 @@
 """A run that is stopped leaves a Ray that was there before it as it found it."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,10 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.runs.run import run
 from tests.support.inputs.images import write_images
+from tests.support.processes import victims
 from tests.support.servers.fault_proxy import FaultProxy
 from tests.support.servers.faults import Faults
 from tests.support.servers.seaweedfs import Bucket
-
-PATIENCE_SECONDS = 60.0
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -31,9 +29,6 @@ def test_actors_end_with_a_run_that_stopped(
     before = ray.available_resources()["CPU"]
     with pytest.raises(RunError, match="ExpiredToken") as stopped:
         run(spec)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while ray.available_resources().get("CPU") != before and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert ray.available_resources().get("CPU") == before
+    victims.wait_until(lambda: ray.available_resources().get("CPU") == before, "free CPUs")
     assert not ray.util.list_named_actors()
     assert stopped.value.__cause__ is not None  # whoever keeps the error keeps no actor

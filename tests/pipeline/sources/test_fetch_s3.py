@@ -93,8 +93,9 @@ def test_lasting_faults_become_the_row(
 
 
 def test_a_busy_store_is_waited_for_but_not_for_ever(
-    s3_bucket: Bucket, fault_proxy: FaultProxy
+    s3_bucket: Bucket, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pipeline.storage.retry, "AWAY_SECONDS", 2)
     uri = s3_bucket.put("a.jpg", bytes(5000))
     fault_proxy.faults = Faults(slow_down=1)
     (item,) = fetch(uri)

@@ -59,14 +59,14 @@ class TestWithoutHardLinks:
             try:
                 with Lease(store, renew_seconds=0.2, stale_seconds=3) as lease:
                     taken.append(lease.owner)
-                    done.wait(20)
+                    done.wait(60)
             except RunError:
-                done.wait(20)
+                done.wait(60)
 
         threads = [threading.Thread(target=compete) for _ in range(5)]
         for thread in threads:
             thread.start()
-        done.wait(20)
+        done.wait(60)
         for thread in threads:
             thread.join()
         assert len(taken) == 1

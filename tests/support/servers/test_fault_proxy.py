@@ -98,6 +98,7 @@ def test_stall_and_latency_take_their_time(fault_proxy: FaultProxy, s3_bucket: B
     with pytest.raises(ReadTimeoutError):
         read(client, s3_bucket)
 
+    client = s3_bucket.server.connect(endpoint=fault_proxy.endpoint)
     fault_proxy.faults = Faults(latency_seconds=0.2)
     began = time.monotonic()
     assert read(client, s3_bucket) == BODY

@@ -47,7 +47,7 @@ def test_hashes_are_the_same_on_every_worker() -> None:
     )
     command = [sys.executable, "-c", script]
     other = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=60, cwd=REPOSITORY
+        command, capture_output=True, text=True, check=True, timeout=300, cwd=REPOSITORY
     )
     assert other.stdout.strip() == str(hash_strings(pa.chunked_array([NAMES])).tolist())
 

@@ -26,7 +26,6 @@ from tests.support.servers.web_server import Answer, Web, serve
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     monkeypatch.setattr(pipeline.storage.retry, "BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr(pipeline.storage.web.http, "READ_SECONDS", 0.3)
     with serve() as server:
         yield server
     pipeline.storage.web.http._pool.cache_clear()
@@ -120,7 +119,8 @@ class TestBounds:
         assert refusal(web.url("/x")) == "too_large"
         assert web.count("/x") == 1
 
-    def test_a_server_that_hangs(self, web: Web) -> None:
+    def test_a_server_that_hangs(self, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pipeline.storage.web.http, "READ_SECONDS", 0.3)
         web.answers["/x"] = [Answer(body=b"xxx", seconds_per_byte=1)]
         assert refusal(web.url("/x")) == "timeout"
         assert web.count("/x") == TRIES

@@ -103,7 +103,7 @@ def test_agents_are_idle_unless_they_are_needed(
 def test_an_idle_agent_that_starts_after_the_end_of_raylet_ends() -> None:
     gone = {"RAY_RAYLET_PID": str(os.getpid() + 1)}
     command = [sys.executable, "-I", "-S", "-c", helpers._SLEEP]
-    subprocess.run(command, env=os.environ | gone, check=True, timeout=60)
+    subprocess.run(command, env=os.environ | gone, check=True, timeout=300)
 
 
 def test_another_ray_starts_what_it_starts(
