@@ -13,14 +13,15 @@ AZURITE := 3.35.0
 # A worker that crashes ends the tests: xdist may wait for ever for those that it had before it.
 TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-# What npm fetches comes while pip installs.
+# What npm fetches comes while pip installs, and types are checked while tests run.
 MAKEFLAGS += --jobs=2
 
 # Modules are compiled on first use, not by pip; kept from that, every process of Ray would do it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-finetune check test test-slow docs offline-bundle lint format clean
+.PHONY: help demo demo-finetune check test test-slow docs offline-bundle lint style types pytest \
+	format clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -34,8 +35,7 @@ demo-finetune: $(VENV)/demo ## install, then teach a model of eight classes two 
 check: lint ## check style and types, run the tests that need neither Ray nor a server
 	@$(RUN) pytest $(TWO_AT_A_TIME) -m 'not (slow or ray or server)'
 
-test: lint $(VENV)/azurite ## install, then check style and types and run the tests
-	@$(RUN) pytest $(TWO_AT_A_TIME)
+test: types pytest ## install, then check style and types and run the tests
 
 test-slow: $(VENV)/test ## the campaigns that take minutes: many kills, outages, millions of rows
 	@$(RUN) pytest -m slow
@@ -48,10 +48,18 @@ offline-bundle: $(VENV)/demo ## pack what a machine without a network lacks (PYT
 	@$(RUN) jobs.deploy.offline_bundle --python-version $(PYTHON_VERSION) --constraint constraints.txt \
 		$(if $(PRESENT),--present $(PRESENT)) --output build/offline-bundle-$(PYTHON_VERSION).tar.xz
 
-lint: $(VENV)/test ## check style and types
+lint: style types ## check style and types
+
+style: $(VENV)/test
 	@$(RUN) ruff check $(CHECKED)
 	@$(RUN) ruff format --check $(CHECKED)
+
+# Takes one core for a minute, while the tests begin.
+types: style
 	@$(RUN) mypy
+
+pytest: style $(VENV)/azurite
+	@$(RUN) pytest $(TWO_AT_A_TIME)
 
 format: $(VENV)/test ## rewrite the code in the project's style
 	@$(RUN) ruff check --fix $(CHECKED)

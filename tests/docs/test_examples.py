@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str | None]] = {
 }
 """By language, how a block may be tested. What a program prints, and pictures, are text."""
 FIRST = "README.md"
-TIMEOUT = 240
+TIMEOUT = 480
 
 
 def run(block: Block, directory: Path) -> None:

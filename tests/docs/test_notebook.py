@@ -19,7 +19,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
     """What stands below each cell, by its id."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     place = {"metadata": {"path": str(NOTEBOOK.parent)}}
-    client = NotebookClient(notebook, timeout=400, kernel_name="python3", resources=place)
+    client = NotebookClient(notebook, timeout=800, kernel_name="python3", resources=place)
     temporary = str(tmp_path_factory.mktemp("notebook"))
     client.execute(env=os.environ | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": temporary})
     return {cell.id: cell.get("outputs", []) for cell in notebook.cells}

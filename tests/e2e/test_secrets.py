@@ -130,7 +130,7 @@ def test_a_run_here(
         env=env | {"RAY_TMPDIR": str(short)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=480,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -169,7 +169,7 @@ def test_messages_about_urls(tmp_path: Path, env: dict[str, str], flags: tuple[s
         arguments = [words.pop("input"), *(word for pair in words.items() for word in pair), *flags]
         done = subprocess.run(
             command("classify", *arguments),
-            cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=280, check=False,
+            cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=480, check=False,
         )  # fmt: skip
         assert done.returncode == 2, done.stderr
         assert SENTINEL not in done.stdout + done.stderr, (place, value)

@@ -52,7 +52,7 @@ def directory(tmp_path: Path) -> Path:
 def call(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
     return subprocess.run(
-        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=480, check=False
     )
 
 

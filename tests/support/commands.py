@@ -21,7 +21,7 @@ def command(job: str, *arguments: str | Path) -> list[str]:
 
 
 def run_job(
-    job: str, *arguments: str | Path, timeout: float = 240
+    job: str, *arguments: str | Path, timeout: float = 480
 ) -> subprocess.CompletedProcess[str]:
     """Run a job from the repository's root, as the README has it."""
     return subprocess.run(

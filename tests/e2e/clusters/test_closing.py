@@ -35,7 +35,7 @@ def test_a_node_that_is_lost_in_mid_close(s3_bucket: Bucket, tmp_path: Path) -> 
             assert len(list(unfinished(store.path("data")))) == 3
             cluster.add_node(num_cpus=1)
             first.kill()
-            assert driver.wait(timeout=180) == 0, log.read_text()
+            assert driver.wait(timeout=480) == 0, log.read_text()
         finally:
             stop(driver)
     (run,) = History.load(store).runs

@@ -51,7 +51,7 @@ def run(place: Path, checkpoint: Path) -> Run:
             env={name: value for name, value in settings.items() if value},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=480,
             check=False,
         )
 

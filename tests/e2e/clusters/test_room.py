@@ -32,7 +32,7 @@ def start(cluster: RayCluster, *arguments: str | Path) -> subprocess.Popen[str]:
 def classify(cluster: RayCluster, *arguments: str | Path) -> tuple[int, str]:
     """The same, to its end: exit code and log."""
     with start(cluster, *arguments) as run:
-        _, log = run.communicate(timeout=240)
+        _, log = run.communicate(timeout=480)
     return run.returncode, log
 
 

@@ -29,7 +29,7 @@ def test_sigterm_ends_the_run_with_one_line(tmp_path: Path, checkpoint: Path) ->
                 break
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
-        assert process.wait(240) == 1
+        assert process.wait(480) == 1
     expected = "error: stopped by SIGTERM; start the same command again to continue"
     assert rest.splitlines()[-1] == expected
     assert "Traceback" not in rest

@@ -185,7 +185,7 @@ class RayCluster:
         *entrypoint: str,
         working_dir: Path,
         runtime_env: Path | None = None,
-        timeout: float = 240,
+        timeout: float = 480,
     ) -> Job:
         """Run ``ray job submit --working-dir DIR -- ENTRYPOINT`` and wait for the job's end."""
         job_id = f"test-{secrets.token_hex(4)}"

@@ -21,7 +21,7 @@ class Attempt:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def wait(self, patience: float = 240) -> tuple[int, str]:
+    def wait(self, patience: float = 480) -> tuple[int, str]:
         """Exit code and output."""
         code = self.process.wait(patience)
         return code, self.log.read_text()
