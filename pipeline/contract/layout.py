@@ -209,6 +209,11 @@ def part_file(run_id: str, attempt: str, wave: int, number: int) -> str:
     return f"{parts_of_attempt(run_id, attempt)}{wave:03d}-{number:06d}.parquet"
 
 
+def kept_part(run_id: str, attempt: str, number: int) -> str:
+    """What an attempt has left of a part, by its number among those that it took over."""
+    return f"{parts_dir(run_id)}/kept-{attempt}-{number:06d}.parquet"
+
+
 def vanished_part(run_id: str, number: int) -> str:
     """Rows of vanished images on their way into the merged files; no attempt takes them over."""
     return f"{parts_dir(run_id)}/vanished-{number:06d}.parquet"

@@ -30,10 +30,10 @@ from pipeline.contract.errors import DamagedFileError, one_line
 from pipeline.contract.provenance import Identity
 from pipeline.contract.records import Record, omitted
 from pipeline.output.identity import check_same
-from pipeline.output.ledger.hashes import LEDGER_COLUMNS, HashIndex, ShardNames, hash_strings
+from pipeline.output.ledger.hashes import LEDGER_COLUMNS, ShardNames
 from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.staged import withdraw
-from pipeline.storage.parquet import read_columns, read_table, write_table
+from pipeline.storage.parquet import read_columns
 from pipeline.storage.read_ahead import map_ahead, together
 from pipeline.storage.store import Store
 from pipeline.storage.uris import with_ancestors
@@ -42,6 +42,7 @@ COMPACT = "compact"
 """The format of the input of a compaction, which is the output itself."""
 _ADVICE = "finish it with its own settings, or start over with <policy.discard_open_run>"
 _FOOTER = b"cvt.part"
+_AFTER_MEMBERS = chr(ord("#") + 1)
 log = logging.getLogger(__name__)
 
 
@@ -104,6 +105,13 @@ class Part:
     name: str
     rows: int
     footer: PartFooter
+
+    def near(self, shards: Set[str]) -> list[str]:
+        """Those of the shards of which it may have rows."""
+        if self.footer.span is None:
+            return list(shards)
+        first, last = self.footer.span
+        return [uri for uri in shards if uri <= last and first < uri + _AFTER_MEMBERS]
 
 
 @dataclass(frozen=True)
@@ -260,6 +268,11 @@ class OpenRun:
             log.warning("computing the rows of %s again: %s", name, one_line(error))
             return None
 
+    @property
+    def rows(self) -> int:
+        """Committed by earlier attempts and, once they are added, by this one."""
+        return sum(part.rows for part in self.parts)
+
     def ledger(self, names: ShardNames) -> Ledger:
         """An index over the rows that this run already has."""
         files = [part.name for part in self.parts]
@@ -270,30 +283,14 @@ class OpenRun:
         return {uri: rows for part in self.parts for uri, rows in part.footer.shards.items()}
 
     def members_done(self, shards: Set[str]) -> dict[str, list[str]]:
-        """The URIs of the rows that this run has of each of these shards."""
+        """The URIs of the rows that this run has of each of these shards. Read are the parts that
+        may have some, by what they say of their URIs."""
         members: dict[str, list[str]] = {uri: [] for uri in shards}
-        names = [part.name for part in self.parts] if shards else []
-        for table in read_columns(self.store, names, ["uri"]):
-            for uri in table["uri"].to_pylist():
-                for shard in members.keys() & with_ancestors(uri):
-                    members[shard].append(uri)
+        near = {part.name: some for part in self.parts if (some := part.near(shards))}
+        for some, table in zip(near.values(), read_columns(self.store, near, ["uri"]), strict=True):
+            for shard in some:
+                is_of = pc.or_(
+                    pc.equal(table["uri"], shard), pc.starts_with(table["uri"], f"{shard}#")
+                )
+                members[shard] += table["uri"].filter(is_of).to_pylist()
         return members
-
-    def drop_rows(self, stale: HashIndex) -> None:
-        """Drop the rows with these URIs, whose object has changed or gone since an earlier attempt
-        wrote them; to be called before this attempt's own parts are added."""
-        if len(stale.keys):
-            self.parts = [part for old in self.parts if (part := self._rewrite(old, stale))]
-
-    def _rewrite(self, part: Part, stale: HashIndex) -> Part | None:
-        table = read_table(self.store, part.name)
-        is_stale, _ = stale.find(hash_strings(table["uri"]))
-        if not is_stale.any():
-            return part
-        kept = table.filter(pa.array(~is_stale))
-        if not kept.num_rows:
-            self.store.remove_file(part.name)
-            return None
-        footer = part.footer.keep(kept["uri"])
-        write_table(self.store, part.name, footer.attach(kept))
-        return Part(part.name, kept.num_rows, footer)

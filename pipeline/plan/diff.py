@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 
 from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
-from pipeline.output.ledger.hashes import HashIndex, Keys, Mask
-from pipeline.output.ledger.ledger import Known, Ledger, Matches
+from pipeline.output.ledger.hashes import HashIndex, Keys, Mask, ShardNames
+from pipeline.output.ledger.known import Known, Matches
+from pipeline.output.ledger.ledger import Ledger
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.counts import Counts
 from pipeline.plan.shards import Estimate, ShardImages
-from pipeline.plan.sightings import Sightings, StagedSightings
+from pipeline.plan.sightings import Sightings
 from pipeline.sources.exclusion import Exclusion, told
 from pipeline.sources.formats.registry import is_shard
 
@@ -87,6 +88,7 @@ class Plan:
         full: bool = False,
         partial: bool = False,
         exclusion: Exclusion | None = None,
+        rows_of: Callable[[OpenRun, ShardNames], Known] = OpenRun.ledger,
     ) -> None:
         """
         Args:
@@ -96,6 +98,7 @@ class Plan:
             full: no row of the ledger counts as done; it only tells what has vanished.
             partial: the listing is a part, from which nobody can tell what has vanished.
             exclusion: that of the listing, which counts what it leaves out.
+            rows_of: the rows that an open run has.
         """
         self.counts = Counts()
         self.num_images = 0
@@ -108,9 +111,10 @@ class Plan:
         """Whether the listing has ended."""
         self._earlier = Sightings(ledger)
         self._past = Sightings(Ledger.from_tables([], ledger.names)) if full else self._earlier
-        self._staged = StagedSightings(open_run.ledger(ledger.names))
+        self._staged = Sightings(rows_of(open_run, ledger.names))
+        self._has_shards = self._staged.ledger.sizes[1] > 0
         self._exclusion = exclusion or Exclusion()
-        self._open_run = open_run
+        self._open_run, self._rows_of = open_run, rows_of
         self._is_partial = partial
         self._closed_shards = open_run.closed_shards()
         self._retry = np.array([code in retry_codes for code in self._past.ledger.codes], bool)
@@ -145,14 +149,17 @@ class Plan:
         if self._is_partial:
             return HashIndex(np.array([], np.uint64))
         earlier = self._earlier.ledger
-        reads_shards = self.counts.shards or len(self._staged.staged.shards)
+        reads_shards = self.counts.shards or self._has_shards
         is_news = is_done and reads_shards and earlier.sizes[1]
-        return self._earlier.vanished(self._open_run.ledger(earlier.names) if is_news else None)
+        now = self._rows_of(self._open_run, earlier.names) if is_news else None
+        return self._earlier.vanished(now)
 
     def stale(self) -> HashIndex:
         """After the whole listing: the URIs of the open run's rows whose object has changed or
-        gone."""
-        return self._staged.stale()
+        gone. It is asked once: what a cluster holds of these rows can then be forgotten."""
+        staged = self._staged
+        self._staged = Sightings(Ledger.from_tables([], staged.ledger.names))
+        return staged.stale()
 
     def survey(self, listing: Iterable[pa.Table]) -> None:
         """Take a whole listing, for the counts alone."""

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.output.ledger.hashes import HashIndex, Keys, Mask, Positions
-from pipeline.output.ledger.ledger import Known, Ledger, Matches
+from pipeline.output.ledger.known import Known, Matches
 
 
 class Sightings:
@@ -32,25 +32,14 @@ class Sightings:
         marks.same.set(matches.at[matches.same])
         return matches
 
-    def vanished(self, now: Ledger | None = None) -> HashIndex:
+    def vanished(self, now: Known | None = None) -> HashIndex:
         """The URIs of the rows whose object was not met, or that their shard has no longer: as
         earlier runs found or, if given, the rows of the run that read it ``now``."""
         return self.ledger.vanished(self._images.seen.mask, self._shards.seen.mask, now)
 
-
-class StagedSightings(Sightings):
-    """The same of the rows that the open run has."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(ledger)
-        self.staged = ledger
-
     def stale(self) -> HashIndex:
         """The URIs of the rows whose object was not met in the row's version."""
-        ledger, shards = self.staged, self.staged.shards
-        is_newest = ledger.of_shards(shards.versions) == ledger.images.versions
-        members = ledger.of_shards(self._shards.same.mask) & is_newest
-        return HashIndex(ledger.uris[~(self._images.same.mask | members)])
+        return self.ledger.stale(self._images.same.mask, self._shards.same.mask)
 
 
 class _Marks:

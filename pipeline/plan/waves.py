@@ -8,11 +8,13 @@ is listed in these seconds, and done in one wave.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
 from pipeline.contract.errors import RunError, UsageError, one_line
+from pipeline.output.ledger.hashes import HashIndex
+from pipeline.output.merging.dropping import drop_rows
 from pipeline.output.open_run import OpenRun
 from pipeline.plan.diff import Plan, Work
 from pipeline.sources.inventory import CHUNK_ROWS
@@ -33,7 +35,12 @@ def listing_ahead(tables: Iterable[pa.Table]) -> Ahead[pa.Table]:
     return Ahead(tables, LARGEST_WAVE // CHUNK_ROWS)
 
 
-def waves(listing: Ahead[pa.Table], plan: Plan, open_run: OpenRun) -> Iterator[Work]:
+def waves(
+    listing: Ahead[pa.Table],
+    plan: Plan,
+    open_run: OpenRun,
+    drop: Callable[[OpenRun, HashIndex], None] = drop_rows,
+) -> Iterator[Work]:
     """The work, wave by wave; the last may be empty, the others are not.
 
     Before the last one, rows of the open run that the listing has shown to be stale are dropped.
@@ -52,7 +59,7 @@ def waves(listing: Ahead[pa.Table], plan: Plan, open_run: OpenRun) -> Iterator[W
             yield work
             work, computed = Work(), True
     work += plan.finish()
-    open_run.drop_rows(plan.stale())
+    drop(open_run, plan.stale())
     log.info("plan: %s", plan)
     yield work
 

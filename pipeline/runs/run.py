@@ -30,6 +30,7 @@ from pipeline.plan.forecast import Forecast
 from pipeline.plan.waves import waves
 from pipeline.runs.closing import Clock, utc_now
 from pipeline.runs.computing.challenger import Challenge
+from pipeline.runs.computing.committed_rows import CommittedRows
 from pipeline.runs.computing.execution import Chosen, PlannedRun, identity_of, tasks_for
 from pipeline.runs.computing.known_rows import known_rows, replaced_rows
 from pipeline.runs.computing.listing import begun, listed
@@ -88,7 +89,8 @@ def _attempt(spec: RunSpec, stop_at: float | None, chosen: Chosen, *, debug: boo
                 planned = _take_up(spec, store, checkpoint, kept, exclusion, debug=debug)
                 planned.challenger = challenge.beside(planned.model) if challenge else None
                 planned.pictures = chosen.pictures
-                work = waves(ahead, planned.plan, planned.open_run)
+                drop = CommittedRows(spec.compute, debug).drop
+                work = waves(ahead, planned.plan, planned.open_run, drop)
                 first = next(work)
             if not first.is_empty:
                 with clock.phase("execute"):
@@ -243,6 +245,7 @@ def _plan(
         full=full,
         partial=spec.policy.is_partial,
         exclusion=exclusion,
+        rows_of=CommittedRows(spec.compute, debug).ledger,
     )
 
 
@@ -264,7 +267,7 @@ def _reopen(spec: RunSpec, found: OpenRun | None, identity: Identity) -> OpenRun
             raise
         found.discard()
         return None
-    log.info("continuing run %s: %d rows are done", found.run_id, sum(p.rows for p in found.parts))
+    log.info("continuing run %s: %d rows are done", found.run_id, found.rows)
     found.take_up(full=spec.policy.full)
     return found
 

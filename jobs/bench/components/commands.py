@@ -60,13 +60,15 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         help="of the ledger, and of the listing (default: %(default)s)")  # fmt: skip
     parser.add_argument("--shards", type=int, default=0, metavar="K",
         help="actors of Ray that hold the ledger (default: it is in this process)")  # fmt: skip
+    parser.add_argument("--unfinished", action="store_true",
+        help="the rows are those of an unfinished run, which is continued")  # fmt: skip
     add_json(parser)
 
 
 def _plan(a: argparse.Namespace) -> ExitCode:
     from jobs.bench.components.plan import bench_plan
 
-    found = bench_plan(a.rows, a.shards)
+    found = bench_plan(a.rows, a.shards, unfinished=a.unfinished)
     print(json.dumps(found))
     save(a, found)
     return ExitCode.OK

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,60 +28,11 @@ from pipeline.output.ledger.hashes import (
     Positions,
     ShardNames,
 )
+from pipeline.output.ledger.known import Known, Matches
 
 Codes = npt.NDArray[np.int16]
 """Positions of error codes, -1 for none."""
 _EMPTY_SHARD = "shard_empty"
-
-
-@dataclass(frozen=True)
-class Matches:
-    """How listed objects compare with the ledger, one element per object."""
-
-    known: Mask
-    """The object has rows."""
-    same: Mask
-    """... with the same source_version."""
-    at: Positions
-    """The position of the object in the ledger; meaningful only where it is known."""
-    rows: Numbers
-    """How many rows the ledger has of the object: 1 for an image, one per member of a shard."""
-    failures: Numbers
-    """(objects, codes): how many of these rows failed, by the codes of the ledger."""
-
-
-class Known(Protocol):
-    """Rows of earlier runs: a ``Ledger``, or several of them on a cluster."""
-
-    @property
-    def names(self) -> ShardNames:
-        """How shards are recognised."""
-        ...
-
-    @property
-    def codes(self) -> list[str]:
-        """The error codes of failed rows."""
-        ...
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """How many rows there are, and how many shards."""
-        ...
-
-    def match(self, keys: Keys, *, are_shards: bool) -> Matches:
-        """Compare listed images, or shards, with these."""
-        ...
-
-    def vanished(self, met: Mask, met_shards: Mask, now: Ledger | None) -> HashIndex:
-        """The URIs of the rows whose object was not met, or that their shard has no longer: as
-        earlier runs found or, if given, the rows of the run that read it ``now``.
-
-        Args:
-            met: of each row, by position, whether an image of its name was met.
-            met_shards: of each shard, whether it was.
-            now: the rows of the open run.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -208,21 +159,26 @@ class Ledger:
         """Compare listed images, or shards, with these."""
         return (self.shards if are_shards else self.images).match(keys)
 
-    def vanished(self, met: Mask, met_shards: Mask, now: Ledger | None) -> HashIndex:
+    def vanished(self, met: Mask, met_shards: Mask, now: Known | None) -> HashIndex:
         """As ``Known`` says."""
         gone = ~(met | self.of_shards(met_shards)) | self.superseded
         if now is not None:
-            gone |= self.replaced_by(now)
-            gone &= ~now.images.index.find(self.uris)[0]
+            there, replaced = now.look_up(self.uris, self.of_shards(self.shards.index.keys))
+            gone = (gone | replaced) & ~there
         return HashIndex(self.uris[gone])
 
-    def replaced_by(self, newer: Ledger) -> Mask:
-        """Of each row: whether ``newer`` has its shard, read to the end, and not the row."""
-        found, at = newer.shards.index.find(self.shards.index.keys)
-        found[found] = ~newer.damaged[at[found]]
-        is_there, _ = newer.images.index.find(self.uris)
-        replaced: Mask = self.of_shards(found) & ~is_there
-        return replaced
+    def stale(self, same: Mask, same_shards: Mask) -> HashIndex:
+        """As ``Known`` says."""
+        is_newest = self.of_shards(self.shards.versions) == self.images.versions
+        members = self.of_shards(same_shards) & is_newest
+        return HashIndex(self.uris[~(same | members)])
+
+    def look_up(self, uris: Hashes, shards: Hashes) -> tuple[Mask, Mask]:
+        """As ``Known`` says."""
+        there, _ = self.images.index.find(uris)
+        read, at = self.shards.index.find(shards)
+        read[read] = ~self.damaged[at[read]]
+        return there, read & ~there
 
     def __len__(self) -> int:
         return len(self.images)

@@ -10,7 +10,8 @@ from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.output.ledger.hashes import USUAL_SHARDS, ShardNames
 from pipeline.output.ledger.history import History
-from pipeline.output.ledger.ledger import Known, Ledger
+from pipeline.output.ledger.known import Known
+from pipeline.output.ledger.ledger import Ledger
 from pipeline.stages.cluster.ray_session import connect
 from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.rows.spread_ledger import SpreadLedger

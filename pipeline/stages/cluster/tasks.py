@@ -41,11 +41,18 @@ class RayTasks:
         ranges: int,
         reduce: Callable[[Sequence[C]], D],
     ) -> tuple[list[B], list[D]]:
+        results, pieces = self.spread(function, items, ranges)
+        send: Any = ray.remote(_reduce).options(num_cpus=1, max_retries=TRIES, **elsewhere())
+        return results, _results([send.remote(reduce, *refs) for refs in pieces])
+
+    def spread(
+        self, function: Callable[[A], tuple[B, Sequence[C]]], items: Sequence[A], ranges: int
+    ) -> tuple[list[B], list[list[Any]]]:
+        """The results for all items, and for each range references to its pieces, which stay where
+        they were made. As long as these are held, a piece that is lost is made again."""
         sent = self._sent(partial(_side_by_side, function), items, num_returns=1 + ranges)
         results: list[B] = _results([refs[0] for refs in sent])
-        send: Any = ray.remote(_reduce).options(num_cpus=1, max_retries=TRIES, **elsewhere())
-        pieces = ([refs[1 + number] for refs in sent] for number in range(ranges))
-        return results, _results([send.remote(reduce, *refs) for refs in pieces])
+        return results, [[refs[1 + number] for refs in sent] for number in range(ranges)]
 
     def _sent(self, function: Callable[[A], Any], items: Sequence[A], **options: Any) -> list[Any]:
         send: Any = ray.remote(_call).options(

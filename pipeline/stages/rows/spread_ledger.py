@@ -1,15 +1,17 @@
 """A ledger that is too large for one machine: parts of it in actors all over the cluster.
 
-Each part has the objects in one range of hashes. It loads them from what closings have written of
-the rows' hashes, and knows nothing else: a part that is lost with its node is loaded again, on
-another one. What the listing has met is remembered by the driver, a bit for each row.
+Each part has the objects in one range of hashes. Those of earlier runs it loads from what closings
+have written of the rows' hashes; those of an open run come from tasks, which read its parts and
+leave a piece for each range. It knows nothing else: a part that is lost with its node is loaded
+again, on another one. What the listing has met is remembered by the driver, a bit for each row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from typing import Any, Self
@@ -19,11 +21,23 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from pipeline.contract.errors import RunError, UsageError, one_line
-from pipeline.output.ledger.hashes import HashIndex, HashRange, Keys, Mask, ShardNames, ranges_of
+from pipeline.output.ledger.committed import ledger_of, portions, split_rows
+from pipeline.output.ledger.hashes import (
+    Hashes,
+    HashIndex,
+    HashRange,
+    Keys,
+    Mask,
+    Positions,
+    ShardNames,
+    ranges_of,
+)
 from pipeline.output.ledger.history import History
-from pipeline.output.ledger.ledger import Known, Ledger, Matches
+from pipeline.output.ledger.known import Known, Matches
+from pipeline.output.ledger.ledger import Ledger
+from pipeline.output.open_run import OpenRun
 from pipeline.stages.cluster.growth import can_grow, nodes
-from pipeline.stages.cluster.tasks import cause_of
+from pipeline.stages.cluster.tasks import RayTasks, cause_of
 from pipeline.stages.watching.reach import elsewhere
 from pipeline.storage.filesystems import WorkerEnvironment
 
@@ -40,13 +54,14 @@ for it for ever."""
 
 
 class Part:
-    """What the ledger says of the objects in one range of hashes."""
+    """What the ledger says of the objects in one range of hashes, which is what ``load`` makes of
+    the other arguments."""
 
     def __init__(
-        self, environment: WorkerEnvironment, history: History, names: ShardNames, part: HashRange
+        self, environment: WorkerEnvironment, load: Callable[..., Ledger], *range_: Any
     ) -> None:
         environment.apply()
-        self._ledger = history.ledger(names, part)
+        self._ledger = load(*range_)
 
     def described(self) -> tuple[list[str], tuple[int, int]]:
         """The error codes, and how many rows and shards there are."""
@@ -56,14 +71,22 @@ class Part:
         """Compare listed objects of this range with the rows."""
         return self._ledger.match(keys, are_shards=are_shards)
 
-    def vanished(self, met: Mask, met_shards: Mask, now: Ledger | None) -> HashIndex:
+    def vanished(self, met: Mask, met_shards: Mask, now: Known | None) -> HashIndex:
         """As ``Known.vanished``, of the rows of this range."""
         return self._ledger.vanished(met, met_shards, now)
+
+    def stale(self, same: Mask, same_shards: Mask) -> HashIndex:
+        """As ``Known.stale``, of the rows of this range."""
+        return self._ledger.stale(same, same_shards)
+
+    def look_up(self, uris: Hashes, shards: Hashes) -> tuple[Mask, Mask]:
+        """As ``Known.look_up``, for rows of this range."""
+        return self._ledger.look_up(uris, shards)
 
 
 @dataclass(frozen=True)
 class SpreadLedger(Known):
-    """The rows of earlier runs, in actors that hold a range of hashes each."""
+    """Rows of earlier runs, or of an open one, in actors that hold a range of hashes each."""
 
     shard_names: ShardNames
     parts: Sequence[Any]
@@ -97,8 +120,34 @@ class SpreadLedger(Known):
             RunError: one of them could not.
             UsageError: the nodes have no room for them.
         """
-        number = number or min(max(ceil(history.rows / ROWS_PER_PART), 1), MOST_PARTS)
-        part_bytes = max(ceil(history.rows / number), 1) * BYTES_PER_ROW
+        number = number or _parts_for(history.rows)
+        ranges = [(HashRange(n, number),) for n in range(number)]
+        load = partial(history.ledger, names)
+        return cls._start(names, environment, load, ranges, history.rows)
+
+    @classmethod
+    def gather(
+        cls, open_run: OpenRun, names: ShardNames, tasks: RayTasks, number: int | None = None
+    ) -> Self:
+        """The same for the rows that an open run has, which are read and hashed in tasks."""
+        number = number or _parts_for(open_run.rows)
+        split = partial(split_rows, store=open_run.store, names=names, ranges=number)
+        some = list(portions((part.name, part.rows) for part in open_run.parts))
+        _, pieces = tasks.spread(split, some, number)
+        load = partial(ledger_of, names)
+        return cls._start(names, tasks.environment, load, pieces, open_run.rows)
+
+    @classmethod
+    def _start(
+        cls,
+        names: ShardNames,
+        environment: WorkerEnvironment,
+        load: Callable[..., Ledger],
+        ranges: Sequence[Sequence[Any]],
+        rows: int,
+    ) -> Self:
+        number = len(ranges)
+        part_bytes = max(ceil(rows / number), 1) * BYTES_PER_ROW
         start: Any = ray.remote(Part).options(
             num_cpus=0,  # they wait most of the time, while the CPUs decode
             memory=part_bytes,
@@ -107,8 +156,8 @@ class SpreadLedger(Known):
             max_task_retries=RESTARTS,
             **elsewhere(),
         )
-        shared = [ray.put(value) for value in (environment, history, names)]
-        parts = [start.remote(*shared, HashRange(n, number)) for n in range(number)]
+        shared = [ray.put(environment), ray.put(load)]
+        parts = [start.remote(*shared, *range_) for range_ in ranges]
         described = _answers([part.described.remote() for part in parts], number, part_bytes)
         codes = list(dict.fromkeys(code for found, _ in described for code in found))
         return cls(
@@ -119,8 +168,12 @@ class SpreadLedger(Known):
             np.cumsum([0, *(rows for _, (rows, _) in described)]),
             np.cumsum([0, *(shards for _, (_, shards) in described)]),
             part_bytes,
-            shared,
+            [*shared, *ranges],
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Whoever gets a copy asks the parts; that they are started again, this one sees to."""
+        return {**vars(self), "arguments": ()}
 
     @property
     def names(self) -> ShardNames:
@@ -135,32 +188,58 @@ class SpreadLedger(Known):
         return int(self.row_ends[-1]), int(self.shard_ends[-1])
 
     def match(self, keys: Keys, *, are_shards: bool) -> Matches:
-        ranges = ranges_of(keys.owners, len(self.parts))
-        asked = [(n, np.flatnonzero(ranges == n)) for n in np.unique(ranges).tolist()]
+        asked = list(self._asked(keys.owners))
         sent = [self.parts[n].match.remote(keys.take(at), are_shards) for n, at in asked]
         ends = self.shard_ends if are_shards else self.row_ends
-        all_found = _nothing(len(ranges), len(self.all_codes))
+        all_found = _nothing(len(keys.owners), len(self.all_codes))
         for (n, at), found in zip(asked, self._answers(sent), strict=True):
             all_found.known[at] = found.known
             all_found.same[at] = found.same
             all_found.at[at] = found.at + ends[n]
             all_found.rows[at] = found.rows
-            all_found.failures[np.ix_(at, self.code_at[n])] = found.failures
+            all_found.failures[np.ix_(at, np.array(self.code_at[n], np.intp))] = found.failures
         return all_found
 
-    def vanished(self, met: Mask, met_shards: Mask, now: Ledger | None) -> HashIndex:
+    def vanished(self, met: Mask, met_shards: Mask, now: Known | None) -> HashIndex:
         shared = ray.put(now)
-        sent = [
-            part.vanished.remote(met[slice(*rows)], met_shards[slice(*shards)], shared)
-            for part, rows, shards in zip(
-                self.parts, pairwise(self.row_ends), pairwise(self.shard_ends), strict=True
-            )
-        ]
-        found = [index.keys for index in self._answers(sent)]
+        return self._sorted(
+            part.vanished.remote(*marks, shared) for part, *marks in self._marked(met, met_shards)
+        )
+
+    def stale(self, same: Mask, same_shards: Mask) -> HashIndex:
+        return self._sorted(
+            part.stale.remote(*marks) for part, *marks in self._marked(same, same_shards)
+        )
+
+    def look_up(self, uris: Hashes, shards: Hashes) -> tuple[Mask, Mask]:
+        asked = list(self._asked(np.where(shards != 0, shards, uris)))
+        sent = [self.parts[n].look_up.remote(uris[at], shards[at]) for n, at in asked]
+        there, replaced = np.zeros(len(uris), bool), np.zeros(len(uris), bool)
+        for (_, at), (some_there, some_replaced) in zip(asked, self._answers(sent), strict=True):
+            there[at], replaced[at] = some_there, some_replaced
+        return there, replaced
+
+    def _asked(self, owners: Hashes) -> Iterator[tuple[int, Positions]]:
+        """Which parts to ask, by the hashes that assign objects to ranges; and of which objects."""
+        ranges = ranges_of(owners, len(self.parts))
+        return ((n, np.flatnonzero(ranges == n)) for n in np.unique(ranges).tolist())
+
+    def _marked(self, images: Mask, shards: Mask) -> Iterator[tuple[Any, Mask, Mask]]:
+        """Of each part, what was marked of its rows and shards."""
+        bounds = zip(pairwise(self.row_ends), pairwise(self.shard_ends), strict=True)
+        for part, (rows, of_shards) in zip(self.parts, bounds, strict=True):
+            yield part, images[slice(*rows)], shards[slice(*of_shards)]
+
+    def _sorted(self, sent: Iterator[Any]) -> HashIndex:
+        found = [index.keys for index in self._answers(list(sent))]
         return HashIndex(np.sort(np.concatenate(found)))
 
     def _answers(self, sent: list[Any]) -> list[Any]:
         return _answers(sent, len(self.parts), self.part_bytes)
+
+
+def _parts_for(rows: int) -> int:
+    return min(max(ceil(rows / ROWS_PER_PART), 1), MOST_PARTS)
 
 
 def _nothing(objects: int, codes: int) -> Matches:

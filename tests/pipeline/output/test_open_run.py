@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contract.errors import DamagedFileError
+from pipeline.output import open_run as open_run_module
+from pipeline.output.merging.dropping import drop_rows
 from pipeline.output.open_run import OpenRecord, OpenRun, Part, PartFooter, Thumbnail
 from pipeline.plan.diff import Plan
 from pipeline.storage.parquet import read_table, write_table
@@ -42,7 +45,7 @@ def attempt(store: Store) -> OpenRun:
 def plan_of(listing: dict[str, str], run: OpenRun) -> Plan:
     plan = Plan(World().ledger(), run)
     plan.survey(listing_of(listing))
-    run.drop_rows(plan.stale())
+    drop_rows(run, plan.stale())
     return plan
 
 
@@ -135,6 +138,33 @@ def test_footer_travels_inside_the_part(local_store: Store) -> None:
     assert found == part
     metadata = pq.read_schema(local_store.path(part.name)).metadata
     assert PartFooter.of(pa.schema([], metadata=metadata)) == footer
+
+
+def test_members_are_looked_for_where_they_may_be(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what parts say of their URIs; some say nothing."""
+    shards = [f"s3://b/{n}.tar" for n in range(5)]
+    rows = [[Row(f"{uri}#{n}.jpg", "A", None, uri) for n in range(3)] for uri in shards]
+    rows[3].append(Row(shards[3], "A", "shard_corrupt", shards[3]))
+    open_run = World(parts=rows).open_run(local_store)
+    read: list[str] = []
+
+    def noted(store: Store, names: Any, columns: Any) -> Any:
+        read.extend(names)
+        return real(store, names, columns)
+
+    real = vars(open_run_module)["read_columns"]
+    monkeypatch.setattr(open_run_module, "read_columns", noted)
+    found = open_run.members_done({shards[1], shards[3], "s3://b/1.tar#0", "s3://b/9.tar"})
+    assert found == {
+        shards[1]: [row.uri for row in rows[1]],
+        shards[3]: [row.uri for row in rows[3]],
+        "s3://b/1.tar#0": [],
+        "s3://b/9.tar": [],
+    }
+    assert read == [open_run.parts[number].name for number in (0, 1, 3)]
+    assert open_run.members_done(set()) == {}
 
 
 class TestDiscard:

@@ -9,6 +9,7 @@ from pipeline.contract.errors import RunError
 from pipeline.contract.schema import WORK
 from pipeline.output.ledger.hashes import ShardNames
 from pipeline.output.ledger.ledger import Ledger
+from pipeline.output.merging.dropping import drop_rows
 from pipeline.output.open_run import Deferred, OpenRun
 from pipeline.plan.diff import Plan, Work
 from pipeline.sources.formats.registry import WEBDATASET
@@ -28,7 +29,7 @@ def plan_of(world: World, store: Store, *retry: str) -> tuple[Plan, Work, OpenRu
     stale = {row.object for part in world.parts for row in part if not world.is_current(row)}
     assert not stale & set(uris_of(early))
     assert set(uris_of(late)) <= stale
-    open_run.drop_rows(plan.stale())
+    drop_rows(open_run, plan.stale())
     return plan, early + late, open_run
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.output.ledger.hashes import HashIndex, hash_strings
 from pipeline.output.ledger.ledger import Ledger
-from pipeline.plan.sightings import Sightings, StagedSightings
+from pipeline.plan.sightings import Sightings
 from tests.support.inputs.world import SHARD_NAMES, Row, is_shard, listing_of, table_of
 
 ROWS = [
@@ -34,7 +34,7 @@ def meet(sightings: Sightings, listing: dict[str, str]) -> None:
 
 
 def test_what_was_not_met_has_vanished_or_is_stale() -> None:
-    sightings = StagedSightings(Ledger.from_tables([table_of(ROWS)], SHARD_NAMES))
+    sightings = Sightings(Ledger.from_tables([table_of(ROWS)], SHARD_NAMES))
     assert len(sightings.vanished().keys) == len(sightings.stale().keys) == len(ROWS)
     same = dict.fromkeys(("same.jpg", "same.tar", "broken.tar", "new.jpg"), "A")
     meet(sightings, same | dict.fromkeys(("changed.jpg", "changed.tar"), "B"))
@@ -56,7 +56,7 @@ def test_two_listings_of_one_ledger_know_nothing_of_each_other() -> None:
 
 
 def test_nothing_vanishes_from_an_empty_ledger() -> None:
-    sightings = StagedSightings(Ledger.from_tables([], SHARD_NAMES))
+    sightings = Sightings(Ledger.from_tables([], SHARD_NAMES))
     meet(sightings, {"a.jpg": "A", "a.tar": "A"})
     assert len(sightings.vanished().keys) == len(sightings.stale().keys) == 0
 

@@ -13,7 +13,8 @@ from pipeline.contract.spec import ComputeSpec, InputSpec, ModelSpec, OutputSpec
 from pipeline.output.ledger import rolling
 from pipeline.output.ledger.hashes import USUAL_SHARDS, ShardNames
 from pipeline.output.ledger.history import History
-from pipeline.output.ledger.ledger import Known, Ledger
+from pipeline.output.ledger.known import Known
+from pipeline.output.ledger.ledger import Ledger
 from pipeline.runs.computing import known_rows as module
 from pipeline.runs.computing.known_rows import known_rows, replaced_rows
 from pipeline.runs.run import forecast, run

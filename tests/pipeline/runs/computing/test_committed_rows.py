@@ -1,0 +1,86 @@
+"""Where the rows of an unfinished run are read, and where they are kept."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pipeline.contract.spec import ComputeSpec
+from pipeline.output.ledger import committed
+from pipeline.output.merging.tasks import InThisProcess
+from pipeline.output.open_run import OpenRun
+from pipeline.plan.diff import Plan
+from pipeline.runs.computing import committed_rows as module
+from pipeline.runs.computing.committed_rows import CommittedRows
+from pipeline.stages.rows.spread_ledger import SpreadLedger
+from pipeline.storage.store import Store
+from tests.support.inputs.world import SHARD_NAMES, Row, World, listing_of
+
+ROWS = [Row(f"s3://b/{n:02d}.jpg", "A") for n in range(24)]
+WORLD = World(parts=[ROWS[start : start + 4] for start in range(0, 24, 4)])
+
+
+class Noted(InThisProcess):
+    """Tasks without Ray; notes how many it was given."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def map(self, function: Callable[[Any], Any], items: Any) -> list[Any]:
+        self.calls.append(len(items))
+        return super().map(function, items)
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Noted:
+    noted = Noted()
+
+    @contextmanager
+    def connected(self: CommittedRows, open_run: OpenRun) -> Iterator[Noted]:
+        yield noted
+
+    monkeypatch.setattr(CommittedRows, "_tasks", connected)
+    monkeypatch.setattr(committed, "PORTION_ROWS", 8)
+    return noted
+
+
+def planned(open_run: OpenRun) -> Plan:
+    """All are listed, one of them in another version."""
+    committed_rows = CommittedRows(ComputeSpec())
+    plan = Plan(World().ledger(), open_run, rows_of=committed_rows.ledger)
+    plan.survey(listing_of({row.uri: "A" for row in ROWS} | {ROWS[5].uri: "B"}))
+    committed_rows.drop(open_run, plan.stale())
+    return plan
+
+
+@pytest.mark.parametrize(("threshold", "calls"), [(25, []), (24, [3, 3])], ids=["here", "in tasks"])
+def test_many_rows_are_read_and_dropped_in_tasks(
+    threshold: int,
+    calls: list[int],
+    tasks: Noted,
+    local_store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ROWS_WORTH_TASKS", threshold)
+    open_run = WORLD.open_run(local_store)
+    plan = planned(open_run)
+    assert (plan.counts.finished, plan.counts.new) == (23, 1)
+    assert open_run.rows == 23
+    assert tasks.calls == calls
+
+
+def test_too_many_stay_on_the_cluster(
+    tasks: Noted, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    def gather(open_run: OpenRun, names: object, tasks: object) -> object:
+        given.append(tasks)
+        return open_run.ledger(SHARD_NAMES)
+
+    monkeypatch.setattr(module, "ROWS_WORTH_TASKS", 10)
+    monkeypatch.setattr(module, "ROWS_IN_THIS_PROCESS", 23)
+    monkeypatch.setattr(SpreadLedger, "gather", gather)
+    assert planned(WORLD.open_run(local_store)).counts.finished == 23
+    assert given == [tasks]
