@@ -7,11 +7,17 @@ from html import escape
 from typing import Any
 
 _STYLE = """
-:root { --ink: #1c2430; --soft: #667085; --line: #e4e7ec; --bar: #3b6fd4; --bad: #c2410c; }
+:root { color-scheme: light dark; --page: #fff; --ink: #1c2430; --soft: #566070; --line: #e4e7ec;
+        --bar: #3b6fd4; --bad: #b3401a; --good: #1a7f4b }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #12161c; --ink: #e8ebf0; --soft: #a6b0be; --line: #38414e; --bar: #8fb4ff;
+          --bad: #ff9e7a; --good: #6fd3a0 }
+}
 * { box-sizing: border-box }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem;
-       margin: 2.5rem auto; padding: 0 1.5rem; background: #fff }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.5rem 0 .75rem }
+       margin: 2.5rem auto; padding: 0 clamp(.75rem, 4vw, 1.5rem); background: var(--page) }
+h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere }
+h2 { font-size: 1.05rem; margin: 2.5rem 0 .75rem }
 .soft, figcaption { color: var(--soft) } .soft { margin: .25rem 0 1.5rem }
 .tiles { display: flex; flex-wrap: wrap; gap: .75rem }
 .tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 7rem }
@@ -37,6 +43,24 @@ figcaption { font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere }
 figcaption b { color: var(--ink); font-weight: 600 }
 tr.alarm td { color: var(--bad); font-weight: 600 }
 code { font-size: .85em; white-space: nowrap }
+.scroll { overflow-x: auto }
+.matrix { width: auto; font-size: .85rem } .matrix td { text-align: right; padding: .2rem .4rem;
+  min-width: 2.2rem; border: 1px solid var(--line); font-variant-numeric: tabular-nums }
+.matrix th[scope=col] { vertical-align: bottom } .matrix span { writing-mode: vertical-rl;
+  transform: rotate(180deg); max-height: 9rem; overflow: hidden }
+.matrix .hit { --of: var(--good) } .matrix .miss { --of: var(--bad) }
+.matrix td[style] {
+  background: color-mix(in srgb, var(--of) calc(var(--share) * 45%), transparent) }
+.charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(16rem, 20rem)) }
+svg { width: 100%; display: block; fill: none; stroke: var(--bar); stroke-width: 2 }
+svg text { fill: var(--soft); stroke: none; font-size: 11px }
+svg rect { fill: var(--bar); stroke: none }
+svg .axis, svg .ideal { stroke: var(--soft); stroke-width: 1 } svg .ideal { stroke-dasharray: 2 3 }
+svg .train_loss { stroke-dasharray: 5 4; stroke: var(--soft) }
+@media (max-width: 40rem) {
+  th { white-space: normal } td, th { padding-right: .4rem } td.number { white-space: normal }
+  table:not(.matrix) { font-size: .85rem } code { white-space: normal }
+}
 """
 
 _FRAGMENT_STYLE = """
@@ -62,9 +86,9 @@ def page(title: str, below: str, sections: Iterable[str]) -> str:
     title, below = escape(title), escape(below)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f'<style>{_STYLE}</style><h1>{title}</h1><p class="soft">{below}</p>'
-        f"{''.join(sections)}</html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<style>{_STYLE}</style><main><h1>{title}</h1><p class="soft">{below}</p>'
+        f"{''.join(sections)}</main></html>\n"
     )
 
 
@@ -133,6 +157,11 @@ def figure(jpeg: str, caption: str) -> str:
         f'<figure><img alt="" src="data:image/jpeg;base64,{escape(jpeg)}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+def tail(uri: str) -> str:
+    """What a person calls an image: the end of its name."""
+    return uri.replace("#", "/").rsplit("/", 1)[-1]
 
 
 def facts(title: str, found: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pipeline.contract import layout
 from pipeline.contract.manifest import Drift, Manifest, describe_not_taken
 from pipeline.monitoring.model.people import render_people
 from pipeline.monitoring.model.shadow import render_shadow
-from pipeline.monitoring.page import extent, facts, figure, number, page, sheet
+from pipeline.monitoring.page import extent, facts, figure, number, page, sheet, tail
 from pipeline.output.corrections.overview import Overview
 
 THUMBNAILS = 48
@@ -181,7 +181,7 @@ def _review(queue: pa.Table | None) -> str:
 
 def _sheet(thumbnails: Sequence[Mapping[str, Any]]) -> str:
     figures = (
-        figure(shot["jpeg"], f"<b>{escape(shot['label'] or '')}</b> {escape(_tail(shot['uri']))}")
+        figure(shot["jpeg"], f"<b>{escape(shot['label'] or '')}</b> {escape(tail(shot['uri']))}")
         for shot in thumbnails
     )
     return sheet("Some images, as the model saw them", figures)
@@ -191,7 +191,3 @@ def sheet_of(page: str) -> str:
     """The pictures of a page, as HTML; empty if it has none."""
     found = _SHEET.search(page)
     return found[0] if found else ""
-
-
-def _tail(uri: str) -> str:
-    return uri.replace("#", "/").rsplit("/", 1)[-1]

@@ -32,6 +32,8 @@ before, and an unfinished fine-tuning goes on."""
 
 DEFAULT_PENALTY = 1.0
 """How strongly the weights of a head are held back; as in ``cvt/training/probe.py``."""
+PICTURES = 24
+"""How many of each kind the report of a model shows."""
 NO_LABELS = (
     "no labels: give <finetune.labels>, <finetune.label_from> directory or "
     "<finetune.label_column>, or correct some images of an output"
@@ -129,9 +131,10 @@ class FinetuneSpec:
         "backbone",
         metavar="SOURCE",
     )
-    pictures: int = setting(
-        24,
-        "with a champion, the most images that are read again to show where the two differ",
+    pictures: int | None = setting(
+        None,
+        "the most images that each section of the report reads again for its pictures (default: "
+        f"{PICTURES}; but of an output without a champion, none that are in a bucket)",
         metavar="N",
         at_least=0,
     )
@@ -260,7 +263,7 @@ class FinetuneSpec:
 
     def of_model(self) -> dict[str, Any]:
         """What of ``to_dict`` the model depends on."""
-        given = self.to_dict()
+        given = self.to_dict() | {"pictures": PICTURES if self.pictures is None else self.pictures}
         left_out = _WITHOUT_EFFECT | {
             name for name in _LATER if given[name] == getattr(FinetuneSpec, name)
         }

@@ -8,16 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.contract import layout
+from pipeline.monitoring.model.charts import render_calibration, render_curves, render_matrix
 from pipeline.monitoring.model.contest import render_contest
+from pipeline.monitoring.model.mistakes import render_issues, render_mistakes
 from pipeline.monitoring.page import extent, facts, fragment, lines, number, page, table, tiles
 
 CLASSES_SHOWN = 100
 CELL_CLASSES = 10
 PAIRS_SHOWN = 30
-IMAGES_SHOWN = 20
 
 
 def render_model(
@@ -38,10 +37,13 @@ def render_model(
         _gate(metrics["gate"]),
         render_contest(metrics["champion"], predictions, pictures),
         _course(metrics.get("epochs", [])),
+        render_curves(metrics.get("epochs", [])),
         _classes(metrics["classes"]),
+        render_matrix(metrics["confusion"], metrics["classes"]),
         _pairs(metrics["confusion"]),
-        _losses(predictions),
-        _issues(issues),
+        _calibration(metrics, predictions),
+        render_mistakes(predictions, pictures),
+        render_issues(issues, pictures),
         facts("Images", metrics["images"]),
         facts("Training", {k: v for k, v in training.items() if k not in ("spec", "versions")}),
         facts("Settings", training["spec"]),
@@ -129,26 +131,8 @@ def _pairs(confusion: list[Mapping[str, Any]]) -> str:
     return table("What is mistaken for what", rows, head)
 
 
-def _losses(predictions: pa.Table) -> str:
-    held = predictions.filter(pc.equal(predictions["split"], "validation"))
-    wrong = held.filter(pc.not_equal(held["label"], held["predicted"]))
-    worst = wrong.sort_by([("loss", "descending"), ("uri", "ascending")]).slice(0, IMAGES_SHOWN)
-    rows = (
-        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['predicted'])}"
-        f"{number(row['score'], '.3f')}"
-        for row in worst.to_pylist()
-    )
-    title = f"The surest mistakes{extent(IMAGES_SHOWN, len(wrong), layout.PREDICTIONS)}"
-    head = "<tr><th>image<th>label<th>predicted<th>score"
-    return table(title, rows, head)
-
-
-def _issues(issues: pa.Table) -> str:
-    rows = (
-        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['suggested'])}"
-        f"{number(row['score'], '.3f')}{number(row['suggested_score'], '.3f')}"
-        for row in issues.slice(0, IMAGES_SHOWN).to_pylist()
-    )
-    title = f"Labels in doubt{extent(IMAGES_SHOWN, len(issues), layout.LABEL_ISSUES)}"
-    head = "<tr><th>image<th>label<th>probably<th>score of the label<th>of the other"
-    return table(title, rows, head)
+def _calibration(metrics: Mapping[str, Any], predictions: pa.Table) -> str:
+    """Only where one class excludes the others."""
+    if not metrics["confusion"]:
+        return ""
+    return render_calibration(predictions, metrics["calibration_error"])

@@ -24,15 +24,11 @@ from pipeline.contract import layout
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.published import LatestModel, Training
 from pipeline.monitoring.model.card import render_card
-from pipeline.monitoring.model.contest import differing
 from pipeline.monitoring.model.page import render_model
 from pipeline.runs.finetune.champion import Contest
 from pipeline.runs.finetune.fit import Fitted
-from pipeline.stages.decode.pictures import pictures
+from pipeline.runs.finetune.pictures import PageImages
 from pipeline.storage.store import Store
-
-PICTURES_SECONDS = 20.0
-"""For those of the page; what is not there by then is left out."""
 
 
 def is_published(store: Store, run_id: str) -> bool:
@@ -49,12 +45,13 @@ def publish_model(
     fitted: Fitted,
     training: Training,
     metrics: Mapping[str, Any],
+    images: PageImages,
     contest: Contest | None = None,
 ) -> None:
     """Write a model and everything beside it. Safe to repeat."""
     staged, target = layout.staged_model(training.run_id), layout.model_dir(training.run_id)
     store.remove(staged)
-    for name, data in _files(checkpoint, fitted, training, metrics, contest):
+    for name, data in _files(checkpoint, fitted, training, metrics, images, contest):
         store.write_bytes(f"{staged}/{name}", data)
     store.remove(target)  # what an interrupted move has left there
     store.move(staged, target)
@@ -71,16 +68,14 @@ def _files(
     fitted: Fitted,
     training: Training,
     metrics: Mapping[str, Any],
+    images: PageImages,
     contest: Contest | None,
 ) -> Iterator[tuple[str, bytes]]:
     """By name, those that make the model whole at the end."""
     facts, predictions = training.to_dict(), fitted.predictions()
-    shown: Mapping[str, str] = {}
     if contest is not None:
         answers = pa.array(contest.answers, pa.string())
         predictions = predictions.append_column("champion", answers)
-        uris = differing(predictions, training.spec["pictures"])
-        shown = pictures(uris, checkpoint.preprocessing, PICTURES_SECONDS) if uris else {}
     tables = predictions, fitted.doubtful()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save(Path(folder))
@@ -90,7 +85,7 @@ def _files(
     yield layout.PREDICTIONS, _parquet(tables[0])
     yield layout.LABEL_ISSUES, _parquet(tables[1])
     yield layout.CARD, _text(render_card(facts, metrics, checkpoint.activation))
-    yield layout.REPORT, _text(render_model(facts, metrics, *tables, shown))
+    yield layout.REPORT, _text(render_model(facts, metrics, *tables, images.shown(*tables)))
     yield layout.METRICS, Store.json_bytes(metrics)
     yield layout.TRAINING, Store.json_bytes(facts)
 

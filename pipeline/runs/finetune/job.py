@@ -39,6 +39,7 @@ from pipeline.runs.finetune.labelled.samples import (
     is_output,
 )
 from pipeline.runs.finetune.labelled.split import Division, kinships
+from pipeline.runs.finetune.pictures import PageImages
 from pipeline.runs.finetune.result import (
     FinetuneResult,
     ImageSurvey,
@@ -219,7 +220,8 @@ class _Job:
         metrics["gate"] = complaint(self.spec, metrics, contest)
         lease.check()
         training = self._training(run_id, fitted.samples, model)
-        publish_model(output, model, fitted, training, metrics, contest)
+        images = PageImages(self.spec, model.preprocessing, self.sources)
+        publish_model(output, model, fitted, training, metrics, images, contest)
         return metrics
 
     def _contest(self, work: Work, fitted: Fitted) -> Contest | None:

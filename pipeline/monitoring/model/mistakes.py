@@ -1,0 +1,85 @@
+"""Two sections of a model's page: where it is surely wrong, and labels that are probably wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contract import layout
+from pipeline.monitoring.page import extent, figure, number, sheet, table, tail
+
+ROWS_SHOWN = 20
+
+Row = Mapping[str, Any]
+
+
+def held_out(predictions: pa.Table) -> pa.Table:
+    """The images that the model was not trained on."""
+    return predictions.filter(pc.equal(predictions["split"], "validation"))
+
+
+def mistakes(predictions: pa.Table) -> pa.Table:
+    """Those of which it says something else than their label, the largest loss first."""
+    held = held_out(predictions)
+    wrong = held.filter(pc.not_equal(held["label"], held["predicted"]))
+    return wrong.sort_by([("loss", "descending"), ("uri", "ascending")])
+
+
+def render_mistakes(predictions: pa.Table, pictures: Mapping[str, str]) -> str:
+    """The section; nothing if there are none.
+
+    Args:
+        predictions: ``layout.PREDICTIONS``.
+        pictures: JPEGs of some images in base 64, by uri.
+    """
+    wrong = mistakes(predictions)
+    rows = (
+        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['predicted'])}"
+        f"{number(row['score'], '.3f')}"
+        for row in wrong.slice(0, ROWS_SHOWN).to_pylist()
+    )
+    title = f"The surest mistakes{extent(ROWS_SHOWN, len(wrong), layout.PREDICTIONS)}"
+    head = "<tr><th>image<th>label<th>predicted<th>score"
+    return _sheet("The surest mistakes", wrong, pictures, _mistake) + table(title, rows, head)
+
+
+def render_issues(issues: pa.Table, pictures: Mapping[str, str]) -> str:
+    """The section of ``layout.LABEL_ISSUES``; nothing if there are none."""
+    rows = (
+        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['suggested'])}"
+        f"{number(row['score'], '.3f')}{number(row['suggested_score'], '.3f')}"
+        for row in issues.slice(0, ROWS_SHOWN).to_pylist()
+    )
+    title = f"Labels in doubt{extent(ROWS_SHOWN, len(issues), layout.LABEL_ISSUES)}"
+    head = "<tr><th>image<th>label<th>probably<th>score of the label<th>of the other"
+    return _sheet("Labels in doubt", issues, pictures, _issue) + table(title, rows, head)
+
+
+def _sheet(
+    title: str, found: pa.Table, pictures: Mapping[str, str], caption: Callable[[Row], str]
+) -> str:
+    """Those of which there are pictures, in the order of the rows."""
+    seen = found.filter(pc.is_in(found["uri"], pa.array(list(pictures), pa.string())))
+    figures = (
+        figure(pictures[row["uri"]], f"{caption(row)}<br>{escape(tail(row['uri']))}")
+        for row in seen.to_pylist()
+    )
+    return sheet(f"{title}, as the model sees them{extent(len(seen), len(found))}", figures)
+
+
+def _mistake(row: Row) -> str:
+    return (
+        f"label <b>{escape(row['label'])}</b><br>predicted: {escape(row['predicted'])} "
+        f"({row['score']:.0%})"
+    )
+
+
+def _issue(row: Row) -> str:
+    return (
+        f"label <b>{escape(row['label'])}</b><br>probably {escape(row['suggested'])} "
+        f"({row['suggested_score']:.0%})"
+    )
