@@ -90,9 +90,9 @@ def run_errors() -> Iterator[None]:
 
 
 def _let_go(error: BaseException) -> None:
-    """Free what the error came through: Ray Data's actors live, and hold their CPUs, as long as its
-    executor does, which hangs on the frames of the traceback and on circles of its own. In a Ray
-    that goes on, no other run could start."""
+    """Free what the error came through: Ray Data's blocks live as long as its executor does, which
+    hangs on the frames of the traceback and on circles of its own. In a Ray that goes on, others
+    want the room. (``Pool`` sees to the actors.)"""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import ray
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.exceptions import RayError
 
 
 @dataclass
@@ -64,11 +67,36 @@ class Pool:
 class _Watch(ExecutionCallback):
     pool: ClassVar[Pool]
 
+    def __init__(self) -> None:
+        self._actors: list[Any] = []
+        """Those that are up, in an execution that goes on."""
+
+    def before_execution_starts(self, executor: Any) -> None:
+        self._actors = _actors(executor)
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        self._actors = []
+
+    def after_execution_fails(self, executor: Any, error: BaseException) -> None:
+        """Ray Data forgets its actors, no more: they live, and hold their CPUs, as long as anything
+        refers to them. In a Ray that goes on, the next run would find no room for its tasks."""
+        for actor in self._actors:
+            with suppress(RayError):
+                ray.kill(actor)
+        self._actors = []
+
     def on_execution_step(self, executor: Any) -> None:
         """Other stages than that of the actors have none."""
+        self._actors = _actors(executor)
         found = [stage.get_actor_info() for stage in executor._topology]
         self.pool.count(
             sum(one.running for one in found),
             sum(one.pending for one in found),
             sum(one.restarting for one in found),
         )
+
+
+def _actors(executor: Any) -> list[Any]:
+    """Handles of all actors that are up."""
+    pools = (getattr(stage, "_actor_pool", None) for stage in executor._topology)
+    return [actor for pool in pools if pool is not None for actor in pool._running_actors]

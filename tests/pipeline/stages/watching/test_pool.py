@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from ray import cloudpickle
 
 from pipeline.stages.watching.pool import Pool
@@ -23,6 +24,25 @@ def test_what_was_reached_is_remembered() -> None:
         executor: Any = SimpleNamespace(_topology=[stage(0, 0), stage(running, pending)])
         watch.on_execution_step(executor)
     assert pool == Pool(running=1, starting=0, reached=5)
+
+
+def test_actors_of_an_execution_that_fails_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else refers to them; those of one that succeeds are Ray Data's."""
+    ended: list[str] = []
+    monkeypatch.setattr(ray, "kill", ended.append)
+    actors = SimpleNamespace(_running_actors={"a": 1})
+    executor: Any = SimpleNamespace(_topology=[stage(0, 0), stage(1, 0)])
+    executor._topology[1]._actor_pool = actors
+    succeeds, fails = (Pool().watch()() for _ in range(2))
+    for watch in (succeeds, fails):
+        watch.before_execution_starts(executor)
+    actors._running_actors["b"] = 2
+    fails.on_execution_step(executor)
+    actors._running_actors.clear()  # as Ray Data has it before it calls
+    succeeds.after_execution_succeeds(executor)
+    assert ended == []
+    fails.after_execution_fails(executor, ValueError())
+    assert ended == ["a", "b"]
 
 
 def test_a_watch_travels_with_the_options_of_a_dataset() -> None:
