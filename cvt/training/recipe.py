@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cvt.training.augment import Augment
+from cvt.training.pictures.augment import Augment
 
 LIVE_FROM: Final = 32
 """Images that a worker has at a time, from which on BatchNorm learns their statistics."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from cvt.preprocessing.processor import CvtImageProcessor
-from cvt.training.augment import Augment, pixels_of, view
 from cvt.training.learner import Learner
+from cvt.training.pictures.augment import Augment, pixels_of, view
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cvt.errors import ImageDecodeError
-from cvt.training.picture import smaller_picture
+from cvt.training.pictures.smaller import smaller_picture
 from pipeline.contract.errors import DecodeError
 
 __all__ = ["picture_of"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cvt import CvtImageProcessor
 from cvt.errors import ImageDecodeError
-from cvt.training.picture import smaller_picture
+from cvt.training.pictures.smaller import smaller_picture
 from tests.support.inputs.images import encode, gradients
 
 

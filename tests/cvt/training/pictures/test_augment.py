@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cvt import CvtImageProcessor
-from cvt.training.augment import SMALLEST, pixels_of, random_window, view
+from cvt.training.pictures.augment import SMALLEST, pixels_of, random_window, view
 from tests.support.inputs.images import encode, gradients
 
 PROCESSOR = CvtImageProcessor(size=32)

@@ -1,0 +1,1 @@
+"""What a network that learns is shown of its images."""
