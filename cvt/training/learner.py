@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvt.model import CvtForImageClassification
+from cvt.training.average import Average
 from cvt.training.optimizer import make_optimizer, make_schedule, parameter_groups
+from cvt.training.pictures.mixup import Blend
 from cvt.training.recipe import Recipe
 
 
@@ -40,27 +43,37 @@ class Learner:
         self.schedule = make_schedule(self.optimizer, steps, recipe.warmup_share)
         self.network: nn.Module = model
         """What is called: the model, or what wraps it for several workers."""
+        self.average = Average(model, recipe.ema) if recipe.ema else None
         self.step_number = 0
         device = next(model.parameters()).device
         self._class_weights = torch.tensor(recipe.class_weights, device=device)
 
+    @property
+    def learned(self) -> CvtForImageClassification:
+        """The model that the training is for: with the average of its weights, if there is one."""
+        return self.average.model if self.average else self.model
+
     def step(self, images: Tensor, targets: Tensor, share: float = 1.0) -> float:
         """Learn from normalised images (B, 3, S, S) of classes (B,); returns their mean loss, each
-        counted by the weight of its class.
+        counted by the weight of its class: with mixup, that of blended images.
 
         Args:
             share: how much more than their mean these images count, when several workers average
                 what they found on unequally many.
         """
         training_mode(self.model, frozen_statistics=self.recipe.frozen_statistics)
-        torch.manual_seed(_mixed(self.recipe.seed, self.step_number, self.rank))
-        logits = self.network(images).logits
-        loss = self._loss(logits, targets)
+        drawn = (self.recipe.seed, self.step_number, self.rank)
+        torch.manual_seed(_mixed(*drawn))
+        blend = Blend.draw(self.recipe.mixup, *drawn)
+        logits = self.network(blend.images(images)).logits
+        loss = blend.loss(partial(self._loss, logits), targets)
         self.optimizer.zero_grad()
         (loss * share).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.schedule.step()
+        if self.average:
+            self.average.take_in(self.model, self.step_number)
         self.step_number += 1
         return float(loss.detach())
 
@@ -80,6 +93,7 @@ class Learner:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "average": self.average and self.average.model.state_dict(),
         }
 
     def take_up(self, state: dict[str, Any]) -> None:
@@ -88,6 +102,8 @@ class Learner:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.average:
+            self.average.model.load_state_dict(state["average"])
 
 
 def training_mode(model: nn.Module, *, frozen_statistics: bool) -> None:

@@ -36,6 +36,10 @@ class Recipe:
     """What the loss of an image of each class counts, 1 on average; empty if all count alike."""
     clip: float = 1.0
     """The longest gradient, as a 2-norm over all parameters."""
+    ema: float = 0.0
+    """How much of the average of the weights stays at each step, in the end; 0 for no average."""
+    mixup: float = 0.0
+    """Images are blended in shares of Beta(mixup, mixup); 0 for images as they are."""
     augment: Augment = "light"
     frozen_stages: int = 0
     """The first stages, which stay as they are."""

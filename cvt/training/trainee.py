@@ -49,10 +49,15 @@ class Trainee:
         classes = torch.from_numpy(targets).to(self.device)
         return self.learner.step(self._images(pixels), classes, share)
 
+    @property
+    def statistics(self) -> list[Tensor]:
+        """What each worker finds out by itself, to be overwritten in place: BatchNorm's."""
+        return list(self.learner.learned.buffers())
+
     @torch.inference_mode()
     def answer(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Logits (B, N) of images, learning nothing."""
-        logits = self.learner.model.eval()(self._images(pixels)).logits
+        logits = self.learner.learned.eval()(self._images(pixels)).logits
         found: npt.NDArray[np.float32] = logits.cpu().numpy()
         return found
 
@@ -70,8 +75,8 @@ class Trainee:
     @property
     def weights(self) -> dict[str, Tensor]:
         """By name, on the CPU."""
-        return {name: one.cpu() for name, one in self.learner.model.state_dict().items()}
+        return {name: one.cpu() for name, one in self.learner.learned.state_dict().items()}
 
     def take_weights(self, values: Mapping[str, Tensor]) -> None:
         """Answer with these from now on."""
-        self.learner.model.load_state_dict(dict(values))
+        self.learner.learned.load_state_dict(dict(values))

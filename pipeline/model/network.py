@@ -208,6 +208,10 @@ class Learner(Protocol):
                 found on unequally many.
         """
 
+    @property
+    def statistics(self) -> Sequence[Tensor]:
+        """What each worker finds out by itself, to be overwritten in place."""
+
     def answer(self, pixels: Pixels) -> Floats:
         """Logits (B, N) of images, learning nothing."""
 

@@ -1,7 +1,7 @@
 """Print how well a model of eight classes learns ten: from few labels and many, the classifier
 alone and the whole network, with one recipe and another; and which wrong labels it finds.
 
-python -m tests.campaigns.transfer [--data DIR] [--parts head errors network weights]
+python -m tests.campaigns.transfer [--data DIR] [--parts head errors network weights steadier]
 
 The model is that of jobs.demo.finetune. Labels are of the first 5,000 test images of Fashion-MNIST,
 accuracy is on the other 5,000 (its standard error is 0.5 %), of trained networks on 1,000 of them
@@ -63,6 +63,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "all, layer decay 0.75": {"layer_decay": 0.75},
     "all, batch 32, statistics live": LIVE,
     "all, batch 32, statistics frozen": FROZEN,
+}
+STEADIER: dict[str, dict[str, Any]] = {
+    "all": {},
+    "all, ema 0.99": {"ema": 0.99},
+    "all, mixup 0.2": {"mixup": 0.2},
+    "all, both": {"ema": 0.99, "mixup": 0.2},
 }
 Integers = npt.NDArray[np.int64]
 
@@ -184,6 +190,19 @@ def weights(ground: Ground) -> Iterator[tuple[str, ...]]:
             yield (name, "auto" if balanced else "none", *(f"{value:.1%}" for value in shown))
 
 
+def steadier(ground: Ground) -> Iterator[tuple[str, ...]]:
+    """With averaged weights and blended images: some draws of fifty labels per class."""
+    yield ("trained", *(f"draw {seed}" for seed in range(DRAWS)), "mean", "miscalibrated", "CPU s")
+    for name, settings in STEADIER.items():
+        started = time.process_time()
+        found = [ground.taught(ground.draw(50, s), seed=s, **settings) for s in range(DRAWS)]
+        seconds = (time.process_time() - started) / DRAWS
+        right = [one.accuracy for one in found]
+        error = np.mean([one.calibration_error for one in found])
+        shown = (f"{value:.1%}" for value in (*right, np.mean(right), error))
+        yield (name, *shown, f"{seconds:.0f}")
+
+
 def errors(ground: Ground) -> Iterator[tuple[str, ...]]:
     """Of all labels, 5 % of which are others: by ours, and by cleanlab from the same scores."""
     yield ("labels in doubt", "flagged", "of them flipped", "recall", "precision")
@@ -213,7 +232,7 @@ def _cleanlab(targets: Integers, judged: Any, way: str) -> list[int]:
     return [int(row) for row in found]
 
 
-PARTS = {part.__name__: part for part in (head, errors, network, weights)}
+PARTS = {part.__name__: part for part in (head, errors, network, weights, steadier)}
 
 
 def _as_they_come(rows: Iterator[tuple[str, ...]]) -> Iterator[Sequence[str]]:

@@ -26,7 +26,7 @@ ClassWeights = Literal["none", "auto"]
 LabelOrigin = Literal["directory"]
 _WITHOUT_EFFECT = frozenset({"output", "num_gpus", "num_workers", "discard_open_run"})
 """Fields that the model does not depend on."""
-_LATER = frozenset({"class_weights", "ignore", "val_labels"})
+_LATER = frozenset({"class_weights", "ignore", "val_labels", "ema", "mixup"})
 """Fields that earlier versions did not have. Unless they are given, a model has the same name as
 before, and an unfinished fine-tuning goes on."""
 
@@ -174,6 +174,18 @@ class FinetuneSpec:
         "what an epoch shows of an image: light, a random crop of at least 60 % of it, in half of "
         "the cases mirrored; strong, of at least 8 %; none, what inference sees",
     )
+    ema: float = setting(
+        0.0,
+        "publish an average of the weights, of which so much stays at each step: 0.99, or 0.999 "
+        "for thousands of steps; 0, the weights themselves",
+        metavar="DECAY",
+    )
+    mixup: float = setting(
+        0.0,
+        "blend each image with another, and their labels likewise, in shares of Beta(X, X), often "
+        "0.2; 0, learn from images as they are",
+        metavar="X",
+    )
     patience: int = setting(
         5, "end after so many epochs without a better one", metavar="N", at_least=1
     )
@@ -208,6 +220,9 @@ class FinetuneSpec:
             raise UsageError(
                 "<finetune.label_from> excludes <finetune.label_column>; give one of them"
             )
+        for name in ("ema", "mixup"):
+            if self.train == "head" and getattr(self, name):
+                raise UsageError(f"<finetune.{name}> needs <finetune.train> last or all")
         if self.fail_if_worse and self.champion is None:
             raise UsageError("<finetune.fail_if_worse> needs <finetune.champion> to compare with")
 
@@ -238,6 +253,10 @@ class FinetuneSpec:
             raise UsageError(
                 f"<finetune.layer_decay> is {self.layer_decay}; it must be above 0 and at most 1"
             )
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"<finetune.ema> is {self.ema}; it must be from 0 to below 1")
+        if not 0 <= self.mixup < float("inf"):
+            raise UsageError(f"<finetune.mixup> is {self.mixup}; it must be a number from 0 up")
         if not 0 < self.val_share < 1:
             raise UsageError(
                 f"<finetune.val_share> is {self.val_share}; it must be above 0 and below 1"

@@ -36,7 +36,7 @@ def render_model(
         tiles(_tiles(metrics)),
         _gate(metrics["gate"]),
         render_contest(metrics["champion"], predictions, pictures),
-        _course(metrics.get("epochs", [])),
+        _course(metrics.get("epochs", []), training["spec"].get("mixup", 0.0)),
         render_curves(metrics.get("epochs", [])),
         _classes(metrics["classes"]),
         render_matrix(metrics["confusion"], metrics["classes"]),
@@ -83,7 +83,7 @@ def _tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "labels in doubt", f"{metrics['label_issues']:,}"
 
 
-def _course(epochs: list[Mapping[str, float]]) -> str:
+def _course(epochs: list[Mapping[str, float]], mixup: float) -> str:
     """Of a network that was trained, epoch by epoch; the best one, or the first of them, is
     marked."""
     best = max(epochs, key=lambda one: (one["accuracy"], -one["loss"]), default=None)
@@ -93,7 +93,8 @@ def _course(epochs: list[Mapping[str, float]]) -> str:
         f"{number(one['accuracy'], '.1%')}"
         for epoch, one in enumerate(epochs, 1)
     )
-    head = "<tr><th>epoch<th>loss, trained<th>loss, held out<th>accuracy, held out"
+    shown = "loss, trained, of blended images" if mixup else "loss, trained"
+    head = f"<tr><th>epoch<th>{shown}<th>loss, held out<th>accuracy, held out"
     return table("Epochs", rows, head)
 
 

@@ -149,6 +149,7 @@ class Worker:
 
     def _evaluate(self) -> tuple[float, float]:
         """Loss and accuracy on the held-out images."""
+        self._agree()
         loss = right = 0.0
         held_out = np.flatnonzero(self.lesson.held_out)
         for numbers, logits in self._answers(held_out):
@@ -158,6 +159,12 @@ class Worker:
             right += float((rows.argmax(dim=1) == targets).sum())
         loss, right = self._sum([loss, right])
         return loss / len(held_out), right / len(held_out)
+
+    def _agree(self) -> None:
+        """Let all answer with what the first of them has found, which is what is saved."""
+        if self.workers > 1:
+            for found in self.learner.statistics:
+                dist.broadcast(found, 0)
 
     def _sum(self, values: list[float]) -> list[float]:
         """Over all workers."""
@@ -169,6 +176,7 @@ class Worker:
 
     def answer(self) -> None:
         """Save what the best weights say of all images."""
+        self._sum([0.0])  # the others wait here until the first of them has saved these weights
         self.learner.take_weights(self.saved.best(self.progress))
         found = list(self._answers(np.arange(len(self.lesson.uris))))
         numbers = torch.from_numpy(np.concatenate([one for one, _ in found]))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 import transformers
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -16,6 +17,7 @@ from cvt import CvtConfig, CvtForImageClassification
 from cvt.checkpoints.layouts import translate
 from cvt.training.learner import Learner
 from cvt.training.optimizer import make_optimizer, make_schedule, parameter_groups
+from cvt.training.pictures.mixup import Blend
 from cvt.training.recipe import Recipe, batches
 from tests.support.models.oracle import SMALL, oracle
 
@@ -103,20 +105,47 @@ def test_losses_and_predictions_are_those_of_transformers_trainer(
     assert torch.equal(ours.argmax(dim=1), other.argmax(dim=1))
 
 
-def test_whoever_takes_up_a_state_goes_on_as_if_nothing_had_been(data: Data) -> None:
+@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, ema=0.9, mixup=0.2)])
+def test_whoever_takes_up_a_state_goes_on_as_if_nothing_had_been(
+    data: Data, recipe: Recipe
+) -> None:
     """Bit for bit, with everything that draws at random."""
-    whole = Learner(small(**DROPS), RECIPE, STEPS)
+    whole = Learner(small(**DROPS), recipe, STEPS)
     expected = learn(whole, data, range(3))
-    first = Learner(small(**DROPS), RECIPE, STEPS)
+    first = Learner(small(**DROPS), recipe, STEPS)
     losses = learn(first, data, range(1))
     state = copy.deepcopy(first.state())
     torch.manual_seed(99)
-    second = Learner(small(**DROPS, num_labels=7), RECIPE, STEPS)
+    second = Learner(small(**DROPS, num_labels=7), recipe, STEPS)
     second.take_up(state)
     losses += learn(second, data, range(1, 3))
     assert losses == expected
-    ours, other = whole.model.state_dict(), second.model.state_dict()
-    assert all(torch.equal(ours[name], other[name]) for name in ours)
+    for one, another in ((whole.model, second.model), (whole.learned, second.learned)):
+        ours, other = one.state_dict(), another.state_dict()
+        assert all(torch.equal(ours[name], other[name]) for name in ours)
+
+
+@pytest.mark.parametrize("weights", [(), tuple(0.4 * number + 0.1 for number in range(7))])
+def test_a_step_on_blended_images_costs_what_their_parts_do(
+    data: Data, weights: tuple[float, ...]
+) -> None:
+    """With the weights of the classes, and smoothing where PyTorch knows it with soft targets."""
+    recipe = replace(
+        RECIPE, frozen_statistics=True, mixup=4.0, class_weights=weights,
+        smoothing=0.0 if weights else RECIPE.smoothing,
+    )  # fmt: skip
+    learner = Learner(small(**NO_DROPS), recipe, STEPS)
+    share = Blend.draw(4.0, recipe.seed, 0, 0).share
+    assert 0.1 < share < 0.9
+    images, one_hot = data[0][:10], F.one_hot(data[1][:10]).float()
+    with torch.no_grad():
+        mixed = share * images + (1 - share) * images.roll(1, 0)
+        logits = learner.model.eval()(mixed).logits
+    expected = F.cross_entropy(
+        logits, share * one_hot + (1 - share) * one_hot.roll(1, 0), reduction="none",
+        weight=torch.tensor(weights) if weights else None, label_smoothing=recipe.smoothing,
+    ).mean()  # fmt: skip
+    assert learner.step(images, data[1][:10]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def shared(data: Data, workers: int, recipe: Recipe) -> dict[str, Tensor]:

@@ -62,6 +62,8 @@ def recipe_of(spec: FinetuneSpec, workers: int = 1) -> Recipe:
         layer_decay=spec.layer_decay,
         weight_decay=spec.weight_decay,
         augment=spec.augment,
+        ema=spec.ema,
+        mixup=spec.mixup,
         frozen_statistics=spec.batch_size < LIVE_FROM * workers,
         seed=spec.seed,
     )

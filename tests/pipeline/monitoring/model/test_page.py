@@ -16,9 +16,10 @@ TEXTS = ("uri", "split", "label", "predicted")
 PREDICTIONS = pa.schema([(name, pa.string()) for name in TEXTS] + [("loss", pa.float64())])
 
 
-def page(**metrics: Any) -> str:
+def page(mixup: float = 0.0, **metrics: Any) -> str:
     empty = PREDICTIONS.empty_table()
-    return render_model(TRAINING, METRICS | metrics, empty, empty)
+    training = TRAINING | {"spec": {"mixup": mixup}}
+    return render_model(training, METRICS | metrics, empty, empty)
 
 
 def test_of_equally_good_epochs_the_first_is_the_model() -> None:
@@ -31,3 +32,9 @@ def test_of_equally_good_epochs_the_first_is_the_model() -> None:
 
 def test_a_head_alone_has_no_epochs() -> None:
     assert "Epochs" not in page()
+
+
+def test_a_loss_says_of_which_images_it_is() -> None:
+    course = [{"train_loss": 1.0, "loss": 0.5, "accuracy": 0.5}]
+    assert "<th>loss, trained<th>loss, held out" in page(epochs=course)
+    assert "<th>loss, trained, of blended images<th>" in page(mixup=0.2, epochs=course)

@@ -3,13 +3,18 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel as Parallel
 
 from pipeline.contract import layout
 from pipeline.contract.errors import RunError
@@ -18,6 +23,7 @@ from pipeline.contract.spec import ModelSpec
 from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.recipes import Recipe
+from pipeline.stages.train import worker as loop
 from pipeline.stages.train.lesson import Lesson
 from pipeline.stages.train.pictures import Pictures
 from pipeline.stages.train.saved import Progress, Saved
@@ -29,6 +35,7 @@ from tests.support.inputs.images import COLOURS, write_kinds
 from tests.support.models.checkpoints import write_checkpoint
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=1e-3)
+AVERAGED = replace(RECIPE, ema=0.9, mixup=0.2)
 STEPS = 9  # of 24 images, in batches of 8, in three epochs
 
 
@@ -171,11 +178,13 @@ def killed_in(call: Callable[..., None], after: int) -> Callable[..., None]:
     return dying
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(5))
 def test_kills_change_no_bit(
     lesson: Lesson, elsewhere: Lesson, tiny: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Before a write, in the middle of one, and after it; again and again."""
+    if seed == 4:
+        lesson, elsewhere = (replace(one, recipe=AVERAGED) for one in (lesson, elsewhere))
     learn(elsewhere, tiny)
     rng = np.random.default_rng(seed)
     write, remove = Store.write_bytes, Store.remove_file
@@ -223,12 +232,44 @@ def test_more_workers_go_on_where_fewer_stopped(
     before = learn(odd, tiny, is_asked_to_stop=lambda: next(asked))
     assert (before.progress.epoch, before.progress.batches) == (2, 3)
     monkeypatch.setattr(Worker, "_sum", lambda worker, values: values)
-    monkeypatch.setattr("pipeline.stages.train.worker.prepare_model", lambda module, **_: module)
+    monkeypatch.setattr(Worker, "_agree", lambda worker: None)
+    monkeypatch.setattr(loop, "prepare_model", lambda module, **_: module)
     after = learn(odd, tiny, workers=2)
     found = after.saved.newest()
     assert found is not None
     assert found[0] == after.progress
     assert after.progress.is_done
+
+
+def learn_as(rank: int, lesson: Lesson, checkpoint: Path, end: Path) -> None:
+    """One of two processes that learn together; leaves what it found at ``end``."""
+    torch.set_num_threads(1)
+    meeting = f"file://{lesson.models.uri}/meeting"
+    dist.init_process_group("gloo", meeting, timedelta(minutes=2), world_size=2, rank=rank)
+    wrapping = patch.object(loop, "prepare_model", lambda model, **_: Parallel(model))
+    with wrapping, ThreadPoolExecutor(1) as pool:
+        worker = Worker(lesson, beginner(checkpoint), pool, rank=rank, workers=2)
+        assert worker.learn()
+        found = [(epoch["loss"], epoch["accuracy"]) for epoch in worker.progress.course]
+        torch.save((worker.learner.weights, found), end)
+        worker.answer()
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:Grad strides")
+def test_workers_find_the_same_average(lesson: Lesson, tiny: Path, tmp_path: Path) -> None:
+    """Bit for bit, though they exchange nothing but gradients and what BatchNorm has found."""
+    taught = replace(lesson, recipe=replace(AVERAGED, frozen_statistics=False))
+    ends = [tmp_path / "first.pt", tmp_path / "second.pt"]
+    second = get_context("spawn").Process(target=learn_as, args=(1, taught, tiny, ends[1]))
+    second.start()
+    learn_as(0, taught, tiny, ends[0])
+    second.join()
+    assert second.exitcode == 0
+    (weights, course), (others, theirs) = (torch.load(end) for end in ends)
+    assert course == theirs
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert Saved(taught.models, taught.run_id).answers(30, 3, workers=2).isfinite().all()
 
 
 def test_a_finished_training_only_answers(lesson: Lesson, tiny: Path) -> None:

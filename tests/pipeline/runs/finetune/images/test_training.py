@@ -103,6 +103,16 @@ def test_what_is_refused(spec: FinetuneSpec) -> None:
         replace(spec, layer_decay=2.0)
     with pytest.raises(UsageError, match="epochs is 0"):
         replace(spec, epochs=0)
+    for wrong in (-0.1, 1.0, float("nan")):
+        with pytest.raises(UsageError, match=rf"ema is {wrong}; it must be from 0 to below 1"):
+            replace(spec, ema=wrong)
+    for wrong in (-0.1, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match=rf"mixup is {wrong}; it must be a number from 0 up"):
+            replace(spec, mixup=wrong)
+    with pytest.raises(UsageError, match=r"\.ema needs finetune\.train last or all"):
+        replace(spec, train="head", ema=0.9)
+    with pytest.raises(UsageError, match=r"\.mixup needs finetune\.train last or all"):
+        replace(spec, train="head", mixup=0.2)
 
 
 def nodes(*sizes: tuple[float, float]) -> list[Node]:
