@@ -1,7 +1,6 @@
 """Pages of a bucket's listing, each by one signed GET.
 
-botocore's own client takes many times the CPU time, nearly all of it for reading the XML, and a
-tree of its elements twice as much as their text.
+botocore's own client takes many times the CPU time, nearly all of it for reading the XML.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 from urllib.parse import quote, unquote_plus, urlencode
-from xml.parsers import expat
 
 from pipeline.contract.errors import FetchError
 from pipeline.storage.objects.listing.ranges import listed_in_ranges
 from pipeline.storage.objects.listing.stretches import Far, KeyPage
+from pipeline.storage.objects.s3.page_texts import OF_OBJECTS, page_texts
 from pipeline.storage.objects.s3.requests import answer, insist, refusal
 from pipeline.storage.retry import PassingError
 
@@ -88,12 +87,12 @@ def parse_page(xml: bytes) -> Page:
     Raises:
         FetchError: it is cut off, or something else.
     """
-    root, texts = _texts(xml)
+    root, texts = page_texts(xml)
     if root != "ListBucketResult":
         raise PassingError("storage_error", f"S3 answers with {root} where a listing was asked for")
-    keys, sizes, etags = (texts[name] for name in _OF_OBJECTS)
+    keys, sizes, etags = (texts[name] for name in OF_OBJECTS)
     if texts["EncodingType"] == ["url"]:
-        keys = [unquote_plus(key) for key in keys]
+        keys = _unquoted(keys)
     try:
         numbers = [int(size or 0) for size in sizes]
         objects = list(zip(keys, numbers, [etag.strip('"') for etag in etags], strict=True))
@@ -107,53 +106,7 @@ def parse_page(xml: bytes) -> Page:
     return Page(objects, continuation)
 
 
-_OF_OBJECTS = ("Key", "Size", "ETag")
-_OF_A_PAGE = ("EncodingType", "IsTruncated", "NextContinuationToken")
-
-
-def _texts(xml: bytes) -> tuple[str, dict[str, list[str]]]:
-    """The name of the root, and by the names of elements what they hold, in their order; what an
-    object lacks is empty. Names are those without a prefix.
-
-    Raises:
-        FetchError: the page is cut off, or what belongs to which object is not clear.
-    """
-    root, objects = "", 0
-    texts: dict[str, list[str]] = {name: [] for name in (*_OF_OBJECTS, *_OF_A_PAGE)}
-    of_objects = [texts[name] for name in _OF_OBJECTS]
-    text: list[str] = []
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        text.clear()
-
-    def end(name: str) -> None:
-        nonlocal root, objects
-        if name in texts:
-            texts[name].append("".join(text))
-        elif name == "Contents":
-            objects += 1
-            for column in of_objects:
-                if len(column) != objects:
-                    _fill(column, objects)
-        elif ":" in name:
-            end(name.rpartition(":")[2])
-        else:
-            root = name  # the last one that ends
-
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.CharacterDataHandler = text.append
-    parser.EndElementHandler = end
-    try:
-        parser.Parse(xml, True)
-    except expat.ExpatError as error:
-        raise PassingError("storage_error", f"a page of the listing is cut off: {error}") from error
-    return root, texts
-
-
-def _fill(column: list[str], objects: int) -> None:
-    """Add what the last object lacks."""
-    if len(column) > objects:
-        raise PassingError("storage_error", "S3 lists an object with two names, or sizes")
-    column.append("")
+def _unquoted(keys: list[str]) -> list[str]:
+    """Most are the same."""
+    together = "".join(keys)
+    return [unquote_plus(key) for key in keys] if "%" in together or "+" in together else keys

@@ -1,6 +1,7 @@
 """Pages of a listing, held against botocore's own reading of the same answers."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,17 +48,61 @@ ENCODED = [
 ]
 
 
-def test_a_page_is_read_as_botocore_reads_it() -> None:
-    xml = page(*(contents(key, n) for n, key in enumerate(ENCODED)))
+def read_by_botocore(xml: bytes) -> list[tuple[str, int, str]]:
     shape = botocore.session.get_session().get_service_model("s3")
     output = shape.operation_model("ListObjectsV2").output_shape
     answer = {"body": xml, "status_code": 200, "headers": {}}
     theirs: dict[str, Any] = RestXMLParser().parse(answer, output)
     context = {"encoding_type_auto_set": True}
     botocore.handlers.decode_list_object_v2(theirs, context)
-    wanted = [(o["Key"], o["Size"], o["ETag"].strip('"')) for o in theirs["Contents"]]
-    assert parse_page(xml).objects == wanted
-    assert wanted[0][0] == "a b.jpg"
+    return [(o["Key"], o["Size"], o["ETag"].strip('"')) for o in theirs["Contents"]]
+
+
+def test_a_page_is_read_as_botocore_reads_it() -> None:
+    xml = page(*(contents(key, n) for n, key in enumerate(ENCODED)))
+    assert parse_page(xml).objects == read_by_botocore(xml)
+    assert parse_page(xml).objects[0][0] == "a b.jpg"
+
+
+ORDINARY = [contents(f"{number}.jpg", number) for number in range(3)]
+BARE = "<Contents><ETag>e</ETag><Size>7</Size><Key>bare.jpg</Key></Contents>"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        contents("a&amp;b.jpg"),
+        contents("&#x63;.jpg"),
+        contents("<![CDATA[<Key>]]>.jpg"),
+        contents("a<!-- b -->c.jpg"),
+        contents("caf\u00e9.jpg"),
+        contents("a.jpg", etag="&#34;abc&#34;"),
+        contents("a.jpg", etag="no-marks"),
+        contents("a.jpg").replace("<Size>", "<Size unit='byte'>"),
+        contents("a.jpg").replace("STANDARD", "GLACIER</StorageClass>\n <StorageClass>"),
+        "<!--" + contents("left-out.jpg") + "-->",
+        "<CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes>",
+        "\n  text between objects \n",
+        "<?processed here?>",
+        BARE,
+    ],
+)
+def test_an_odd_object_or_what_lies_between_two_is_read_as_botocore_reads_it(odd: str) -> None:
+    for at in range(len(ORDINARY) + 1):
+        xml = page(*ORDINARY[:at], odd, *ORDINARY[at:])
+        assert parse_page(xml).objects == read_by_botocore(xml)
+
+
+def test_of_objects_that_look_alike_only_the_first_is_parsed() -> None:
+    """What a profiler sees: a call for each tag of what is parsed."""
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, called: calls.append(event) if event == "call" else None)
+    try:
+        found = parse_page(page(*map(contents, map(str, range(1000)))))
+    finally:
+        sys.setprofile(None)
+    assert len(found.objects) == 1000
+    assert len(calls) < 2000  # there are 12,000 tags
 
 
 @pytest.mark.parametrize("namespace", [NAMESPACE, "", "http://elsewhere/"])
