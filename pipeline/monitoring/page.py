@@ -16,7 +16,7 @@ _STYLE = """
 * { box-sizing: border-box }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem;
        margin: 2.5rem auto; padding: 0 clamp(.75rem, 4vw, 1.5rem); background: var(--page) }
-h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere }
+h1, p { overflow-wrap: anywhere } h1 { font-size: 1.5rem; margin: 0 }
 h2 { font-size: 1.05rem; margin: 2.5rem 0 .75rem }
 .soft, figcaption { color: var(--soft) } .soft { margin: .25rem 0 1.5rem }
 .tiles { display: flex; flex-wrap: wrap; gap: .75rem }
@@ -58,7 +58,8 @@ svg rect { fill: var(--bar); stroke: none }
 svg .axis, svg .ideal { stroke: var(--soft); stroke-width: 1 } svg .ideal { stroke-dasharray: 2 3 }
 svg .train_loss { stroke-dasharray: 5 4; stroke: var(--soft) }
 @media (max-width: 40rem) {
-  th { white-space: normal } td, th { padding-right: .4rem } td.number { white-space: normal }
+  th { white-space: normal; overflow-wrap: anywhere } td, th { padding-right: .4rem }
+  td.number { white-space: normal }
   table:not(.matrix) { font-size: .85rem } code { white-space: normal }
 }
 """

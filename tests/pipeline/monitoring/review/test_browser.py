@@ -1,20 +1,23 @@
-"""The review page in a real browser, as people use it."""
+"""The review page in a real browser, as people use it; a report, as it looks there."""
 
+import base64
 import csv
 import io
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from scipy.stats import binomtest
 from selenium.webdriver.common.keys import Keys
 
 from pipeline.contract.corrections import COLUMNS, Correction, read_corrections
 from pipeline.contract.spec import FinetuneSpec
+from pipeline.monitoring.model.page import render_model
 from pipeline.runs.finetune.labelled.labels import Labels
 from tests.support.pages.browser import Browser, browser
-from tests.support.pages.review import CLASSES, row, write_page
+from tests.support.pages.review import CLASSES, jpeg, row, write_page
 
 EVIL = "</script><img src=x onerror=alert(2)> \"a\", 'b'\r\n=1+1"
 RUNS = (f"20261127T024833Z-{number:05x}" for number in count())
@@ -181,12 +184,43 @@ def test_nothing_is_cut_off(chromium: Browser, tmp_path: Path, run_id: str, widt
         assert choice.rect["height"] >= 44
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_a_report_fits(chromium: Browser, tmp_path: Path, width: int) -> None:
+    """A model's, which has all that reports have: tables, pictures, drawings, a matrix."""
+    names = ["Donaudampfschifffahrtsgesellschaft" * 2, *"abcdefghijkl"]
+    scores = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 900, "train": 900}
+    uris = [f"s3://bucket/{name * 40}.jpg" for name in names]
+    answers = pa.table({
+        "uri": uris, "split": ["validation"] * 13, "label": names, "predicted": names[::-1],
+        "score": [0.9] * 13, "loss": [3.0] * 13,
+    })  # fmt: skip
+    metrics = {
+        "accuracy": 0.5, "macro_f1": 0.5, "calibration_error": 0.1, "label_issues": 0,
+        "images": {"train": 4, "validation": 13}, "champion": None, "gate": None,
+        "classes": [{"class": name} | scores for name in names],
+        "confusion": [{"label": n, "predicted": n, "images": 123_456} for n in names],
+        "epochs": [{"train_loss": 2.0, "loss": 1.0, "accuracy": 0.5}] * 3,
+    }  # fmt: skip
+    training = {"run_id": "a1", "parent": names[0] * 4, "spec": {}, "versions": {"x": uris[0]}}
+    pictures = {uri: base64.b64encode(jpeg(1)).decode() for uri in uris}
+    page = tmp_path / "report.html"
+    page.write_text(render_model(training, metrics, answers, answers.slice(0, 0), pictures))
+    chromium.resize(width)
+    chromium.open(page)
+    wide = "const root = document.documentElement; return root.scrollWidth - root.clientWidth"
+    assert chromium.ask(wide) <= 0
+    assert len(chromium.all("main > h1, main .matrix, main svg, main figure > img")) == 2 + 3 + 12
+
+
 def test_what_a_screen_reader_is_told(chromium: Browser, tmp_path: Path, run_id: str) -> None:
     chromium.open(write_page(tmp_path, [row(n) for n in range(3)], run_id=run_id))
     controls = chromium.all("button, input, [role=listbox], [role=group], img#picture, progress")
     unnamed = [one.get_attribute("outerHTML") for one in controls
                if one.is_displayed() and not one.accessible_name]  # fmt: skip
     assert unnamed == []
+    outside = "main, header, section[aria-labelledby], details"
+    assert all(chromium.ask("return !!arguments[0].closest(arguments[1])", one, outside)
+               for one in controls)  # fmt: skip
     assert chromium.all("#choices button")[0].accessible_name.startswith("Ankle boot")
     assert chromium["search"].aria_role == "combobox"
     assert chromium["status"].aria_role == "status"
