@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm is one, and n
 from torch.utils.checkpoint import checkpoint
 
 from cvt.config import CvtConfig
+from cvt.layers.drop_path import DropPath
 
 Grid = tuple[int, int]
 
@@ -56,22 +57,6 @@ class QuickGELU(nn.Module):
 def activation_layer(name: str | None) -> nn.Module:
     """The MLP's activation by its name in the config."""
     return QuickGELU() if name == "quick_gelu" else nn.GELU()
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: drops whole samples of a branch and scales up those that it keeps."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (B, ...), with some samples zero in training."""
-        if not self.training or self.rate == 0.0:
-            return x
-        keep = 1.0 - self.rate
-        mask = x.new_empty(x.shape[0], *(1 for _ in x.shape[1:])).bernoulli_(keep)
-        return x * mask / keep
 
 
 def recomputed(module: nn.Module, *args: Any) -> Any:

@@ -11,30 +11,29 @@ import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cvt.layers.drop_path import DropPath
 from cvt.model import CvtForImageClassification
 from cvt.training.average import Average
 from cvt.training.optimizer import make_optimizer, make_schedule, parameter_groups
 from cvt.training.pictures.mixup import Blend
-from cvt.training.recipe import Recipe
+from cvt.training.recipe import Portion, Recipe
 
 
 class Learner:
     """A network with its optimizer and schedule.
 
-    Whatever a step draws at random depends on the seed, the step and the rank alone, so that a
-    learner that takes up a ``state`` goes on as if it had never stopped.
+    Whatever a step draws at random depends on the seed and the step alone, so that a learner that
+    takes up a ``state`` goes on as if it had never stopped, and several workers drop the paths of
+    the same images as one. (Each draws the dropout of its own, which published CvTs have not.)
     """
 
-    def __init__(
-        self, model: CvtForImageClassification, recipe: Recipe, steps: int, rank: int = 0
-    ) -> None:
+    def __init__(self, model: CvtForImageClassification, recipe: Recipe, steps: int) -> None:
         """Freeze what the recipe says.
 
         Args:
             steps: of the whole training.
-            rank: of this worker.
         """
-        self.model, self.recipe, self.rank = model, recipe, rank
+        self.model, self.recipe = model, recipe
         model.backbone.freeze(recipe.frozen_stages)
         groups = parameter_groups(
             model, recipe.learning_rate, recipe.weight_decay, recipe.layer_decay
@@ -53,22 +52,23 @@ class Learner:
         """The model that the training is for: with the average of its weights, if there is one."""
         return self.average.model if self.average else self.model
 
-    def step(self, images: Tensor, targets: Tensor, share: float = 1.0) -> float:
+    def step(self, images: Tensor, targets: Tensor, portion: Portion | None = None) -> float:
         """Learn from normalised images (B, 3, S, S) of classes (B,); returns their mean loss, each
         counted by the weight of its class: with mixup, that of blended images.
 
         Args:
-            share: how much more than their mean these images count, when several workers average
-                what they found on unequally many.
+            portion: what these images are of those of the step, unless they are all.
         """
+        portion = portion or Portion(len(images))
         training_mode(self.model, frozen_statistics=self.recipe.frozen_statistics)
-        drawn = (self.recipe.seed, self.step_number, self.rank)
-        torch.manual_seed(_mixed(*drawn))
-        blend = Blend.draw(self.recipe.mixup, *drawn)
+        seed, step = self.recipe.seed, self.step_number
+        _take_part(self.model, portion)
+        torch.manual_seed(_mixed(seed, step))
+        blend = Blend.draw(self.recipe.mixup, seed, step, portion.rank)
         logits = self.network(blend.images(images)).logits
         loss = blend.loss(partial(self._loss, logits), targets)
         self.optimizer.zero_grad()
-        (loss * share).backward()
+        (loss * portion.weight).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.schedule.step()
@@ -118,6 +118,14 @@ def training_mode(model: nn.Module, *, frozen_statistics: bool) -> None:
                 module.eval()
 
 
-def _mixed(seed: int, step: int, rank: int) -> int:
-    """One seed of three numbers."""
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+def _take_part(model: nn.Module, portion: Portion) -> None:
+    """Have paths dropped as for all images of the step."""
+    part = portion.images, torch.from_numpy(portion.places)
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.part = part if portion.workers > 1 else None
+
+
+def _mixed(seed: int, step: int) -> int:
+    """One seed of two numbers."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)

@@ -49,11 +49,33 @@ class Recipe:
     """Of order, views and dropping."""
 
 
-def batches(count: int, recipe: Recipe, epoch: int, workers: int = 1) -> list[npt.NDArray[Any]]:
-    """Which images each step of an epoch shows, (b,) each, in an order of its own.
+@dataclass(frozen=True)
+class Portion:
+    """What one of the ``workers`` takes of the ``images`` of a step. They average what they find,
+    and so find what one would find of all images."""
 
-    The last one holds what is left, unless that is less than an image for every worker.
-    """
+    images: int
+    rank: int = 0
+    workers: int = 1
+
+    @property
+    def places(self) -> npt.NDArray[np.intp]:
+        """(b,): where its images stand among all. If there are fewer images than workers, and none
+        is left for this one, the first again, with the weight 0."""
+        return self._own if len(self._own) else np.zeros(1, np.intp)
+
+    @property
+    def weight(self) -> float:
+        """How much more than their mean its images count in the average over workers."""
+        return self.workers * len(self._own) / self.images
+
+    @property
+    def _own(self) -> npt.NDArray[np.intp]:
+        return np.arange(self.rank, self.images, self.workers)
+
+
+def batches(count: int, recipe: Recipe, epoch: int) -> list[npt.NDArray[Any]]:
+    """Which images each step of an epoch shows, (b,) each, in an order of its own; the last one
+    holds what is left."""
     order = np.random.default_rng((recipe.seed, epoch)).permutation(count)
-    pieces = [order[at : at + recipe.batch_size] for at in range(0, count, recipe.batch_size)]
-    return [piece for piece in pieces if len(piece) >= workers]
+    return [order[at : at + recipe.batch_size] for at in range(0, count, recipe.batch_size)]

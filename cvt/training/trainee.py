@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cvt.preprocessing.processor import CvtImageProcessor
 from cvt.training.learner import Learner
 from cvt.training.pictures.augment import Augment, pixels_of, view
+from cvt.training.recipe import Portion
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -44,10 +45,12 @@ class Trainee:
             data, view(self.processor, augment, recipe.seed, epoch or 0, number), self.processor
         )
 
-    def step(self, pixels: Pixels, targets: npt.NDArray[np.int64], share: float = 1.0) -> float:
+    def step(
+        self, pixels: Pixels, targets: npt.NDArray[np.int64], portion: Portion | None = None
+    ) -> float:
         """As ``Learner.step``, of uint8 images (B, S, S, 3)."""
         classes = torch.from_numpy(targets).to(self.device)
-        return self.learner.step(self._images(pixels), classes, share)
+        return self.learner.step(self._images(pixels), classes, portion)
 
     @property
     def statistics(self) -> list[Tensor]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cvt.training.recipe import Recipe
+from cvt.training.recipe import Portion, Recipe
 from pipeline.contract.spec import CpuDecodeMode, Dtype, Pooling, Runtime, Scores
 
 DTYPES: dict[Dtype, torch.dtype] = {
@@ -200,12 +200,13 @@ class Learner(Protocol):
             ValueError: it cannot be decoded.
         """
 
-    def step(self, pixels: Pixels, targets: npt.NDArray[np.int64], share: float) -> float:
+    def step(
+        self, pixels: Pixels, targets: npt.NDArray[np.int64], portion: Portion | None = None
+    ) -> float:
         """Learn from images (B, S, S, 3) of classes (B,); returns their mean loss.
 
         Args:
-            share: how much more than their mean they count, when several workers average what they
-                found on unequally many.
+            portion: what these images are of those of the step, unless they are all.
         """
 
     @property
@@ -247,13 +248,12 @@ class TrainableCheckpoint(Checkpoint, Protocol):
         """The same backbone and preprocessing with another classifier, of one class an image."""
 
     def learner(
-        self, recipe: Recipe, steps: int, rank: int, device: torch.device, *, last_stage: bool
+        self, recipe: Recipe, steps: int, device: torch.device, *, last_stage: bool
     ) -> Learner:
         """A copy to be trained.
 
         Args:
             steps: of the whole training.
-            rank: of the worker.
             last_stage: whether the last stage and what follows it are all that learns.
         """
 

@@ -75,12 +75,12 @@ def _data(checkpoint: TrainableCheckpoint, batch: int) -> tuple[Any, Any]:
 def _our_steps(checkpoint: TrainableCheckpoint, batch: int, count: int) -> Callable[[int], None]:
     recipe = Recipe(frozen_statistics=False, smoothing=0.0, batch_size=batch)
     cpu = torch.device("cpu")
-    learner = checkpoint.learner(recipe, 1 + count, 0, cpu, last_stage=False)
+    learner = checkpoint.learner(recipe, 1 + count, cpu, last_stage=False)
     pixels, targets = _data(checkpoint, batch)
 
     def steps(count: int) -> None:
         for _ in range(count):
-            learner.step(pixels, targets, 1.0)
+            learner.step(pixels, targets)
 
     return steps
 

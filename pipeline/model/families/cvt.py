@@ -200,14 +200,14 @@ class CvtCheckpoint:
         return CvtCheckpoint(model, self.processor)
 
     def learner(
-        self, recipe: Recipe, steps: int, rank: int, device: torch.device, *, last_stage: bool
+        self, recipe: Recipe, steps: int, device: torch.device, *, last_stage: bool
     ) -> Trainee:
         from cvt.training.learner import Learner
         from cvt.training.trainee import Trainee
 
         frozen = self.config.num_stages - 1 if last_stage else 0
         model = deepcopy(self.model).requires_grad_(True).to(device)
-        learner = Learner(model, replace(recipe, frozen_stages=frozen), steps, rank)
+        learner = Learner(model, replace(recipe, frozen_stages=frozen), steps)
         return Trainee(learner, self.processor, device)
 
     def with_weights(self, weights: Mapping[str, torch.Tensor]) -> CvtCheckpoint:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cvt.training.recipe import LIVE_FROM, Recipe, batches
+from cvt.training.recipe import LIVE_FROM, Portion, Recipe, batches
 
-__all__ = ["LIVE_FROM", "Recipe", "batches"]
+__all__ = ["LIVE_FROM", "Portion", "Recipe", "batches"]

@@ -47,8 +47,8 @@ class Group:
         )
 
     def check_shares(self, images: int) -> None:
-        """Make sure that each worker has one of the images of a step. A step in which one has none
-        is left out, and without any step nothing is learned.
+        """Make sure that each worker has one of the images of a step, and none computes for
+        nothing.
 
         Raises:
             UsageError: there are more workers than images.

@@ -47,11 +47,12 @@ class Lesson:
         """The numbers of the images that are learned from."""
         return np.flatnonzero(~self.held_out)
 
-    def pieces(self, epoch: int, workers: int) -> list[npt.NDArray[np.intp]]:
+    def pieces(self, epoch: int) -> list[npt.NDArray[np.intp]]:
         """The numbers of the images of each step of an epoch."""
         trained = self.trained
-        return [trained[one] for one in batches(len(trained), self.recipe, epoch, workers)]
+        return [trained[one] for one in batches(len(trained), self.recipe, epoch)]
 
-    def steps(self, workers: int = 1) -> int:
-        """Of an epoch, in which all have as many; more workers may have one less."""
-        return len(self.pieces(0, workers))
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return len(self.pieces(0))

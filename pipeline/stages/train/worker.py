@@ -1,7 +1,7 @@
 """What each worker does: learn its share of every step, and save, if it is the first of them.
 
-All that is random depends on seed, epoch, step and rank, so that a worker that goes on from a saved
-step computes what it would have computed.
+All that is random depends on seed, epoch, step and image, so that a worker that goes on from a
+saved step computes what it would have computed, and several together what one would.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import torch.distributed as dist
 from ray import train
 from ray.train.torch import get_device, prepare_model
 
+from pipeline.contract.errors import RunError
 from pipeline.model.network import Learner, Pixels, TrainableCheckpoint
+from pipeline.model.training.recipes import Portion
 from pipeline.stages.train import stop
 from pipeline.stages.train.lesson import Lesson
 from pipeline.stages.train.pictures import Pictures, decoded_ahead
@@ -78,15 +80,16 @@ class Worker:
         self.device, self.is_asked_to_stop = device, is_asked_to_stop
         self.saved = Saved(lesson.models, lesson.run_id)
         self.pictures = Pictures(lesson.images, lesson.files, lesson.uris)
-        steps = lesson.recipe.epochs * lesson.steps(workers)
+        steps = lesson.recipe.epochs * lesson.steps
         self.learner: Learner = checkpoint.learner(
-            lesson.recipe, steps, rank, device, last_stage=lesson.last_stage
+            lesson.recipe, steps, device, last_stage=lesson.last_stage
         )
         self.progress = Progress()
         if (found := self.saved.newest()) is not None:
             self.progress, state = found
             self.learner.take_up(state)
-        if workers > 1:  # all of them wait here for each other, so that all have read the same
+        if workers > 1:
+            self._check_agreement()
             self.learner.share(partial(prepare_model, move_to_device=False))
         self._saved_at = time.monotonic()
 
@@ -106,18 +109,28 @@ class Worker:
                 self._save()
         return True
 
+    def _check_agreement(self) -> None:
+        """Make sure, before one of them saves again, that all go on from the same step.
+
+        Raises:
+            RunError: they do not: one could not read what others could.
+        """
+        done = self._done
+        if self._sum([done]) != [self.workers * done]:
+            raise RunError("workers have read different steps of the training")
+
     def _epoch(self) -> bool:
         """The rest of an epoch; False if the driver has asked to stop."""
         progress, epoch = self.progress, self.progress.epoch
-        pieces = self.lesson.pieces(epoch, self.workers)[progress.batches :]
-        mine = [piece[self.rank :: self.workers] for piece in pieces]
+        pieces = self.lesson.pieces(epoch)[progress.batches :]
+        portions = [Portion(len(piece), self.rank, self.workers) for piece in pieces]
+        mine = [piece[portion.places] for piece, portion in zip(pieces, portions, strict=True)]
         seen = decoded_ahead(self.pool, partial(self._look, epoch), mine)
-        for piece, (numbers, pixels) in zip(pieces, seen, strict=True):
+        for portion, (numbers, pixels) in zip(portions, seen, strict=True):
             if self._is_over():
                 return False
-            share = self.workers * len(numbers) / len(piece)
-            loss = self.learner.step(pixels, self.lesson.targets[numbers], share)
-            progress.losses.append(loss)
+            loss = self.learner.step(pixels, self.lesson.targets[numbers], portion)
+            progress.losses += self._sum([loss * portion.weight / self.workers])
             progress.batches += 1
             if self.rank == 0 and time.monotonic() - self._saved_at > self.lesson.save_seconds:
                 self._save()
@@ -135,10 +148,13 @@ class Worker:
         return is_over
 
     def _save(self) -> None:
-        # As one worker counts, so that the number grows however many go on.
-        done = self.progress.epoch * self.lesson.steps() + self.progress.batches
-        self.saved.save(done, self.progress, self.learner.state())
+        self.saved.save(self._done, self.progress, self.learner.state())
         self._saved_at = time.monotonic()
+
+    @property
+    def _done(self) -> int:
+        """Steps of the whole training."""
+        return self.progress.epoch * self.lesson.steps + self.progress.batches
 
     def _answers(self, numbers: Numbers) -> Iterator[tuple[Numbers, npt.NDArray[np.float32]]]:
         """The logits of this worker's share of images, a batch at a time."""

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cvt import CvtForImageClassification
-from cvt.layers.blocks import Attention, DropPath
+from cvt.layers.blocks import Attention
+from cvt.layers.drop_path import DropPath
 from tests.support.models.oracle import SMALL, TOLERANCE, Oracle, difference, images, oracle
 
 

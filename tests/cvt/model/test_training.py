@@ -10,7 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvt import CvtConfig, CvtForImageClassification
 from cvt.checkpoints.layouts import translate
-from cvt.layers.blocks import Block, DropPath
+from cvt.layers.blocks import Block
+from cvt.layers.drop_path import DropPath
 from tests.support.models.oracle import SMALL, difference, images, oracle
 
 X = images(6, 48, 40)

@@ -18,7 +18,7 @@ from cvt.checkpoints.layouts import translate
 from cvt.training.learner import Learner
 from cvt.training.optimizer import make_optimizer, make_schedule, parameter_groups
 from cvt.training.pictures.mixup import Blend
-from cvt.training.recipe import Recipe, batches
+from cvt.training.recipe import Portion, Recipe, batches
 from tests.support.models.oracle import SMALL, oracle
 
 COUNT, SIZE = 96, 24
@@ -148,28 +148,32 @@ def test_a_step_on_blended_images_costs_what_their_parts_do(
     assert learner.step(images, data[1][:10]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def shared(data: Data, workers: int, recipe: Recipe) -> dict[str, Tensor]:
-    """The gradient of one step on ten images, as data-parallel workers average it."""
-    images, targets = data[0][:10], data[1][:10]
-    total: dict[str, Tensor] = {}
+def shared(data: Data, workers: int, recipe: Recipe) -> Tensor:
+    """The gradient of one step on ten images, as data-parallel workers average it, float64 (P,);
+    paths are dropped."""
+    images, targets = data[0][:10].double(), data[1][:10]
+    found = []
     for rank in range(workers):
-        learner = Learner(small(**NO_DROPS), recipe, STEPS)
-        mine = slice(rank, None, workers)
-        share = workers * len(images[mine]) / len(images)
-        learner.step(images[mine], targets[mine], share)
-        for name, p in learner.model.named_parameters():
-            assert p.grad is not None
-            total[name] = total.get(name, torch.zeros_like(p)) + p.grad / workers
-    return total
+        learner = Learner(small(drop_path_rate=[0.0, 0.2, 0.4]).double(), recipe, STEPS)
+        portion = Portion(len(images), rank, workers)
+        learner.step(images[portion.places], targets[portion.places], portion)
+        gradients = [parameter.grad for parameter in learner.model.parameters()]
+        found.append(torch.cat([one.flatten() for one in gradients if one is not None]))
+    return torch.stack(found).mean(dim=0)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_statistics_make_the_number_of_workers_irrelevant(data: Data, frozen: bool) -> None:
+def apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / one.norm())
+
+
+@pytest.mark.parametrize(("workers", "frozen"), [(2, True), (3, True), (11, True), (3, False)])
+def test_frozen_statistics_make_the_number_of_workers_irrelevant(
+    data: Data, workers: int, frozen: bool
+) -> None:
+    """Though they have unequally many images, and one of eleven has none."""
     recipe = replace(RECIPE, frozen_statistics=frozen, clip=1e9)
-    one, three = shared(data, 1, recipe), shared(data, 3, recipe)
-    norm = sum(float(g.square().sum()) for g in one.values()) ** 0.5
-    off = sum(float((one[n] - three[n]).square().sum()) for n in one) ** 0.5
-    assert (off < 1e-5 * norm) == frozen
+    one, several = shared(data, 1, recipe), shared(data, workers, recipe)
+    assert (apart(one, several) < 1e-12) == frozen
 
 
 def test_the_weight_of_a_class_counts_like_copies_of_its_images(data: Data) -> None:
@@ -196,8 +200,7 @@ def test_weights_of_classes_are_the_same_for_any_number_of_workers(
     weights = tuple(0.4 * number + 0.1 for number in range(7))
     recipe = replace(RECIPE, frozen_statistics=True, clip=1e9, class_weights=weights)
     one, several = shared(data, 1, recipe), shared(data, workers, recipe)
-    norm = sum(float(g.square().sum()) for g in one.values()) ** 0.5
-    assert sum(float((one[n] - several[n]).square().sum()) for n in one) ** 0.5 < 1e-5 * norm
+    assert apart(one, several) < 1e-12
 
 
 def test_frozen_statistics_stay(data: Data) -> None:
@@ -223,4 +226,13 @@ def test_an_epoch_shows_every_image_once() -> None:
     assert sorted(np.concatenate(found).tolist()) == list(range(103))
     other = batches(103, replace(RECIPE, batch_size=10), 5)
     assert not np.array_equal(found[0], other[0])
-    assert len(batches(103, replace(RECIPE, batch_size=10), 4, workers=4)) == 10
+
+
+@pytest.mark.parametrize(("images", "workers"), [(10, 1), (10, 3), (2, 3)])
+def test_portions_are_all_of_a_step(images: int, workers: int) -> None:
+    portions = [Portion(images, rank, workers) for rank in range(workers)]
+    counted = [one for one in portions if one.weight]
+    seen = np.concatenate([one.places for one in counted])
+    assert sorted(seen.tolist()) == list(range(images))
+    assert all(one.weight == workers * len(one.places) / images for one in counted)
+    assert all(one.places.tolist() == [0] for one in portions if not one.weight)

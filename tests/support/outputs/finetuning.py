@@ -1,4 +1,5 @@
-"""Outputs to learn from: embeddings of overlapping clusters, with the identity of a real model."""
+"""What is learned from: outputs with embeddings of overlapping clusters and the identity of a real
+model, and lessons in pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,16 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.contract import layout
 from pipeline.contract.provenance import Identity
+from pipeline.contract.schema import TRAINING_PICTURE
 from pipeline.contract.spec import InputSpec, ModelSpec, OutputSpec, RunSpec
 from pipeline.model.arithmetic import Arithmetic
 from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.loaded import LoadedModel
+from pipeline.model.network import TrainableCheckpoint
+from pipeline.model.training.recipes import Recipe
+from pipeline.stages.train.lesson import Lesson
+from pipeline.storage.filesystems import WorkerEnvironment
+from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
+from tests.support.inputs.images import COLOURS, write_kinds
 from tests.support.outputs.closed_runs import close_run, rows_of
 
 OLD_CLASSES = [f"class {number}" for number in range(7)]
 KINDS = ("ant", "bee", "cow")
+RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
@@ -101,3 +111,43 @@ def close_labelled(
 def _with(rows: pa.Table, name: str, values: list[Any]) -> pa.Table:
     at = rows.schema.get_field_index(name)
     return rows.set_column(at, rows.schema.field(at), pa.array(values, rows.schema.field(at).type))
+
+
+def beginner(checkpoint: Path) -> TrainableCheckpoint:
+    """The checkpoint with a head of noise, for the kinds of pictures."""
+    found = load_checkpoint(ModelSpec(source=str(checkpoint)))
+    assert isinstance(found, TrainableCheckpoint)
+    weight = np.random.default_rng(0).normal(0, 0.1, (3, found.head[0].shape[1]))
+    return found.with_head(weight.astype(np.float32), np.zeros(3, np.float32), sorted(COLOURS))
+
+
+def lesson_of(
+    folder: Path, models: Store, each: int = 10, recipe: Recipe = RECIPE, **settings: Any
+) -> Lesson:
+    """Every fifth picture is held out; they are in one file below ``models``."""
+    paths = write_kinds(folder, each)
+    table = pa.table(
+        {
+            "uri": [str(path) for path in reversed(paths)],
+            TRAINING_PICTURE.name: pa.array(
+                [path.read_bytes() for path in reversed(paths)], TRAINING_PICTURE.type
+            ),
+        }
+    )
+    write_table(models, f"{layout.packed_images('lesson')}/pictures.parquet", table)
+    kinds = sorted(COLOURS)
+    return Lesson(
+        **{
+            "recipe": recipe,
+            "last_stage": False,
+            "patience": 99,
+            "targets": np.array([kinds.index(path.parent.name) for path in paths], np.int64),
+            "held_out": np.arange(len(paths)) % 5 == 0,
+            "uris": [str(path) for path in paths],
+            "files": ["pictures.parquet"],
+            "models": models,
+            "run_id": "lesson",
+            "environment": WorkerEnvironment.capture(),
+        }
+        | settings
+    )

@@ -167,11 +167,11 @@ def seconds_per_image(spec: FinetuneSpec, parent: TrainableCheckpoint) -> float:
         np.zeros(2, np.float32),
         ("one", "other"),
     )
-    learner = model.learner(recipe_of(spec), 2, 0, device, last_stage=spec.train == "last")
+    learner = model.learner(recipe_of(spec), 2, device, last_stage=spec.train == "last")
     size = parent.preprocessing.size
     pixels = np.zeros((_MEASURED, size, size, 3), np.uint8)
     targets = np.arange(_MEASURED) % 2
-    learner.step(pixels, targets, 1.0)  # the first one allocates
+    learner.step(pixels, targets)  # the first one allocates
     started = time.perf_counter()
-    learner.step(pixels, targets, 1.0)
+    learner.step(pixels, targets)
     return (time.perf_counter() - started) / _MEASURED

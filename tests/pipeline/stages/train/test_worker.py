@@ -10,73 +10,23 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel as Parallel
 
-from pipeline.contract import layout
 from pipeline.contract.errors import RunError
-from pipeline.contract.schema import TRAINING_PICTURE
-from pipeline.contract.spec import ModelSpec
-from pipeline.model.families.registry import load_checkpoint
-from pipeline.model.network import TrainableCheckpoint
-from pipeline.model.training.recipes import Recipe
 from pipeline.stages.train import worker as loop
 from pipeline.stages.train.lesson import Lesson
 from pipeline.stages.train.pictures import Pictures
 from pipeline.stages.train.saved import Progress, Saved
 from pipeline.stages.train.worker import Worker
-from pipeline.storage.filesystems import WorkerEnvironment
-from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
-from tests.support.inputs.images import COLOURS, write_kinds
 from tests.support.models.checkpoints import write_checkpoint
+from tests.support.outputs.finetuning import RECIPE, beginner, lesson_of
 
-RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=1e-3)
 AVERAGED = replace(RECIPE, ema=0.9, mixup=0.2)
 STEPS = 9  # of 24 images, in batches of 8, in three epochs
-
-
-def beginner(checkpoint: Path) -> TrainableCheckpoint:
-    """The checkpoint with a head of noise, for the kinds of pictures."""
-    found = load_checkpoint(ModelSpec(source=str(checkpoint)))
-    assert isinstance(found, TrainableCheckpoint)
-    weight = np.random.default_rng(0).normal(0, 0.1, (3, found.head[0].shape[1]))
-    return found.with_head(weight.astype(np.float32), np.zeros(3, np.float32), sorted(COLOURS))
-
-
-def lesson_of(
-    folder: Path, models: Store, each: int = 10, recipe: Recipe = RECIPE, **settings: Any
-) -> Lesson:
-    """Every fifth picture is held out; they are in one file below ``models``."""
-    paths = write_kinds(folder, each)
-    table = pa.table(
-        {
-            "uri": [str(path) for path in reversed(paths)],
-            TRAINING_PICTURE.name: pa.array(
-                [path.read_bytes() for path in reversed(paths)], TRAINING_PICTURE.type
-            ),
-        }
-    )
-    write_table(models, f"{layout.packed_images('lesson')}/pictures.parquet", table)
-    kinds = sorted(COLOURS)
-    return Lesson(
-        **{
-            "recipe": recipe,
-            "last_stage": False,
-            "patience": 99,
-            "targets": np.array([kinds.index(path.parent.name) for path in paths], np.int64),
-            "held_out": np.arange(len(paths)) % 5 == 0,
-            "uris": [str(path) for path in paths],
-            "files": ["pictures.parquet"],
-            "models": models,
-            "run_id": "lesson",
-            "environment": WorkerEnvironment.capture(),
-        }
-        | settings
-    )
 
 
 def learn(lesson: Lesson, checkpoint: Path, **state: Any) -> Worker:
@@ -226,12 +176,12 @@ def test_whoever_asks_to_stop_finds_it_saved(lesson: Lesson, elsewhere: Lesson, 
 def test_more_workers_go_on_where_fewer_stopped(
     lesson: Lesson, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For them, the last image of an epoch is no step; the first of two is at work here."""
+    """Of the last image of an epoch, too; the first of two is at work here."""
     odd = replace(lesson, held_out=np.arange(30) % 6 == 0)
     asked = iter([False] * 11 + [True])
     before = learn(odd, tiny, is_asked_to_stop=lambda: next(asked))
     assert (before.progress.epoch, before.progress.batches) == (2, 3)
-    monkeypatch.setattr(Worker, "_sum", lambda worker, values: values)
+    monkeypatch.setattr(Worker, "_sum", lambda worker, values: [2 * value for value in values])
     monkeypatch.setattr(Worker, "_agree", lambda worker: None)
     monkeypatch.setattr(loop, "prepare_model", lambda module, **_: module)
     after = learn(odd, tiny, workers=2)

@@ -171,7 +171,7 @@ def test_workers_get_what_there_is() -> None:
 def test_every_worker_has_an_image_of_a_step(
     spec: FinetuneSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else there would be no steps, and nothing would be learned."""
+    """Else it would compute for nothing."""
     monkeypatch.setattr(training, "connect", lambda *_, **__: None)
     monkeypatch.setattr(training, "nodes", lambda: nodes((16, 0)))
     monkeypatch.setattr(training, "check_shared", lambda store: None)
