@@ -76,8 +76,8 @@ class FinetuneSpec:
     labels: tuple[str, ...] = setting(
         (),
         "CSV, JSONL or Parquet file with the columns uri and label, or correct_label (a review "
-        "queue with corrections), or a corrections.csv; may be repeated, and later files overrule "
-        "earlier ones",
+        "queue with corrections), a corrections.csv, or what Label Studio exports as JSON; may be "
+        "repeated, and later files overrule earlier ones",
         metavar="FILE",
         repeatable=True,
     )

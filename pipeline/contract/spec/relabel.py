@@ -61,8 +61,8 @@ class RelabelSpec:
     )
     corrections: tuple[str, ...] = setting(
         (),
-        "corrections.csv, or a directory of such files as OUT/corrections: an image's label "
-        "becomes what people said; may be repeated",
+        "corrections.csv, what Label Studio exports as JSON, or a directory of CSV files as "
+        "OUT/corrections: an image's label becomes what people said; may be repeated",
         metavar="FILE",
         repeatable=True,
     )

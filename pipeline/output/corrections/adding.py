@@ -20,6 +20,8 @@ from pipeline.storage.uris import canonical
 
 MOST_BYTES = 64 * 2**20
 """Of a file: a hundred thousand corrections have a third."""
+_HEAD_BYTES = 1024
+"""In which what is no white space begins."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,19 @@ def read_file(name: str, place: str = "corrections.add") -> list[Correction]:
         raise UsageError(f"cannot read <{place}> {name}: {one_line(error)}") from error
     if len(data) > MOST_BYTES:
         raise UsageError(f"{name} has more than {MOST_BYTES // 2**20} MiB; split it")
-    if data.lstrip()[:1] in (b"[", b"{"):
+    if label_studio.begins_export(data) or data.lstrip().startswith(b"{"):
         return label_studio.read_export(data, name)
     return read_corrections(data, name)
+
+
+def is_export(name: str) -> bool:
+    """Whether a file is an export of Label Studio, by its first bytes.
+
+    Raises:
+        OSError: the storage failed.
+    """
+    with open_binary(name) as file:
+        return label_studio.begins_export(file.read(_HEAD_BYTES))
 
 
 def read_all(uri: str, place: str) -> list[Correction]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,11 @@ CONTROL = "label"
 """The name of the choice in the labelling interface."""
 _ABOUT_TASKS = ("queue", "proposed", "score", "run_id")
 """What a task of ours remembers of where it comes from."""
+
+
+def begins_export(head: bytes) -> bool:
+    """Whether a file that begins so is an export, which is a list in JSON, and no table."""
+    return head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def read_export(data: bytes, name: str) -> list[Correction]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from pipeline.contract import layout
 from pipeline.contract.corrections import (
+    COLUMNS,
     Correction,
     correction_from,
     is_corrections,
@@ -20,6 +22,7 @@ from pipeline.contract.corrections import (
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.contract.spec.finetune import NO_LABELS
+from pipeline.output.corrections.adding import is_export, read_file
 from pipeline.output.corrections.collected import load
 from pipeline.sources.formats.list_files import Records, open_records
 from pipeline.sources.formats.lists import find_uri_column, named_image
@@ -116,8 +119,9 @@ def _key_in(names: Collection[str], uri: str) -> str | None:
 
 
 def read_labels(file: str) -> list[Correction]:
-    """What a file of labels says, or one of corrections, of images by their URIs, or by what these
-    end with. Relative paths in the column of URIs are relative to the file.
+    """What a file of labels says, or one of corrections, or an export of Label Studio, of images by
+    their URIs, or by what these end with. Relative paths in the column of URIs are relative to the
+    file.
 
     Raises:
         UsageError: it cannot be read, lacks a column, or gives an image two labels.
@@ -125,7 +129,7 @@ def read_labels(file: str) -> list[Correction]:
     found: dict[tuple[str, str], Correction] = {}
     other: dict[str, tuple[Correction, Correction]] = {}
     try:
-        with open_records(file) as records:
+        with _records(file) as records:
             for one in _decisions(file, records):
                 first = found.setdefault((one.uri, one.when), one)
                 if first.label != one.label:
@@ -143,6 +147,17 @@ def read_labels(file: str) -> list[Correction]:
             f"{file} gives {len(other)} images two labels, {examples(pairs)}; leave one of each"
         )
     return list(found.values())
+
+
+@contextmanager
+def _records(file: str) -> Iterator[Records]:
+    """The rows of a table, or the annotations of an export of Label Studio, as corrections."""
+    if is_export(file):
+        said = read_file(file, "finetune.labels")
+        yield Records(pa.schema([(name, pa.string()) for name in COLUMNS]), map(asdict, said))
+        return
+    with open_records(file) as records:
+        yield records
 
 
 def _decisions(file: str, records: Records) -> Iterator[Correction]:

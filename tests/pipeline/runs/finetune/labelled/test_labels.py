@@ -21,7 +21,10 @@ from pipeline.runs.finetune.labelled.labels import (
     read_labels,
 )
 from pipeline.storage.store import Store
+from tests.support.commands import REPOSITORY
 
+RECORDED = REPOSITORY / "tests/pipeline/output/corrections/recorded"
+"""What Label Studio's converter makes of annotated tasks."""
 SPEC = FinetuneSpec(outputs=("o",), output="m", model="s", label_from="directory")
 
 
@@ -82,6 +85,24 @@ class TestFiles:
         (found,) = read_labels(str(tmp_path / "c.parquet"))
         assert (found.verdict, found.score) == ("none", 0.5)
         assert found.when == "2026-01-01T00:00:00.000Z"
+
+    @pytest.mark.parametrize("name", ["label_studio_json.json", "label_studio_min.json"])
+    @pytest.mark.parametrize("before", ["", "\n \t", "\ufeff"])
+    def test_what_label_studio_exports(self, name: str, before: str, tmp_path: Path) -> None:
+        file = write(tmp_path / "export", before + (RECORDED / name).read_text())
+        said = {"s3://bucket/image000003.jpg": "<ox>", "s3://bucket/image000004.jpg": None}
+        earlier = write(tmp_path / "l.csv", "uri,label\ns3://bucket/image000004.jpg,cat\n")
+        assert told(file) == said
+        assert Labels.read(replace(SPEC, labels=(file, earlier))).named == said
+
+    def test_an_export_that_is_none(self, tmp_path: Path) -> None:
+        flat = {"uri": "/a.jpg", "label": "cat"}
+        for tasks, complaint in (
+            ([flat, flat | {"label": "dog"}], "two labels, namely /a.jpg: cat and dog"),
+            ([[flat]], "task 0 is no object; export it from Label Studio as JSON or JSON-MIN"),
+        ):
+            with pytest.raises(UsageError, match=complaint):
+                read_labels(write(tmp_path / "l.json", json.dumps(tasks)))
 
     def test_a_review_queue_counts_where_it_was_corrected(self, tmp_path: Path) -> None:
         head = "uri,reason,value,label,score,correct_label\n"
