@@ -9,10 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cvt.training.probe import Integers, Matrix
+from cvt.training.probes.minimum import Integers, Matrix, Truths
 
 Floats = npt.NDArray[np.float64]
-Truths = npt.NDArray[np.bool_]
 
 BINS: Final = 15
 """Of the scores, for the calibration; as in Guo et al. (arXiv 1706.04599)."""
@@ -73,6 +72,87 @@ class Evaluation:
         """Mean of ``f1`` over the classes that are a label or a prediction of any row."""
         occurs = (self.support + self.predicted) > 0
         return float(self.f1[occurs].mean()) if occurs.any() else 0.0
+
+
+@dataclass(frozen=True)
+class SetEvaluation:
+    """Predicted sets of classes held against those of labels, one entry per class (N,)."""
+
+    hits: Integers
+    """Rows that have the class by their label and by the prediction."""
+    support: Integers
+    """Rows that have it by their label."""
+    predicted: Integers
+    """Rows that have it by the prediction."""
+    average_precision: Floats
+    """Mean of the precision over the rows of the class, each at the threshold that just finds it;
+    NaN for a class that no row has."""
+    accuracy: float
+    """Share of the rows whose predicted set is that of their label."""
+    calibration_error: float
+    """As ``expected_calibration_error``, of all rows and classes."""
+
+    @classmethod
+    def of(cls, probabilities: Matrix, present: Truths, threshold: float) -> SetEvaluation:
+        """Evaluate probabilities (R, N) of rows that are labelled with classes or not (R, N).
+
+        Args:
+            threshold: from which on a class is predicted.
+        """
+        said = probabilities >= threshold
+        columns = zip(probabilities.T, present.T, strict=True)
+        return cls(
+            hits=(said & present).sum(axis=0),
+            support=present.sum(axis=0),
+            predicted=said.sum(axis=0),
+            average_precision=np.array([average_precision(*one) for one in columns]),
+            accuracy=float((said == present).all(axis=1).mean()) if len(said) else 0.0,
+            calibration_error=expected_calibration_error(probabilities.ravel(), present.ravel()),
+        )
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the rows with the prediction that have the label; 0 if there are none."""
+        return _share(self.hits, self.predicted)
+
+    @property
+    def recall(self) -> Floats:
+        """Share of the rows with the label that have the prediction; 0 if there are none."""
+        return _share(self.hits, self.support)
+
+    @property
+    def f1(self) -> Floats:
+        """Harmonic mean of precision and recall."""
+        return _share(2 * self.hits, self.support + self.predicted)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of ``f1`` over the classes that any row has by its label or the prediction."""
+        occurs = (self.support + self.predicted) > 0
+        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
+
+    @property
+    def micro_f1(self) -> float:
+        """``f1`` of all classes together, each row and class counting alike."""
+        found = self.support.sum() + self.predicted.sum()
+        return float(2 * self.hits.sum() / max(found, 1))
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Over the classes that any row has."""
+        known = self.average_precision[self.support > 0]
+        return float(known.mean()) if len(known) else 0.0
+
+
+def average_precision(scores: Floats, present: Truths) -> float:
+    """Of one class: scores (R,), and whether each row has it; NaN if none has. Rows of equal scores
+    are found together."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=np.nan) != 0)
+    hits = np.cumsum(present[order])[ends]
+    if not len(hits) or not hits[-1]:
+        return math.nan
+    return float((np.diff(hits, prepend=0) * hits / (ends + 1)).sum() / hits[-1])
 
 
 def _share(part: Integers, whole: Integers) -> Floats:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cvt.training.probe import Integers, Matrix
+from cvt.training.probes.minimum import Integers, Matrix, Truths
 
 _ROUNDING: Final = 1e-6
 
@@ -44,6 +44,37 @@ def label_issues(probabilities: Matrix, targets: Integers) -> LabelIssues:
     given = probabilities[rows, targets]
     found = rows[is_issue][np.argsort(given[is_issue], kind="stable")]
     return LabelIssues(found, guess[found])
+
+
+@dataclass(frozen=True)
+class SetIssues:
+    """Rows whose set of classes is probably wrong, the most suspicious first."""
+
+    rows: Integers
+    """(K,): positions."""
+    suggested: Truths
+    """(K, N): the classes that each probably has."""
+    scores: npt.NDArray[np.float64]
+    """(K,): the probability of what the label says of the class that is most in doubt."""
+
+
+def set_issues(probabilities: Matrix, present: Truths) -> SetIssues:
+    """Find them: ``label_issues`` of each class alone, which is there or not. The rows that
+    cleanlab's ``multilabel_classification`` flags with the same filter are the same.
+
+    Args:
+        probabilities: (R, N), of classifiers that have not seen the row.
+        present: (R, N): whether each row is labelled with each class; each is in some, not in all.
+    """
+    doubted = np.zeros(present.shape, bool)
+    for number, (yes, is_there) in enumerate(zip(probabilities.T, present.T, strict=True)):
+        found = label_issues(np.column_stack([1 - yes, yes]), is_there.astype(np.int64))
+        doubted[found.rows, number] = True
+    given = np.where(present, probabilities, 1 - probabilities)
+    worst = np.where(doubted, given, np.inf).min(axis=1)
+    rows = np.flatnonzero(doubted.any(axis=1))
+    rows = rows[np.argsort(worst[rows], kind="stable")]
+    return SetIssues(rows, (present ^ doubted)[rows], worst[rows])
 
 
 def _self_confidence(probabilities: Matrix, targets: Integers) -> npt.NDArray[np.float64]:

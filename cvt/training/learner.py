@@ -46,6 +46,7 @@ class Learner:
         self.step_number = 0
         device = next(model.parameters()).device
         self._class_weights = torch.tensor(recipe.class_weights, device=device)
+        self._absent_weights = torch.tensor(recipe.absent_weights, device=device)
 
     @property
     def learned(self) -> CvtForImageClassification:
@@ -53,7 +54,8 @@ class Learner:
         return self.average.model if self.average else self.model
 
     def step(self, images: Tensor, targets: Tensor, portion: Portion | None = None) -> float:
-        """Learn from normalised images (B, 3, S, S) of classes (B,); returns their mean loss, each
+        """Learn from normalised images (B, 3, S, S) of classes (B,), or if the model is one for
+        several labels, (B, N), 1 where a class is there and else 0; returns their mean loss, each
         counted by the weight of its class: with mixup, that of blended images.
 
         Args:
@@ -80,11 +82,20 @@ class Learner:
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Of a batch, divided by its images and not, as PyTorch's weighted mean, by their weights:
         so several workers find what one does, and a batch of rare classes counts more."""
+        if self.model.config.problem_type == "multi_label_classification":
+            return self._loss_of_sets(logits, targets.to(logits.dtype))
         smoothing = self.recipe.smoothing
         if not self.recipe.class_weights:
             return F.cross_entropy(logits, targets, label_smoothing=smoothing)
         each = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
         return (each * self._class_weights[targets]).mean()
+
+    def _loss_of_sets(self, logits: Tensor, present: Tensor) -> Tensor:
+        """Binary cross entropy over images and classes."""
+        each = F.binary_cross_entropy_with_logits(logits, present, reduction="none")
+        if self.recipe.class_weights:
+            each = each * torch.where(present > 0, self._class_weights, self._absent_weights)
+        return each.mean()
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

@@ -31,9 +31,12 @@ class Recipe:
     warmup_share: float = 0.1
     """Of all steps, those in which the rate rises."""
     smoothing: float = 0.1
-    """Probability that the targets spread over all classes."""
+    """Probability that the targets spread over all classes; not of several labels."""
     class_weights: tuple[float, ...] = ()
     """What the loss of an image of each class counts, 1 on average; empty if all count alike."""
+    absent_weights: tuple[float, ...] = ()
+    """With several labels, what the loss for a class counts where it is absent; ``class_weights``
+    is then what it counts where the class is there."""
     clip: float = 1.0
     """The longest gradient, as a 2-norm over all parameters."""
     ema: float = 0.0

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from cvt.training.evaluation import Duel, Evaluation
-from cvt.training.label_issues import LabelIssues, label_issues
-from cvt.training.probe import (
-    Integers,
-    LinearProbe,
-    Matrix,
-    balanced_weights,
-    fit_probe,
-    out_of_fold,
-)
+from cvt.training.evaluation import Duel, Evaluation, SetEvaluation
+from cvt.training.label_issues import LabelIssues, SetIssues, label_issues, set_issues
+from cvt.training.probes.binary import balanced_pairs, binary_out_of_fold, fit_binary_probes
+from cvt.training.probes.minimum import Integers, Matrix, Truths
+from cvt.training.probes.probe import LinearProbe, balanced_weights, fit_probe, out_of_fold
 
 __all__ = [
     "Duel",
@@ -20,8 +15,15 @@ __all__ = [
     "LabelIssues",
     "LinearProbe",
     "Matrix",
+    "SetEvaluation",
+    "SetIssues",
+    "Truths",
+    "balanced_pairs",
     "balanced_weights",
+    "binary_out_of_fold",
+    "fit_binary_probes",
     "fit_probe",
     "label_issues",
     "out_of_fold",
+    "set_issues",
 ]

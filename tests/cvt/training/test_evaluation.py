@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     confusion_matrix,
     f1_score,
     precision_recall_fscore_support,
 )
 
-from cvt.training.evaluation import Duel, Evaluation, expected_calibration_error
+from cvt.training.evaluation import (
+    Duel,
+    Evaluation,
+    SetEvaluation,
+    average_precision,
+    expected_calibration_error,
+)
 
 
 def some(rows: int = 200, classes: int = 5) -> tuple[Evaluation, list[int], list[int]]:
@@ -34,6 +41,30 @@ def test_as_scikit_learn_counts() -> None:
     ):
         assert np.allclose(ours, theirs)
     assert found.macro_f1 == pytest.approx(f1_score(targets, predicted, average="macro"))
+
+
+def test_sets_as_scikit_learn_counts() -> None:
+    """With equal scores, and a class that occurs nowhere."""
+    rng = np.random.default_rng(0)
+    present = rng.random((200, 5)) < [0.5, 0.3, 0.1, 0.02, 0.0]
+    scores = (0.3 * present + rng.random((200, 5)) * 0.7).round(2)
+    scores[:, 4] = 0.1
+    found = SetEvaluation.of(scores, present, 0.5)
+    said = scores >= 0.5
+    assert found.accuracy == pytest.approx(accuracy_score(present, said))
+    expected = precision_recall_fscore_support(present, said, zero_division=0)
+    for ours, theirs in zip(
+        (found.precision, found.recall, found.f1, found.support), expected, strict=True
+    ):
+        assert np.allclose(ours, theirs)
+    assert found.micro_f1 == pytest.approx(f1_score(present, said, average="micro"))
+    macro = f1_score(present, said, average="macro", zero_division=np.nan)
+    assert found.macro_f1 == pytest.approx(macro)
+    precision = average_precision_score(present[:, :4], scores[:, :4], average=None)
+    assert np.allclose(found.average_precision[:4], precision)
+    assert np.isnan(found.average_precision[4])
+    assert found.mean_average_precision == pytest.approx(precision.mean())
+    assert np.isnan(average_precision(np.zeros(0), np.zeros(0, bool)))
 
 
 def test_calibration_by_hand() -> None:

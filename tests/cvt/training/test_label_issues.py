@@ -4,9 +4,12 @@ which its authors wrote."""
 import numpy as np
 import pytest
 from cleanlab.filter import find_label_issues
+from cleanlab.multilabel_classification.filter import find_label_issues as find_set_issues
 
-from cvt.training.label_issues import label_issues
-from cvt.training.probe import Integers, Matrix, out_of_fold
+from cvt.training.label_issues import label_issues, set_issues
+from cvt.training.probes.binary import binary_out_of_fold
+from cvt.training.probes.minimum import Integers, Matrix
+from cvt.training.probes.probe import out_of_fold
 
 
 def test_a_case_by_hand() -> None:
@@ -73,6 +76,27 @@ def test_they_are_those_of_cleanlab(classes: int, spread: float) -> None:
     found = label_issues(probabilities, targets)
     assert set(found.rows.tolist()) == of_cleanlab(probabilities, targets)
     assert len(found.rows) > 20
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+def test_those_of_sets_are_cleanlabs(spread: float) -> None:
+    """Of any number of classes for a row; most of those that were changed are found."""
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(400, 8))
+    truth = vectors[:, :4] + 0.3 * spread * rng.normal(size=(400, 4)) > [0, 0.3, 0.7, -0.5]
+    present = truth.copy()
+    changed = rng.permutation(400)[:40]
+    present[changed, rng.integers(0, 4, 40)] ^= True
+    probabilities = binary_out_of_fold(vectors, present, np.arange(400, dtype=np.int64) % 5)
+    found = set_issues(probabilities, present)
+    labels = [np.flatnonzero(row).tolist() for row in present]
+    expected = find_set_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
+    assert set(found.rows.tolist()) == set(np.flatnonzero(expected).tolist())
+    assert len({*changed.tolist()} & {*found.rows.tolist()}) >= 25
+    assert (np.diff(found.scores) >= 0).all()
+    assert (found.suggested != present[found.rows]).any(axis=1).all()
+    right = (found.suggested == truth[found.rows]).all(axis=1)
+    assert right.mean() > 0.4
 
 
 def test_flipped_labels_are_found() -> None:

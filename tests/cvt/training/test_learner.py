@@ -70,13 +70,15 @@ class InOurOrder(transformers.Trainer):  # type: ignore[misc]  # has no types
         return found
 
 
-def theirs(model: Any, groups: list[dict[str, Any]], data: Data, folder: Path) -> list[float]:
+def theirs(
+    model: Any, groups: list[dict[str, Any]], data: Data, folder: Path, smoothing: float
+) -> list[float]:
     """The losses of a training by transformers, with these groups of parameters."""
     optimizer = make_optimizer(groups)
     rows = [{"pixel_values": image, "labels": target} for image, target in zip(*data, strict=True)]
     arguments = transformers.TrainingArguments(
         output_dir=str(folder), num_train_epochs=1, max_grad_norm=RECIPE.clip, use_cpu=True,
-        label_smoothing_factor=RECIPE.smoothing, save_strategy="no", logging_strategy="no",
+        label_smoothing_factor=smoothing, save_strategy="no", logging_strategy="no",
         report_to=[], disable_tqdm=True,
     )  # fmt: skip
     schedule = make_schedule(optimizer, STEPS, RECIPE.warmup_share)
@@ -85,24 +87,71 @@ def theirs(model: Any, groups: list[dict[str, Any]], data: Data, folder: Path) -
     return trainer.losses
 
 
-def test_losses_and_predictions_are_those_of_transformers_trainer(
-    data: Data, tmp_path: Path
-) -> None:
-    reference = oracle(**SMALL, **NO_DROPS)
-    reference.save_pretrained(tmp_path)
-    model = CvtForImageClassification.from_pretrained(tmp_path)
+def both(
+    data: Data, folder: Path, smoothing: float, **fields: Any
+) -> tuple[list[float], list[float], Tensor, Tensor]:
+    """The losses and the logits of our training, and of theirs."""
+    reference = oracle(**SMALL, **NO_DROPS, **fields)
+    reference.save_pretrained(folder)
+    model = CvtForImageClassification.from_pretrained(folder)
     named = translate(dict(reference.named_parameters()), "hugging_face", "ours")
     groups = parameter_groups(model, RECIPE.learning_rate, RECIPE.weight_decay)
     for group in groups:
         group["params"] = [named[name] for name in group["names"]]
-    expected = theirs(reference, groups, data, tmp_path)
+    expected = theirs(reference, groups, data, folder, smoothing)
     found = learn(Learner(model, RECIPE, STEPS), data, range(RECIPE.epochs))
+    with torch.inference_mode():
+        ours, other = model.eval()(data[0]).logits, reference.eval()(data[0]).logits
+    return found, expected, ours, other
+
+
+def test_losses_and_predictions_are_those_of_transformers_trainer(
+    data: Data, tmp_path: Path
+) -> None:
+    found, expected, ours, other = both(data, tmp_path, RECIPE.smoothing)
     assert len(found) == len(expected) == 40
     assert np.abs(np.array(found) - expected).max() < 1e-5
     assert found[-1] < 0.7 * found[0]
-    with torch.inference_mode():
-        ours, other = model.eval()(data[0]).logits, reference.eval()(data[0]).logits
     assert torch.equal(ours.argmax(dim=1), other.argmax(dim=1))
+
+
+@pytest.fixture
+def of_sets(data: Data) -> Data:
+    """Images that show their class, the next one or both, and some of which are labelled with
+    none."""
+    images, targets = data
+    present = torch.nn.functional.one_hot(targets, 7)
+    present[::3] += present[::3].roll(1, dims=1)
+    present[::5] = 0
+    return images, present.float()
+
+
+def test_with_several_labels_they_are_those_of_transformers_trainer_too(
+    of_sets: Data, tmp_path: Path
+) -> None:
+    found, expected, ours, other = both(
+        of_sets, tmp_path, 0.0, problem_type="multi_label_classification"
+    )
+    assert len(found) == len(expected) == 40
+    assert np.abs(np.array(found) - expected).max() < 1e-5
+    assert found[-1] < 0.7 * found[0]
+    assert torch.equal(ours > 0, other > 0)
+
+
+def test_with_several_labels_a_presence_counts_by_its_weight(of_sets: Data) -> None:
+    """As PyTorch's pos_weight has it, where absences count 1; three workers find what one does."""
+    images, present = of_sets[0][:12], of_sets[1][:12]
+    model = small(**NO_DROPS, problem_type="multi_label_classification").eval()
+    weights = tuple(0.5 * number + 0.5 for number in range(7))
+    recipe = replace(
+        RECIPE, class_weights=weights, absent_weights=(1.0,) * 7, frozen_statistics=True
+    )
+    with torch.inference_mode():
+        logits = model(images).logits
+    loss = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weights))
+    assert Learner(model, recipe, STEPS).step(images, present.long()) == pytest.approx(
+        float(loss(logits, present)), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, ema=0.9, mixup=0.2)])

@@ -9,8 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
-from cvt.training import probe
-from cvt.training.probe import balanced_weights, fit_probe, out_of_fold
+from cvt.training.probes import minimum
+from cvt.training.probes.probe import balanced_weights, fit_probe, out_of_fold
 
 
 def clusters(
@@ -95,7 +95,7 @@ def test_balanced_it_is_the_solution_of_scikit_learn_with_class_weights(l2: floa
 def test_chunks_of_logits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, targets = clusters()
     whole = fit_probe(vectors, targets, 4)
-    monkeypatch.setattr(probe, "_CELLS", 4 * 7)
+    monkeypatch.setattr(minimum, "_CELLS", 4 * 7)
     pieces = fit_probe(vectors, targets, 4)
     assert np.allclose(whole.probabilities(vectors), pieces.probabilities(vectors), atol=1e-6)
 
