@@ -244,8 +244,14 @@ class TrainableCheckpoint(Checkpoint, Protocol):
         """The classifier on embeddings in that pooling: weight (N, C) and bias (N,),
         empty for a backbone without one."""
 
-    def with_head(self, weight: Floats, bias: Floats, classes: Sequence[str]) -> Self:
-        """The same backbone and preprocessing with another classifier, of one class an image."""
+    def with_head(
+        self, weight: Floats, bias: Floats, classes: Sequence[str], *, multi_label: bool = False
+    ) -> Self:
+        """The same backbone and preprocessing with another classifier.
+
+        Args:
+            multi_label: whether an image may be of any number of its classes, and not of one.
+        """
 
     def learner(
         self, recipe: Recipe, steps: int, device: torch.device, *, last_stage: bool

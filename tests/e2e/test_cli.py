@@ -75,7 +75,7 @@ FINETUNE_FLAGS = {
     *("--train", "--val-share", "--version"),
     *("--discard-open-run", "--exclude", "--image-column", "--input-format", "--num-gpus"),
     *("--augment", "--batch-size", "--epochs", "--layer-decay", "--learning-rate", "--num-workers"),
-    *("--class-weights", "--ema", "--ignore", "--mixup", "--val-labels"),
+    *("--class-weights", "--ema", "--ignore", "--mixup", "--multi-label", "--val-labels"),
     *("--patience", "--seed", "--uri-column", "--weight-decay"),
 }
 

@@ -26,12 +26,14 @@ ClassWeights = Literal["none", "auto"]
 LabelOrigin = Literal["directory"]
 _WITHOUT_EFFECT = frozenset({"output", "num_gpus", "num_workers", "discard_open_run"})
 """Fields that the model does not depend on."""
-_LATER = frozenset({"class_weights", "ignore", "val_labels", "ema", "mixup"})
+_LATER = frozenset({"class_weights", "ignore", "multi_label", "val_labels", "ema", "mixup"})
 """Fields that earlier versions did not have. Unless they are given, a model has the same name as
 before, and an unfinished fine-tuning goes on."""
 
+_EXCLUSIVE = {"label_column": "label_from", "label_from": "multi_label", "champion": "multi_label"}
+"""A directory, and what a champion is compared by, is one label for an image."""
 DEFAULT_PENALTY = 1.0
-"""How strongly the weights of a head are held back; as in ``cvt/training/probe.py``."""
+"""How strongly the weights of a head are held back; as in ``cvt/training/probes/probe.py``."""
 PICTURES = 24
 """How many of each kind the report of a model shows."""
 NO_LABELS = (
@@ -94,6 +96,12 @@ class FinetuneSpec:
         "column that holds the labels: of a list, of Parquet files, a tar's cls or json, or of an "
         "output, kept from its input",
         metavar="C",
+    )
+    multi_label: str | None = setting(
+        None,
+        "labels are sets, with this between the names: an image may have several labels, or none, "
+        "which an empty one says",
+        metavar="SEP",
     )
     ignore: tuple[str, ...] = setting(
         (),
@@ -216,10 +224,9 @@ class FinetuneSpec:
             raise UsageError(
                 "<finetune.val_labels> excludes <finetune.val_share>; give one of them"
             )
-        if self.label_from and self.label_column:
-            raise UsageError(
-                "<finetune.label_from> excludes <finetune.label_column>; give one of them"
-            )
+        for other, one in _EXCLUSIVE.items():
+            if getattr(self, one) and getattr(self, other):
+                raise UsageError(f"<finetune.{one}> excludes <finetune.{other}>; give one of them")
         for name in ("ema", "mixup"):
             if self.train == "head" and getattr(self, name):
                 raise UsageError(f"<finetune.{name}> needs <finetune.train> last or all")
@@ -239,6 +246,8 @@ class FinetuneSpec:
         for place, files in (("labels", self.labels), ("val_labels", self.val_labels)):
             if not all(files):
                 raise UsageError(f"one <finetune.{place}> is empty: name a file")
+        if self.multi_label == "":
+            raise UsageError("<finetune.multi_label> is empty: give what is between two labels")
         if not all(label.strip() for label in self.ignore):
             raise UsageError("one <finetune.ignore> is empty: name a label")
         for uri in self.outputs:

@@ -191,11 +191,12 @@ class CvtCheckpoint:
             embedding = self.model.embed(values, pooling=pooling)
         return Reference(out.logits.numpy(), embedding.numpy(), scale.numpy())
 
-    def with_head(self, weight: Floats, bias: Floats, classes: Sequence[str]) -> CvtCheckpoint:
+    def with_head(
+        self, weight: Floats, bias: Floats, classes: Sequence[str], *, multi_label: bool = False
+    ) -> CvtCheckpoint:
         arrays = self.arrays | {"head.weight": weight, "head.bias": bias}
-        config = replace(
-            self.config, labels=tuple(classes), problem_type="single_label_classification"
-        )
+        problem = f"{'multi' if multi_label else 'single'}_label_classification"
+        config = replace(self.config, labels=tuple(classes), problem_type=problem)
         model = cvt.CvtForImageClassification.from_state(config, arrays)
         return CvtCheckpoint(model, self.processor)
 

@@ -35,6 +35,7 @@ def render_card(training: Mapping[str, Any], metrics: Mapping[str, Any], activat
         f"On {images['validation']:,} images that were held out: accuracy "
         f"{metrics['accuracy']:.1%}, macro F1 {metrics['macro_f1']:.3f}, calibration error "
         f"{metrics['calibration_error']:.3f}.",
+        *([_of_sets(metrics)] if "micro_f1" in metrics else []),
         *([_against(champion)] if champion else []),
         *([_BALANCED] if training["spec"].get("class_weights") == "auto" else []),
         _table(metrics["classes"]),
@@ -64,6 +65,15 @@ _QUICK_GELU = (
 _BALANCED = (
     "In training all classes counted alike, however many images they have (class weights: auto)."
 )
+
+
+def _of_sets(metrics: Mapping[str, Any]) -> str:
+    return (
+        "An image may have several labels, or none (problem type multi_label_classification): it "
+        f"has those whose sigmoid is at least {metrics['threshold']}. The accuracy is the share of "
+        f"images with all labels right. Micro F1 is {metrics['micro_f1']:.3f}, the mean of the "
+        f"classes' average precision {metrics['mean_average_precision']:.3f}."
+    )
 
 
 def _against(champion: Mapping[str, Any]) -> str:

@@ -16,6 +16,10 @@ from pipeline.monitoring.page import extent, facts, fragment, lines, number, pag
 
 CLASSES_SHOWN = 100
 CELL_CLASSES = 10
+_NO_PAIRS = (
+    '<p class="soft">Where an image may have several labels, no class is taken for another one: '
+    "what is said too often, or missed, shows in the precision and the recall of each class."
+)
 PAIRS_SHOWN = 30
 
 
@@ -39,9 +43,7 @@ def render_model(
         _course(metrics.get("epochs", []), training["spec"].get("mixup", 0.0)),
         render_curves(metrics.get("epochs", [])),
         _classes(metrics["classes"]),
-        render_matrix(metrics["confusion"], metrics["classes"]),
-        _pairs(metrics["confusion"]),
-        _calibration(metrics, predictions),
+        _confusions(metrics, predictions),
         render_mistakes(predictions, pictures),
         render_issues(issues, pictures),
         facts("Images", metrics["images"]),
@@ -70,12 +72,22 @@ def render_cell(run_id: str, metrics: Mapping[str, Any], places: Mapping[str, st
     )
 
 
+_MEANS = {
+    "macro F1": "macro_f1",
+    "micro F1": "micro_f1",
+    "mean average precision": "mean_average_precision",
+}
+
+
 def _tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "accuracy on held-out images", f"{metrics['accuracy']:.1%}"
+    of_sets = ", all labels right" if "micro_f1" in metrics else ""
+    yield f"accuracy on held-out images{of_sets}", f"{metrics['accuracy']:.1%}"
     if champion := metrics["champion"]:
         yield "of classes that both know", f"{champion['challengers_accuracy']:.1%}"
         yield "the champion's, of these", f"{champion['accuracy']:.1%}"
-    yield "macro F1", f"{metrics['macro_f1']:.3f}"
+    for name, place in _MEANS.items():
+        if place in metrics:
+            yield name, f"{metrics[place]:.3f}"
     yield "calibration error", f"{metrics['calibration_error']:.3f}"
     yield "classes", f"{len(metrics['classes']):,}"
     for name in ("train", "validation"):
@@ -109,15 +121,27 @@ def _gate(complaint: str | None) -> str:
 def _classes(classes: list[Mapping[str, Any]], most: int = CLASSES_SHOWN) -> str:
     """The worst classes first, as those are what a person can do something about."""
     worst = sorted(classes, key=lambda one: one["f1"] if one["support"] else 2.0)
+    has_average = any("average_precision" in one for one in classes)
     rows = "".join(
         f"<tr><td>{escape(one['class'])}{number(one['precision'], '.1%')}"
         f"{number(one['recall'], '.1%')}{number(one['f1'], '.3f')}"
+        f"{number(one['average_precision'], '.3f') if has_average else ''}"
         f"{number(one['support'], ',')}{number(one['train'], ',')}"
         for one in worst[:most]
     )
     some = extent(most, len(classes))
-    head = "<tr><th>class<th>precision<th>recall<th>F1<th>held out<th>trained on"
+    average = "<th>average precision" if has_average else ""
+    head = f"<tr><th>class<th>precision<th>recall<th>F1{average}<th>held out<th>trained on"
     return f"<h2>Classes, the worst first{some}</h2><table>{head}{rows}</table>"
+
+
+def _confusions(metrics: Mapping[str, Any], predictions: pa.Table) -> str:
+    """What is taken for what, and how sure it is: only where one class excludes the others."""
+    if (confusion := metrics.get("confusion")) is None:
+        return _NO_PAIRS
+    matrix, pairs = render_matrix(confusion, metrics["classes"]), _pairs(confusion)
+    calibration = render_calibration(predictions, metrics["calibration_error"]) if confusion else ""
+    return matrix + pairs + calibration
 
 
 def _pairs(confusion: list[Mapping[str, Any]]) -> str:
@@ -130,10 +154,3 @@ def _pairs(confusion: list[Mapping[str, Any]]) -> str:
     )
     head = "<tr><th>label<th>taken for<th>held-out images"
     return table("What is mistaken for what", rows, head)
-
-
-def _calibration(metrics: Mapping[str, Any], predictions: pa.Table) -> str:
-    """Only where one class excludes the others."""
-    if not metrics["confusion"]:
-        return ""
-    return render_calibration(predictions, metrics["calibration_error"])

@@ -15,7 +15,7 @@ from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.heads import Duel, Integers
 from pipeline.model.training.published import newest_model
-from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.fitted.fitted import Fitted
 from pipeline.runs.finetune.labelled.samples import Vectors
 from pipeline.runs.finetune.labelled.split import Division
 

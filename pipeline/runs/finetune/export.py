@@ -26,7 +26,7 @@ from pipeline.model.training.published import LatestModel, Training
 from pipeline.monitoring.model.card import render_card
 from pipeline.monitoring.model.page import render_model
 from pipeline.runs.finetune.champion import Contest
-from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.fitted.fitted import Fitted
 from pipeline.runs.finetune.pictures import PageImages
 from pipeline.storage.store import Store
 
@@ -93,8 +93,7 @@ def _files(
 def _head(fitted: Fitted) -> bytes:
     """What ``Head.load`` reads."""
     buffer = io.BytesIO()
-    classes = np.array(fitted.division.classes)
-    np.savez(buffer, weight=fitted.weight, bias=fitted.bias, labels=classes)
+    np.savez(buffer, **fitted.head)
     return buffer.getvalue()
 
 

@@ -24,7 +24,9 @@ from pipeline.output.ledger.history import History
 from pipeline.runs.closing import utc_now, versions
 from pipeline.runs.finetune.champion import Champion, Contest
 from pipeline.runs.finetune.export import is_published, point_to, publish_model
-from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.fitted.classes import FittedClasses
+from pipeline.runs.finetune.fitted.fitted import Fitted
+from pipeline.runs.finetune.fitted.sets import FittedSets
 from pipeline.runs.finetune.images.listed import Listed, holds_images
 from pipeline.runs.finetune.images.pack import answers, pack
 from pipeline.runs.finetune.images.training import seconds_per_image, trained, trainers
@@ -147,7 +149,8 @@ class _Job:
         if self.listed is not None:
             samples = self.listed.counted(samples)
         keys = kinships(samples.contents, samples.groups or None)
-        division = Division.of(samples.labels, keys, spec.val_share, samples.given)
+        kind = self.labels.kind
+        division = Division.of(samples.labels, keys, spec.val_share, samples.given, kind)
         if self.champion is not None:
             self.champion.compared(division)
         return samples, division
@@ -209,13 +212,13 @@ class _Job:
 
     def head_of(self, samples: Samples, division: Division) -> Fitted:
         """What is learned from images that were read."""
+        kind = FittedClasses if self.spec.multi_label is None else FittedSets
         balanced = self.spec.class_weights == "auto"
-        return Fitted.of(samples, division, self.spec.penalty, balanced=balanced)
+        return kind.of(samples, division, self.spec.penalty, balanced=balanced)
 
     def _publish(self, output: Store, run_id: str, fitted: Fitted, lease: Lease) -> dict[str, Any]:
-        division = fitted.division
         contest = self._contest(Work(output, run_id), fitted)
-        model = fitted.model or self.parent.with_head(fitted.weight, fitted.bias, division.classes)
+        model = fitted.model or fitted.on(self.parent)
         metrics = metrics_of(fitted, contest)
         metrics["gate"] = complaint(self.spec, metrics, contest)
         lease.check()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from pipeline.contract import layout
 from pipeline.contract.errors import ExitCode
@@ -15,14 +12,16 @@ from pipeline.contract.spec import FinetuneSpec
 from pipeline.contract.urls import public
 from pipeline.monitoring.model.page import render_cell
 from pipeline.runs.finetune.champion import Contest
-from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.fitted.fitted import Fitted
 from pipeline.runs.finetune.images.listed import Listed
-from pipeline.runs.finetune.labelled.labels import examples
+from pipeline.runs.finetune.labelled.kinds import Kind, examples
 from pipeline.runs.finetune.labelled.samples import Samples
 from pipeline.runs.finetune.labelled.split import Division
 from pipeline.storage.store import Store
 
 CLASSES_SHOWN = 30
+_OF_SETS = ("micro_f1", "mean_average_precision")
+"""What metrics.json has only of images that may have several labels."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,6 +77,7 @@ class FinetuneResult:
             "images": self.metrics["images"],
             "accuracy": self.metrics["accuracy"],
             "macro_f1": self.metrics["macro_f1"],
+            **{name: self.metrics[name] for name in _OF_SETS if name in self.metrics},
             "champion": self.metrics["champion"],
             "error": self.complaint,
         }
@@ -90,6 +90,12 @@ class FinetuneResult:
             f"{images['train']} trained on, {images['validation']} held out",
             f"accuracy: {self.metrics['accuracy']:.1%}, macro F1 {self.metrics['macro_f1']:.3f}",
         ]
+        if "micro_f1" in self.metrics:
+            lines.append(
+                "the accuracy is that of all labels of an image together; micro F1 "
+                f"{self.metrics['micro_f1']:.3f}, mean average precision "
+                f"{self.metrics['mean_average_precision']:.3f}"
+            )
         if ignored := images.get("ignored"):
             lines.append(f"ignored: {ignored} images, by their label")
         if champion:
@@ -118,6 +124,7 @@ class Survey:
             "classes": {name: {"train": train[name], "validation": held[name]} for name in train},
             "ignored": dict(sorted(self.samples.ignored.items())),
             "labels_without_image": self.samples.unmatched,
+            **of_none(self.division.kind, self.samples.labels),
         }
 
     def lines(self) -> list[str]:
@@ -134,6 +141,7 @@ class Survey:
         ]
         if len(classes) > CLASSES_SHOWN:
             lines.append(f"and {len(classes) - CLASSES_SHOWN} more classes")
+        lines += _none_lines(found)
         lines.append(f"images without a label: {images['unlabelled']}")
         lines += _ignored(self.samples.ignored)
         if images["failed"]:
@@ -162,10 +170,11 @@ class ImageSurvey:
                 "labels_without_image": len(found.unmatched),
             },
             "shards": found.shards,
-            "classes": dict(sorted(Counter(found.labels).items())),
+            "classes": found.classes,
             "ignored": dict(sorted(found.ignored.items())),
             "labels_without_image": found.unmatched,
             "seconds_per_epoch": self._seconds,
+            **of_none(found.kind, found.labels),
         }
 
     @property
@@ -178,7 +187,7 @@ class ImageSurvey:
     def lines(self) -> list[str]:
         """For people."""
         found = self.listed
-        classes = sorted(Counter(found.labels).items())
+        classes = list(found.classes.items())
         lines = [f"{len(found.labels)} images of {len(classes)} classes would be read"]
         lines += [f"{name}: {number}" for name, number in classes[:CLASSES_SHOWN]]
         if len(classes) > CLASSES_SHOWN:
@@ -187,11 +196,25 @@ class ImageSurvey:
             lines.append(f"and {found.shards} shards, whose images are counted when they are read")
         if self._seconds is not None:
             lines.append(f"an epoch over them would take at most {self._seconds:.0f} s here")
+        lines += _none_lines(self.to_dict())
         lines.append(f"images without a label: {found.unlabelled}")
         lines += _ignored(found.ignored)
         if unmatched := found.unmatched:
             lines.append(f"labels without an image: {len(unmatched)}, {examples(unmatched)}")
         return lines
+
+
+def of_none(kind: Kind, labels: Sequence[str]) -> dict[str, int]:
+    """Images that are labelled with no class, under a name of their own; nothing if an image has to
+    have one."""
+    if kind.needs_class:
+        return {}
+    return {"of_no_class": sum(not kind.names(label) for label in labels)}
+
+
+def _none_lines(found: Mapping[str, Any]) -> list[str]:
+    number = found.get("of_no_class")
+    return [] if number is None else [f"images labelled with no class: {number}"]
 
 
 def _ignored(images: Mapping[str, int]) -> list[str]:
@@ -216,27 +239,9 @@ def image_counts(samples: Samples, division: Division) -> dict[str, int]:
 
 def metrics_of(fitted: Fitted, contest: Contest | None) -> dict[str, Any]:
     """The content of metrics.json, but for the gate."""
-    division, evaluation = fitted.division, fitted.evaluation
-    trained = division.counts(held_out=False)
-    columns = (evaluation.precision, evaluation.recall, evaluation.f1, evaluation.support)
-    rows = zip(division.classes, *(column.tolist() for column in columns), strict=True)
-    cells = zip(*(where.tolist() for where in np.nonzero(evaluation.confusion)), strict=True)
     return {
-        "images": image_counts(fitted.samples, division),
-        "accuracy": evaluation.accuracy,
-        "macro_f1": evaluation.macro_f1,
-        "calibration_error": evaluation.calibration_error,
-        "label_issues": len(fitted.issues.rows),
-        "classes": [
-            {"class": name, "precision": p, "recall": r, "f1": f, "support": n}
-            | {"train": trained[name]}
-            for name, p, r, f, n in rows
-        ],
-        "confusion": [
-            {"label": division.classes[label], "predicted": division.classes[predicted]}
-            | {"images": int(evaluation.confusion[label, predicted])}
-            for label, predicted in cells
-        ],
+        "images": image_counts(fitted.samples, fitted.division),
+        **fitted.measures(),
         "champion": contest and contest.to_dict(),
         "epochs": [dict(one) for one in fitted.course],
     }

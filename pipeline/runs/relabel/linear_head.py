@@ -44,9 +44,10 @@ class Head:
         """Read a head.
 
         Args:
-            source: an .npz file with ``weight`` (N, C), ``bias`` (N,) and ``labels`` (N,); or
-                weights in the form of a checkpoint (a directory, a .safetensors, .bin or .pth file)
-                with tensors named ``weight`` and ``bias``, alone or after "classifier." or "head.".
+            source: an .npz file with ``weight`` (N, C), ``bias`` (N,) and ``labels`` (N,), and
+                maybe ``problem_type``, as in a config.json; or weights in the form of a checkpoint
+                (a directory, a .safetensors, .bin or .pth file) with tensors named ``weight`` and
+                ``bias``, alone or after "classifier." or "head.".
                 The names of the classes are then beside it: ``id2label`` in config.json, or a list
                 in labels.json.
 
@@ -87,7 +88,8 @@ class Head:
 def _read_npz(source: str) -> dict[str, Any]:
     protocol, path = split_uri(source)
     with np.load(io.BytesIO(filesystem(protocol).cat_file(path)), allow_pickle=False) as arrays:
-        return _layer(arrays) | {"classes": tuple(map(str, arrays["labels"]))}
+        scores = _SCORES.get(str(arrays["problem_type"])) if "problem_type" in arrays else None
+        return _layer(arrays) | {"classes": tuple(map(str, arrays["labels"])), "scores": scores}
 
 
 def _read(source: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Lesson:
     patience: int
     """The training ends after so many epochs without a better one."""
     targets: npt.NDArray[np.int64]
-    """(R,): the class of each image."""
+    """(R,): the class of each image; of sets of classes (R, N), 1 where one is there."""
     held_out: npt.NDArray[np.bool_]
     """(R,): which images are not learned from."""
     uris: Sequence[str]

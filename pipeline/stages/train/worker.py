@@ -25,6 +25,7 @@ from pipeline.model.network import Learner, Pixels, TrainableCheckpoint
 from pipeline.model.training.recipes import Portion
 from pipeline.stages.train import stop
 from pipeline.stages.train.lesson import Lesson
+from pipeline.stages.train.measures import held_against
 from pipeline.stages.train.pictures import Pictures, decoded_ahead
 from pipeline.stages.train.saved import Progress, Saved
 from pipeline.stages.watching.reach import reaching
@@ -170,9 +171,9 @@ class Worker:
         held_out = np.flatnonzero(self.lesson.held_out)
         for numbers, logits in self._answers(held_out):
             targets = torch.from_numpy(self.lesson.targets[numbers])
-            rows = torch.from_numpy(logits).double()
-            loss += float(torch.nn.functional.cross_entropy(rows, targets, reduction="sum"))
-            right += float((rows.argmax(dim=1) == targets).sum())
+            its_loss, its_right = held_against(torch.from_numpy(logits).double(), targets)
+            loss += its_loss
+            right += its_right
         loss, right = self._sum([loss, right])
         return loss / len(held_out), right / len(held_out)
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ import pyarrow.compute as pc
 from pipeline.contract.errors import UsageError
 from pipeline.contract.schema import KEPT
 from pipeline.contract.spec import FinetuneSpec, InputSpec
-from pipeline.runs.finetune.labelled.labels import Labels, check_classes
+from pipeline.runs.finetune.labelled.kinds import ONE_CLASS, Kind
+from pipeline.runs.finetune.labelled.labels import Labels
 from pipeline.runs.finetune.labelled.samples import Samples, check_matches
 from pipeline.runs.finetune.labelled.split import check_taught
 from pipeline.sources.formats.registry import is_shard
@@ -61,6 +63,7 @@ class Listed:
     """Images of each label that is not trained on."""
     seen: set[str] = field(default_factory=set)
     """What files of labels name, and is among the single images."""
+    kind: Kind = ONE_CLASS
 
     @classmethod
     def of(cls, spec: FinetuneSpec, labels: Labels, exclude: str) -> Listed:
@@ -69,7 +72,8 @@ class Listed:
         Raises:
             UsageError: it cannot be listed, or the labels are those of other images, or of too few.
         """
-        found, inputs = cls(ignored=Counter(dict.fromkeys(labels.ignored, 0))), input_spec(spec)
+        ignored = Counter(dict.fromkeys(labels.ignored, 0))
+        found, inputs = cls(ignored=ignored, kind=labels.kind), input_spec(spec)
         for table in inventory(inputs, exclude=exclude, kept=_kept_columns(inputs)):
             found._add(table, labels)
         found.unmatched = sorted(labels.named.keys() - found.seen)
@@ -91,8 +95,8 @@ class Listed:
         """Count a single image; whether it is learned from."""
         if label is None:
             self.unlabelled += 1
-        elif label in labels.ignored:
-            self.ignored[label] += 1
+        elif (ignored := labels.left_out(label)) is not None:
+            self.ignored[ignored] += 1
         else:
             self.labels.append(label)
             self.given.append(labels.is_held_out(uri))
@@ -108,10 +112,17 @@ class Listed:
                 f"no image of the INPUT has a label ({self.unlabelled} without one); a uri must be "
                 "as it is listed"
             )
-        classes = set(check_classes(self.labels))
+        classes = set(self.kind.classes(self.labels))
         if labels.held_out:
             trained = (name for name, held in zip(self.labels, self.given, strict=True) if not held)
-            check_taught(sorted(classes.difference(trained)), given=True)
+            taught = chain.from_iterable(map(self.kind.names, trained))
+            check_taught(sorted(classes.difference(taught)), given=True)
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """The single images of each class, by name."""
+        found = Counter(chain.from_iterable(map(self.kind.names, self.labels)))
+        return dict(sorted(found.items()))
 
     def counted(self, samples: Samples) -> Samples:
         """What was read of the listed images, with what was not read of them."""

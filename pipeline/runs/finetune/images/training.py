@@ -14,12 +14,10 @@ import torch
 from pipeline.contract.errors import LostNodesError, RunError, UsageError
 from pipeline.contract.spec import ComputeSpec, FinetuneSpec
 from pipeline.model.network import TrainableCheckpoint
-from pipeline.model.training.heads import balanced_weights
 from pipeline.model.training.recipes import LIVE_FROM, Recipe
 from pipeline.output.ledger.history import History
-from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.fitted.fitted import Fitted
 from pipeline.runs.finetune.images.work import Work
-from pipeline.runs.finetune.labelled.split import Division
 from pipeline.stages.cluster.growth import nodes
 from pipeline.stages.cluster.places import check_shared
 from pipeline.stages.cluster.ray_session import connect, ray_as_found
@@ -69,13 +67,6 @@ def recipe_of(spec: FinetuneSpec, workers: int = 1) -> Recipe:
     )
 
 
-def _class_weights(spec: FinetuneSpec, division: Division) -> tuple[float, ...]:
-    if spec.class_weights == "none":
-        return ()
-    targets = division.targets[~division.held_out]
-    return tuple(balanced_weights(targets, len(division.classes)).tolist())
-
-
 def trained(
     spec: FinetuneSpec,
     parent: TrainableCheckpoint,
@@ -92,7 +83,7 @@ def trained(
     """
     from pipeline.stages.train.supervision import train  # the import takes a second
 
-    model = parent.with_head(start.weight, start.bias, start.division.classes)
+    model = start.on(parent)
     while True:
         try:
             train(_lesson(spec, packed, start, work, group), model, group)
@@ -122,9 +113,11 @@ def _smaller(spec: FinetuneSpec, lost: Group) -> Group:
 
 def _lesson(spec: FinetuneSpec, packed: History, start: Fitted, work: Work, group: Group) -> Lesson:
     division, recipe = start.division, recipe_of(spec, group.workers)
+    if spec.class_weights == "auto":
+        recipe = start.balanced(recipe)
     group.check_shares(int((~division.held_out).sum()))
     return Lesson(
-        recipe=replace(recipe, class_weights=_class_weights(spec, division)),
+        recipe=recipe,
         last_stage=spec.train == "last",
         patience=spec.patience,
         targets=division.targets,
@@ -152,7 +145,7 @@ def _learnt(start: Fitted, model: TrainableCheckpoint, saved: Saved, workers: in
         start,
         weight=weight,
         bias=bias,
-        probabilities=logits.double().softmax(dim=1).numpy(),
+        probabilities=start.as_probabilities(logits.double()),
         model=model,
         course=tuple(progress.course),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from pipeline.contract.spec import FinetuneSpec
 from pipeline.contract.spec.finetune import NO_LABELS
 from pipeline.output.corrections.adding import is_export, read_file
 from pipeline.output.corrections.collected import load
+from pipeline.runs.finetune.labelled.kinds import ONE_CLASS, Kind, examples, kind_of
 from pipeline.sources.formats.list_files import Records, open_records
 from pipeline.sources.formats.lists import find_uri_column, named_image
 from pipeline.sources.formats.registry import format_of_listed
@@ -34,11 +34,15 @@ from pipeline.storage.uris import is_web
 
 SUFFIX_COLUMN = "uri_suffix"
 """Of a file of labels, instead of one with URIs: what the URIs end with, after a slash."""
-LABEL_COLUMNS = ("correct_label", "label")
+CORRECTED = "correct_label"
+LABEL_COLUMNS = (CORRECTED, "label")
 """Of a file of labels; the first one present counts."""
 _QUEUE = frozenset({"reason", "value"})
 """Beside ``label``, these columns make a file a review queue, whose labels are a model's."""
-EXAMPLES = 3
+_OF_ONE_CLASS = (
+    "say one class of an image, and <finetune.multi_label> learns sets of them; write the right "
+    "ones into a file of <finetune.labels>"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Labels:
     """Labels whose images are not trained on."""
     held_out: frozenset[str] = field(default=frozenset())
     """Of ``named``, the images that are held out; empty if their content decides."""
+    kind: Kind = ONE_CLASS
+    """What a label is."""
 
     @classmethod
     def read(cls, spec: FinetuneSpec, outputs: Iterable[Store] = ()) -> Labels:
@@ -65,16 +71,22 @@ class Labels:
 
         Raises:
             UsageError: there is no label, or a file cannot be read, lacks a column, or gives an
-                image two labels.
+                image two labels; or there are corrections, and labels are of another kind.
             DamagedFileError: a file of corrections beside an output is not whole.
         """
         stored = list(chain.from_iterable(map(load, outputs))) if spec.corrections else []
         if not (spec.labels or spec.label_from or spec.label_column or stored):
             raise UsageError(NO_LABELS)
-        held_out = list(chain.from_iterable(map(read_labels, spec.val_labels)))
+        kind = kind_of(spec)
+        if stored and not kind.needs_class:
+            raise UsageError(
+                f"{layout.CORRECTIONS} of the output {_OF_ONE_CLASS}, and switch "
+                "<finetune.corrections> off"
+            )
+        held_out = [one for file in spec.val_labels for one in read_labels(file, kind)]
         if spec.val_labels and not held_out:
             raise UsageError("<finetune.val_labels> names no image; name some, or leave it out")
-        told = chain.from_iterable(map(read_labels, spec.labels))
+        told = (one for file in spec.labels for one in read_labels(file, kind))
         named = {
             uri: one.label or None for uri, one in newest(chain(told, held_out, stored)).items()
         }
@@ -86,6 +98,7 @@ class Labels:
             files,
             frozenset(label.strip() for label in spec.ignore),
             frozenset(one.uri for one in held_out),
+            kind,
         )
 
     def keys_of(self, uri: str) -> set[str]:
@@ -106,8 +119,12 @@ class Labels:
         if (key := _key_in(self.named, uri)) is not None:
             return self.named[key]
         if self.column is not None:
-            return as_label(value)
+            return self.kind.label(value)
         return directory_of(uri) if self.uses_directory else None
+
+    def left_out(self, label: str) -> str | None:
+        """What of a label is why its image is not trained on, if anything is."""
+        return next((name for name in self.kind.names(label) if name in self.ignored), None)
 
 
 def _key_in(names: Collection[str], uri: str) -> str | None:
@@ -118,7 +135,7 @@ def _key_in(names: Collection[str], uri: str) -> str | None:
     return next((end for place in slashes if (end := uri[place + 1 :]) in names), None)
 
 
-def read_labels(file: str) -> list[Correction]:
+def read_labels(file: str, kind: Kind = ONE_CLASS) -> list[Correction]:
     """What a file of labels says, or one of corrections, or an export of Label Studio, of images by
     their URIs, or by what these end with. Relative paths in the column of URIs are relative to the
     file.
@@ -130,7 +147,7 @@ def read_labels(file: str) -> list[Correction]:
     other: dict[str, tuple[Correction, Correction]] = {}
     try:
         with _records(file) as records:
-            for one in _decisions(file, records):
+            for one in _decisions(file, records, kind):
                 first = found.setdefault((one.uri, one.when), one)
                 if first.label != one.label:
                     other[one.uri] = first, one
@@ -160,11 +177,13 @@ def _records(file: str) -> Iterator[Records]:
         yield records
 
 
-def _decisions(file: str, records: Records) -> Iterator[Correction]:
+def _decisions(file: str, records: Records, kind: Kind) -> Iterator[Correction]:
     names = records.schema.names
     if is_corrections(names):
+        if not kind.needs_class:
+            raise UsageError(f"{file} has corrections, which {_OF_ONE_CLASS}")
         return _corrections(file, records.rows)
-    return _labels(file, records.rows, *_columns(file, records.schema))
+    return _labels(file, records.rows, _columns(file, records.schema), kind)
 
 
 def _columns(file: str, schema: pa.Schema) -> tuple[str, str]:
@@ -186,12 +205,17 @@ def _columns(file: str, schema: pa.Schema) -> tuple[str, str]:
 
 
 def _labels(
-    file: str, rows: Iterator[dict[str, Any] | OddLine], uri_column: str, label_column: str
+    file: str,
+    rows: Iterator[dict[str, Any] | OddLine],
+    columns: tuple[str, str],
+    kind: Kind,
 ) -> Iterator[Correction]:
     """Rows that have a label; in a review queue, those that somebody has corrected."""
+    uri_column, label_column = columns
     for number, row in _numbered(file, rows):
-        label, name = as_label(row.get(label_column)), row.get(uri_column)
-        if label is None:
+        value, name = row.get(label_column), row.get(uri_column)
+        label = kind.label(value)
+        if label is None or (label_column == CORRECTED and not str(value).strip()):
             continue
         if not name:
             raise UsageError(f"{file}: row {number} has the label {label!r}, but names no image")
@@ -222,25 +246,6 @@ def _numbered(
         yield number, row
 
 
-def as_label(value: Any) -> str | None:
-    """A cell as the name of a class; None if it is empty.
-
-    Raises:
-        UsageError: it is neither a text nor a whole number.
-    """
-    if isinstance(value, float):
-        if value != value:  # NaN is how pandas leaves a cell of a numeric column empty
-            return None
-        value = int(value) if value.is_integer() else value
-    if value is None or isinstance(value, str):
-        return (value or "").strip() or None
-    if not isinstance(value, int):
-        raise UsageError(
-            f"a label is {one_line(repr(value), 60)}; it must be a text or a whole number"
-        )
-    return str(value)
-
-
 def directory_of(uri: str) -> str | None:
     """The name of the directory that an image is in, also within a tar; None if it is in none."""
     path = (uri.partition("?")[0] if is_web(uri) else uri).partition("://")[2] or uri
@@ -251,28 +256,3 @@ def directory_of(uri: str) -> str | None:
     # What has no slash before it is no directory but a bucket or a host.
     _, mark, name = path.rpartition("/")[0].rpartition("/")
     return (name or None) if mark else None
-
-
-def examples(texts: Sequence[str]) -> str:
-    """A few of them, for a message."""
-    shown = ", ".join(one_line(text, 150) for text in texts[:EXAMPLES])
-    return f"such as {shown}" if len(texts) > EXAMPLES else f"namely {shown}"
-
-
-def check_classes(labels: Sequence[str]) -> tuple[str, ...]:
-    """The classes of labelled images, by name.
-
-    Raises:
-        UsageError: there are fewer than two, or one has fewer than two images.
-    """
-    count = Counter(labels)
-    classes = tuple(sorted(count))
-    if len(classes) < 2:
-        only = f"only {classes[0]}" if classes else "none"
-        raise UsageError(f"the labels are of {len(classes)} classes ({only}); it takes two to tell")
-    if few := [name for name in classes if count[name] < 2]:
-        raise UsageError(
-            f"{len(few)} of {len(classes)} classes have fewer than 2 labelled images, "
-            f"{examples(few)}; label more of them, or leave those classes out"
-        )
-    return classes

@@ -19,7 +19,8 @@ from pipeline.contract.schema import Status
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.output.ledger.history import History
 from pipeline.output.open_run import OpenRun
-from pipeline.runs.finetune.labelled.labels import EXAMPLES, Labels, examples
+from pipeline.runs.finetune.labelled.kinds import EXAMPLES, examples
+from pipeline.runs.finetune.labelled.labels import Labels
 from pipeline.runs.relabel.computed import sees_alike
 from pipeline.runs.relabel.live_rows import LiveRows
 from pipeline.runs.relabel.source import check_embeddings, load_source
@@ -147,8 +148,8 @@ def _add(found: _Gathering, table: pa.Table, labels: Labels, split_by: str | Non
         label = labels.of(uri, values[row])
         if label is None:
             found.unlabelled += 1
-        elif label in labels.ignored:
-            found.ignored[label] += 1
+        elif (ignored := labels.left_out(label)) is not None:
+            found.ignored[ignored] += 1
         elif status[row] != Status.OK.value:
             found.failed += 1
         elif uri not in found.taken:

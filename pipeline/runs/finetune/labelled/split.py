@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipeline.contract.errors import UsageError
 from pipeline.model.training.heads import Integers
-from pipeline.runs.finetune.labelled.labels import check_classes, examples
+from pipeline.runs.finetune.labelled.kinds import ONE_CLASS, Kind, examples
 
 FOLDS = 5
 """Parts for judging each image by a classifier that has not seen it."""
@@ -55,11 +55,12 @@ class Division:
     classes: tuple[str, ...]
     """In order of name."""
     targets: Integers
-    """(R,): the position of each image's class."""
+    """(R,): the position of each image's class; of sets of classes (R, N), 1 where one is there."""
     held_out: npt.NDArray[np.bool_]
     """(R,)."""
     folds: Integers
     """(R,)."""
+    kind: Kind = ONE_CLASS
 
     @classmethod
     def of(
@@ -68,6 +69,7 @@ class Division:
         keys: Sequence[str],
         share: float,
         given: Sequence[bool] = (),
+        kind: Kind = ONE_CLASS,
     ) -> Division:
         """Divide images with these labels and ``kinships``.
 
@@ -76,13 +78,13 @@ class Division:
             given: instead of the share, whether each image is held out, and with it its kin.
 
         Raises:
-            UsageError: a class has too few images, or all of them are held out.
+            UsageError: a class has too few images, or all of them are held out, or all that are
+                trained on have it.
         """
-        classes = check_classes(labels)
-        place = {name: number for number, name in enumerate(classes)}
-        targets = np.array([place[label] for label in labels], np.int64)
+        classes = kind.classes(labels)
+        targets = kind.targets(labels, classes)
         sides = with_kin(keys, given) if given else held_out(keys, share)
-        division = cls(classes, targets, sides, folds(keys))
+        division = cls(classes, targets, sides, folds(keys), kind)
         if not sides.any():
             remedy = "name some in <finetune.val_labels>" if given else "raise <finetune.val_share>"
             raise UsageError(
@@ -92,12 +94,18 @@ class Division:
         trained = division.counts(held_out=False)
         lacking = [name for name, number in trained.items() if not number]
         check_taught(lacking, given=bool(given))
+        everywhere = [name for name, number in trained.items() if number == (~sides).sum()]
+        if everywhere:
+            raise UsageError(
+                f"all {(~sides).sum()} images that are trained on have the same {len(everywhere)} "
+                f"labels, {examples(everywhere)}; label images without them, or leave them out"
+            )
         return division
 
     def counts(self, *, held_out: bool) -> dict[str, int]:
         """Images by class, of those that are held out or of the others."""
         chosen = self.targets[self.held_out == held_out]
-        numbers = np.bincount(chosen, minlength=len(self.classes)).tolist()
+        numbers = self.kind.counts(chosen, len(self.classes)).tolist()
         return dict(zip(self.classes, numbers, strict=True))
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.contract.errors import ExitCode, RunError, UsageError
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.runs.finetune.champion import Champion
-from pipeline.runs.finetune.fit import Fitted
+from pipeline.runs.finetune.fitted.fitted import Fitted
 from pipeline.runs.finetune.job import finetune
 from pipeline.runs.finetune.result import FinetuneResult
 from pipeline.storage.parquet import read_table

@@ -155,10 +155,11 @@ def test_a_notebook_shows_how_good_it_is(source: Store, models: Store, checkpoin
 def test_a_setting_that_is_not_given_changes_no_name() -> None:
     """An upgrade finds the models that are there."""
     spec = FinetuneSpec(outputs=("o",), output="m", model="s", label_from="directory")
-    later = {"class_weights", "ignore", "val_labels"}
+    later = {"class_weights", "ignore", "multi_label", "val_labels"}
     assert not later & spec.of_model().keys()
     given = replace(spec, class_weights="auto", ignore=("x",), val_labels=("v.csv",))
-    assert later <= given.of_model().keys()
+    sets = replace(given, label_from=None, label_column="kind", multi_label=";")
+    assert later <= sets.of_model().keys()
 
 
 def test_the_same_call_finds_its_model(source: Store, models: Store, checkpoint: Path) -> None:

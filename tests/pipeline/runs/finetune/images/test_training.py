@@ -96,6 +96,41 @@ def test_the_model_answers_as_it_did_in_training(spec: FinetuneSpec, dead: list[
     assert (again.run_id, again.is_new) == (result.run_id, False)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_of_several_labels_it_answers_as_transformers_does(
+    spec: FinetuneSpec, tmp_path: Path
+) -> None:
+    """Two of the kinds have a label in common, and the third has none."""
+    told = {"ant": "small;six legs", "bee": "small", "cow": ""}
+    labels = tmp_path / "labels.csv"
+    paths = sorted((tmp_path / "in").rglob("*.jpg"))
+    labels.write_text("uri,label\n" + "".join(f"{p},{told[p.parent.name]}\n" for p in paths))
+    result = finetune(
+        replace(
+            spec,
+            label_from=None,
+            labels=(str(labels),),
+            multi_label=";",
+            class_weights="auto",
+            epochs=2,
+        )
+    )
+    assert result.exit_code == ExitCode.OK
+    folder = Path(result.model_uri)
+    rows = read_table(result.store, f"models/{result.run_id}/predictions.parquet").to_pylist()
+    processor = CvtImageProcessor.from_pretrained(folder)
+    files = [Path(row["uri"]).read_bytes() for row in rows]
+    pixels = np.stack([processor.pixels_from_bytes(file, mode="fast").pixels for file in files])
+    oracle = transformers.CvtForImageClassification.from_pretrained(folder).eval()
+    assert oracle.config.problem_type == "multi_label_classification"
+    with torch.inference_mode():
+        scores = oracle(processor.normalize(pixels)).logits.sigmoid().numpy()
+    assert np.abs(scores - np.array([row["scores"] for row in rows])).max() < 1e-5
+    assert {row["label"] for row in rows} == {"six legs;small", "small", ""}
+    assert len(result.metrics["epochs"]) == 2
+
+
 def test_what_is_refused(spec: FinetuneSpec) -> None:
     with pytest.raises(UsageError, match="learning_rate is 0"):
         replace(spec, learning_rate=0.0)

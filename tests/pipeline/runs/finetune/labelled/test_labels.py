@@ -13,13 +13,8 @@ from pipeline.contract.corrections import Correction
 from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.output.corrections.collected import add
-from pipeline.runs.finetune.labelled.labels import (
-    Labels,
-    as_label,
-    check_classes,
-    directory_of,
-    read_labels,
-)
+from pipeline.runs.finetune.labelled.kinds import as_label, check_classes
+from pipeline.runs.finetune.labelled.labels import Labels, directory_of, read_labels
 from pipeline.storage.store import Store
 from tests.support.commands import REPOSITORY
 

@@ -1,0 +1,1 @@
+"""What was learned from labelled images, and what it says of each of them."""
