@@ -140,6 +140,13 @@ def ray_local() -> Iterator[None]:
     """Ray in this process's name with two CPUs, for tests of the graph."""
     import ray
 
+    _start_ray()
+    yield
+    ray.shutdown()
+
+
+def _start_ray() -> None:
+    """Much as a run starts its own, whose workers are forks."""
     from pipeline.stages.cluster import ray_session as cluster
     from pipeline.stages.cluster.own.helpers import without_helpers
 
@@ -151,10 +158,21 @@ def ray_local() -> Iterator[None]:
         # As a run's own Ray: whoever has imported torch is kept for the next test.
         "_system_config": {"idle_worker_killing_time_threshold_ms": cluster.IDLE_WORKER_MS},
     }
-    with without_helpers(environments=True):  # for trainings
+    with without_helpers():
         cluster.start_ray("local", options)
+
+
+@pytest.fixture
+def ray_of_its_own() -> Iterator[None]:
+    """There is none for one test, which starts what it needs: trainings are no forks."""
+    import ray
+
+    was_there = ray.is_initialized()
+    ray.shutdown()
     yield
     ray.shutdown()
+    if was_there:
+        _start_ray()
 
 
 @pytest.fixture(scope="session")

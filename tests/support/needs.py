@@ -10,7 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-FIXTURES = {"ray": {"ray_local"}, "server": {"s3_server", "azurite", "fake_gcs", "cloud"}}
+FIXTURES = {
+    "ray": {"ray_local", "ray_of_its_own"},
+    "server": {"s3_server", "azurite", "fake_gcs", "cloud"},
+}
 """By mark, the fixtures that all others of its kind ask for."""
 
 _withheld: set[str] = set()

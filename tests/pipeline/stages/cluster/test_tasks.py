@@ -125,7 +125,7 @@ def test_killed_in_mid_close(local_store: Store, tmp_path: Path) -> None:
     process = start(command, log=tmp_path / "log", env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
     try:
         merged = f"{layout.publish_dir(begun.run_id)}/data"
-        wait_until(lambda: len(local_store.list(merged)) == 2, "merged files", 120)
+        wait_until(lambda: len(local_store.list(merged)) == 2, "merged files")
         kill(process.pid)
     finally:
         stop(process)

@@ -67,7 +67,7 @@ def dead(spec: FinetuneSpec) -> Iterator[list[int]]:
     killer.join()
 
 
-@pytest.mark.usefixtures("ray_local")
+@pytest.mark.usefixtures("ray_of_its_own")
 def test_the_model_answers_as_it_did_in_training(spec: FinetuneSpec, dead: list[int]) -> None:
     """Though a worker was killed on the way; and in transformers."""
     result = finetune(spec)
