@@ -19,6 +19,7 @@ import s3fs
 from tests.support.commands import REPOSITORY, call_main
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
+from tests.support.pages.spark import run_with_spark
 from tests.support.servers.seaweedfs import Bucket
 
 PAGE = (REPOSITORY / "docs" / "output.md").read_text()
@@ -33,6 +34,7 @@ SQL = [
 NIGHTLY = (REPOSITORY / "docs" / "nightly.md").read_text()
 (NOW_SQL,) = re.findall(r"```sql\n(-- duckdb\n.*?)```", NIGHTLY, re.DOTALL)
 (NOW_PYTHON,) = re.findall(r"```python\n(import json\n.*?)```", NIGHTLY, re.DOTALL)
+(NOW_SPARK,) = re.findall(r"```python\n(spark\.read.*?)```", NIGHTLY, re.DOTALL)
 (LANCE,) = re.findall(r"```python\n(import lance\n.*?)```", PAGE, re.DOTALL)
 
 WITHOUT_RAY = """
@@ -169,6 +171,17 @@ def test_the_views_of_the_table_as_it_is_now(
             assert {row["uri"] for row in table} == set(rows)
             assert len(table) == len(rows)
         assert call_main("compact", "out") == 0
+
+
+@pytest.mark.slow
+def test_the_view_of_spark(directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(directory / "out", tmp_path / "out")
+    rows = newest(tmp_path / "out")
+    for _ in range(2):  # before a compaction and after it
+        found = run_with_spark(NOW_PYTHON + NOW_SPARK, "images", tmp_path)
+        table = found.drop_columns("run").sort_by("uri").to_pylist()
+        assert table == [rows[uri] for uri in sorted(rows)]
+        assert call_main("compact", tmp_path / "out") == 0
 
 
 def test_the_search_of_the_page(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

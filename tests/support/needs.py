@@ -12,7 +12,7 @@ import pytest
 
 FIXTURES = {
     "ray": {"ray_local", "ray_of_its_own"},
-    "server": {"s3_server", "azurite", "fake_gcs", "cloud"},
+    "server": {"s3_server", "moto", "azurite", "fake_gcs", "cloud"},
 }
 """By mark, the fixtures that all others of its kind ask for."""
 

@@ -70,6 +70,11 @@ def test_so_may_that_of_what_an_earlier_attempt_closed(
     check_every_step(store, monkeypatch, finish_in_two)
 
 
+@pytest.mark.slow
+def test_so_may_one_on_another_server(moto: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_every_step(moto, monkeypatch, finish_in_two)
+
+
 def check_every_step(store: Store, monkeypatch: pytest.MonkeyPatch, finish: Finish) -> None:
     whole = Store(f"{store.uri}/whole")
     run, manifest = merged_run(whole)
@@ -134,6 +139,12 @@ class TestOnS3:
     @pytest.fixture
     def store(self, s3_bucket: Bucket) -> Store:
         return Store(f"{s3_bucket.uri}/out put+ü")
+
+    @pytest.mark.slow
+    def test_so_on_another_server(self, moto: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.test_nothing_is_copied(moto, monkeypatch)
+        moto.remove("")
+        self.test_a_discarded_run_leaves_no_upload(moto)
 
     def test_nothing_is_copied(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         with killed_after(10**6, monkeypatch, store) as steps:

@@ -1,4 +1,4 @@
-"""The newest correction beside the model's label, in DuckDB, Polars and pandas, as
+"""The newest correction beside the model's label, in DuckDB, Polars, pandas and Spark, as
 docs/corrections.md says."""
 
 import re
@@ -18,10 +18,12 @@ from pipeline.output.corrections.collected import add
 from pipeline.storage.store import Store
 from tests.support.commands import REPOSITORY
 from tests.support.outputs.closed_runs import close_run, rows_of
+from tests.support.pages.spark import run_with_spark
 
 PAGE = (REPOSITORY / "docs" / "corrections.md").read_text()
 (SQL,) = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 (PYTHON,) = re.findall(r"```python\n(from pathlib.*?)```", PAGE, re.DOTALL)
+(SPARK,) = re.findall(r"```python\n(said = spark.*?)```", PAGE, re.DOTALL)
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 URI = "s3://bucket/image00000{}.jpg"
@@ -86,6 +88,14 @@ def test_polars_and_pandas(here: Store, *, is_corrected: bool) -> None:
     assert beside(names["with_polars"].rows()) == expected
     columns = ["uri", "corrected_label", "corrected_verdict"]
     assert beside(names["with_pandas"][columns].itertuples(index=False)) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_corrected", [False, True])
+def test_spark(here: Store, *, is_corrected: bool) -> None:
+    expected = correct(here) if is_corrected else {}
+    found = run_with_spark(SPARK, "corrections", Path.cwd()).to_pylist()
+    assert beside((row["uri"], *row["corrected"].values()) for row in found) == expected
 
 
 def test_a_file_with_two_columns_put_there_by_hand(here: Store) -> None:
