@@ -1,11 +1,12 @@
-"""The queue for other tools. That these read it was tried: label-studio-sdk 2.1.2, fiftyone 1.22.1,
-datasets 5.2.0. ``recorded/`` has what Label Studio's converter makes of annotated tasks."""
+"""The queue for other tools, and these tools' own readers of it, where they are installed.
+``recorded/`` has what Label Studio's converter makes of annotated tasks."""
 
 import base64
 import json
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ from tests.support.servers.seaweedfs import Bucket
 
 RECORDED = Path(__file__).parent / "recorded"
 CLASSES = ["cat", "dog & 'wolf'", "<ox>"]
+NOT_HERE = "it is not installed: see CONTRIBUTING.md"
 URIS = [f"s3://bucket/image{number:06d}.jpg" for number in range(5)]
 
 
@@ -109,6 +111,37 @@ def test_what_label_studio_gives_back(output: Store, tmp_path: Path, name: str) 
         exported(output, "label-studio", tmp_path / "ls")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # its modules earn many
+def test_label_studio_reads_it_and_writes_what_is_read(output: Store, tmp_path: Path) -> None:
+    ours = pytest.importorskip("label_studio_sdk.label_interface", reason=NOT_HERE)
+    converter = pytest.importorskip("label_studio_sdk.converter", reason=NOT_HERE)
+    exported(output, "label-studio", tmp_path / "ls")
+    text = (tmp_path / "ls/interface.xml").read_text()
+    interface = ours.LabelInterface(text)
+    tasks = json.loads((tmp_path / "ls/tasks.json").read_text())
+    for number, choice in enumerate(["<ox>", "(not one of these)"]):
+        task = tasks[number]
+        (prediction,) = task.pop("predictions")
+        assert interface.validate_task(task)
+        assert interface.validate_prediction(prediction)
+        (chosen,) = prediction["result"]
+        task["annotations"] = [{"id": 1, "result": [chosen | {"value": {"choices": [choice]}}]}]
+        assert interface.validate_annotation(task["annotations"][0])
+        task["id"] = number
+    (tmp_path / "annotated.json").write_text(json.dumps(tasks))
+    for form in ("JSON", "JSON_MIN"):
+        to = tmp_path / form
+        converter.Converter(text, str(tmp_path)).convert(
+            str(tmp_path / "annotated.json"), str(to), form, is_dir=False
+        )
+        said = read_file(str(to / "result.json"))
+        assert [(one.uri, one.label, one.verdict) for one in said] == [
+            (URIS[3], "<ox>", "label"),
+            (URIS[4], "", "none"),
+        ]
+
+
 def test_fiftyone(output: Store, tmp_path: Path) -> None:
     assert exported(output, "fiftyone", tmp_path / "fo") == 5
     labels = json.loads((tmp_path / "fo/labels.json").read_text())["labels"]
@@ -124,6 +157,26 @@ def test_fiftyone(output: Store, tmp_path: Path) -> None:
         assert picture == jpeg(40 * URIS.index(one["attributes"]["uri"]))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # its modules earn many
+def test_fiftyone_reads_it(output: Store, tmp_path: Path) -> None:
+    """Without its data base: by what ``Dataset.from_dir`` asks for the samples."""
+    importers = pytest.importorskip("fiftyone.utils.data.importers", reason=NOT_HERE)
+    exported(output, "fiftyone", tmp_path / "fo")
+    with importers.FiftyOneImageClassificationDatasetImporter(str(tmp_path / "fo")) as samples:
+        found = {label.uri: (path, label) for path, _, label in samples}
+    assert sorted(found) == URIS
+    for number, uri in enumerate(URIS):
+        path, label = found[uri]
+        assert Path(path).read_bytes() == jpeg(40 * number)
+        assert (label.label, label.confidence, label.verdict) == [
+            (CLASSES[1], None, "label"),
+            ("a new one", None, "label"),
+            ("none", None, "none"),
+            *[("cat", 0.5, None)] * 2,
+        ][number]
+
+
 def test_hugging_face(output: Store, tmp_path: Path) -> None:
     assert exported(output, "hf", tmp_path / "hf") == 5
     (file,) = (tmp_path / "hf/data").iterdir()
@@ -136,6 +189,24 @@ def test_hugging_face(output: Store, tmp_path: Path) -> None:
     assert [n if n is None else names[n] for n in numbers] == [CLASSES[1], "a new one", *[None] * 3]
     assert {names[number] for number in table["proposed"].to_pylist()} == {"cat"}
     assert [one["bytes"] for one in table["image"].to_pylist()] == [jpeg(40 * n) for n in range(5)]
+
+
+def test_hugging_face_reads_it(output: Store, tmp_path: Path) -> None:
+    import datasets  # which takes a second
+
+    exported(output, "hf", tmp_path / "hf")
+    found: Any = datasets.load_dataset(
+        str(tmp_path / "hf"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    label, proposed = (found.features[name] for name in ("label", "proposed"))
+    assert isinstance(label, datasets.ClassLabel)
+    assert [None if n is None else label.int2str(n) for n in found["label"]] == [
+        CLASSES[1],
+        "a new one",
+        *[None] * 3,
+    ]
+    assert proposed.int2str(found["proposed"][:]) == ["cat"] * 5
+    assert [round(np.mean(image) / 40) for image in found["image"]] == list(range(5))
 
 
 def test_without_pictures(tmp_path: Path) -> None:
