@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Generic, TypeVar
 
 from pipeline.contract.errors import JobError, one_line
 from pipeline.storage.objects.listing.cuts import cuts
-from pipeline.storage.objects.listing.stretches import Far, KeyPage, Read
+from pipeline.storage.objects.listing.steps import Pace
+from pipeline.storage.objects.listing.stretches import PAGES_TOGETHER, Far, KeyPage, Read
 
 PAGES_AT_ONCE = 16
 STRETCHES_AT_ONCE = 64
@@ -34,6 +35,9 @@ PAGES_HELD = 128
 STRETCHES_HELD = 64
 """The same of other processes, and two more for each of these. One takes some 3 MB, for it has ten
 pages. With fewer all would soon wait for the range whose turn it is."""
+PAGES_APART = 2 * PAGES_TOGETHER
+"""The length of ranges when other processes list, about. Each takes a request that brings keys of
+the next one, too; of longer ones fewer have room."""
 CUT_AFTER = (3, 10, 30, 100, 300, 1000)
 """Pages, after which a range turns out to be a long one."""
 CUT_FIRST = (1, *CUT_AFTER)
@@ -76,7 +80,7 @@ class _Range(Generic[T]):
     listed: int = 0
     """Pages."""
     newest: tuple[str, str, float] = ("", "", 0.0)
-    """Two keys of the last page, or of the last two, and how many pages are between."""
+    """Two keys of the last page, or of the last two, and how many are between."""
     token: str | None = None
     is_begun: bool = False
     is_busy: bool = False
@@ -84,8 +88,8 @@ class _Range(Generic[T]):
     """The next range should have begun by now."""
     is_ended: bool = False
     error: BaseException | None = None
-    _before: str | None = None
-    """The first key of the last page."""
+    _before: tuple[str, int] | None = None
+    """The first key of the last page, and for how many it stands."""
 
     def take(self, page: KeyPage[T]) -> None:
         """Add a page.
@@ -96,12 +100,12 @@ class _Range(Generic[T]):
         if self.token is not None and self.token == page.following:
             raise OSError("the store answers with the same page of the listing again and again")
         self.pages.append(page)
-        self.listed += 1
+        self.listed += page.pages
         if keys := page.keys:  # half of a first page, for stray files may come before directories
-            self.newest = (keys[len(keys) // 2], keys[-1], 0.5)
+            self.newest = (keys[len(keys) // 2], keys[-1], page.pages / 2)
             if self._before is not None:
-                self.newest = (self._before, keys[-1], 2)
-            self._before = keys[0]
+                self.newest = (self._before[0], keys[-1], self._before[1] + page.pages)
+            self._before = keys[0], page.pages
         if page.keys and self.first_key is None:
             self.first_key = page.keys[0]
         self.token, self.is_ended = page.following, page.following is None
@@ -133,8 +137,9 @@ class _Ranges(Generic[T]):
         self._busy = 0
         self._is_closed = False
         self._is_told = False
+        self._pace = Pace(prefix)
         self._changed = threading.Condition()
-        self._take(self._ranges[0], first)
+        self._take(self._ranges[0], [first])
 
     def __iter__(self) -> Iterator[list[T]]:
         with ThreadPoolExecutor(STRETCHES_AT_ONCE) as threads:
@@ -191,6 +196,7 @@ class _Ranges(Generic[T]):
     def _pop(self, front: _Range[T]) -> list[T]:
         page = front.pages.popleft()
         self._held -= 1
+        self._pace.passes(page.keys, page.pages)
         end = self._ranges[1].first_key if len(self._ranges) > 1 else None
         before = None if end is None else page.before(end)
         if before is not None:
@@ -211,9 +217,9 @@ class _Ranges(Generic[T]):
                 self._busy += 1
                 is_whole = part.until is not None or part is self._ranges[-1]
             try:
-                page = self._page(part, is_whole=is_whole)
+                pages = self._pages(part, is_whole=is_whole)
                 with self._changed:
-                    self._take(part, page)
+                    self._take(part, pages)
             except BaseException as error:  # noqa: BLE001  # it is the consumer's to handle
                 part.error = error
             with self._changed:
@@ -221,14 +227,14 @@ class _Ranges(Generic[T]):
                 self._busy -= 1
                 self._changed.notify_all()
 
-    def _page(self, part: _Range[T], *, is_whole: bool) -> KeyPage[T]:
+    def _pages(self, part: _Range[T], *, is_whole: bool) -> list[KeyPage[T]]:
         """The next one of a range, or what stands for several if it is known how far it goes."""
         if self._far is not None and self._is_far and is_whole:
             try:
                 return self._far.read(self._read, part.after, part.token, part.until)
             except (OSError, JobError) as error:  # of one host, maybe; if not, it comes again here
                 self._tell(error)
-        return self._read(part.after, part.token)
+        return [self._read(part.after, part.token)]
 
     def _tell(self, error: Exception) -> None:
         """Once: a host in a bad way fails again and again."""
@@ -248,34 +254,47 @@ class _Ranges(Generic[T]):
                 return part
         return None
 
-    def _take(self, part: _Range[T], page: KeyPage[T]) -> None:
+    def _take(self, part: _Range[T], pages: list[KeyPage[T]]) -> None:
         if part not in self._ranges:
             return
-        is_first, keys = not part.is_begun, page.keys
-        part.take(page)
-        self._held += 1
+        is_first, keys = not part.is_begun, pages[0].keys
+        for page in pages:
+            part.take(page)
+        self._held += len(pages)
         at = self._ranges.index(part) + 1
+        if is_first and self._is_far and part.until is not None:
+            self._pace.meets(is_there=bool(keys) and keys[0] <= part.until)
         if is_first and keys and keys[0] < part.after:  # it begins where it likes
             self._held -= sum(len(left_out.pages) for left_out in self._ranges[at - 1 :])
             del self._ranges[at - 1 :]
         elif is_first and keys:
             self._leave_out(at, lambda later: later.until is not None and later.until < keys[0])
         if part.is_ended:
-            self._leave_out(at, lambda later: not keys or later.after >= keys[-1])
-        elif keys and not part.is_paused and part.listed in (CUT_AFTER if at > 1 else CUT_FIRST):
-            self._cut(part, at)
+            self._leave_out(at, lambda later: not page.keys or later.after >= page.keys[-1])
+        elif page.keys and not part.is_paused:
+            self._cut(part, at, page.pages)
 
     def _leave_out(self, at: int, is_empty: Callable[[_Range[T]], bool]) -> None:
         """Leave out what has not begun of the ranges from ``at`` on, as far as they are empty."""
         later = self._ranges[at:]
         self._ranges[at:] = [one for one in later if one.is_begun or not is_empty(one)]
 
-    def _cut(self, part: _Range[T], at: int) -> None:
-        """Leave what comes later in a range to others."""
+    def _cut(self, part: _Range[T], at: int, pages: int) -> None:
+        """Leave what comes later in a range to others; the last so many pages have just come."""
         until = part.until
-        first, last, pages = part.newest
-        points = cuts(first, last, pages, self._prefix) if first < last else []
-        points = [point for point in points if until is None or point < until]
+        points = [point for point in self._points(part, at, pages) if not until or point < until]
         self._ranges[at:at] = [_Range(p, end) for p, end in pairwise([*points, until]) if p]
         part.until = points[0] if points else until
         part.pause()
+
+    def _points(self, part: _Range[T], at: int, pages: int) -> list[str]:
+        """Where: by counting on, or, in a range that is longer than expected, by groups."""
+        first, last, between = part.newest
+        if pages == PAGES_TOGETHER and self._is_far:
+            steps = self._pace.steps(first, last, int(between), PAGES_APART, part.until)
+            if found := list(islice(steps, 2 * self._at_once)):
+                return found
+        is_even = pages > 1 and part.listed <= PAGES_APART
+        cut_after = () if is_even else CUT_AFTER if at > 1 else CUT_FIRST
+        is_due = any(part.listed - pages < number <= part.listed for number in cut_after)
+        return cuts(first, last, between, self._prefix) if is_due and first < last else []

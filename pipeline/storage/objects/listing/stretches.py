@@ -30,6 +30,11 @@ class KeyPage(Generic[T]):
     following: str | None
     """The token of the next page; None on the last."""
 
+    @property
+    def pages(self) -> int:
+        """For how many it stands."""
+        return 1
+
     def before(self, key: str) -> list[T] | None:
         """The entries that come before a key; None if it is not among these."""
         return self.entries[: self.keys.index(key)] if key in self.keys else None
@@ -69,8 +74,10 @@ class Far(Generic[T, M]):
         """The same for entries of another kind."""
         return Far(self.helpers, partial(_composed, self.made, adapt))
 
-    def read(self, one: Read[T], after: str, token: str | None, until: str | None) -> KeyPage[Any]:
-        """A stretch, or the next page alone, if it does not go on as keys should.
+    def read(
+        self, one: Read[T], after: str, token: str | None, until: str | None
+    ) -> list[KeyPage[Any]]:
+        """A stretch, and the next page alone, if it does not go on as keys should, or either.
 
         Args:
             one: reads a page; it travels.
@@ -80,17 +87,24 @@ class Far(Generic[T, M]):
         """
         found = self.helpers.call(partial(_stretch, one, after, token, until, self.made))
         if isinstance(found, KeyPage):
-            return found
-        return _StretchPage(_Keys(found.keys), [found.made], found.following, one, after, token)
+            return [found]
+        keys, made = _Keys(found.keys), [found.made]
+        stretch: KeyPage[Any] = _StretchPage(
+            keys, made, found.following, one, after, token, found.pages
+        )
+        return [stretch, *found.odd]
 
 
 @dataclass(frozen=True)
-class _Stretch(Generic[M]):
+class _Stretch(Generic[T, M]):
     """As it travels."""
 
     keys: pa.Array
     made: M
     following: str | None
+    pages: int
+    odd: list[KeyPage[T]]
+    """The page that follows, if it is none of these."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,11 @@ class _StretchPage(KeyPage[T | M]):
     one: Read[T]
     after: str
     token: str | None
+    number: int
+
+    @property
+    def pages(self) -> int:
+        return self.number
 
     def before(self, key: str) -> list[T | M] | None:
         """Only a store with an order of its own has the key here; then these pages are read again,
@@ -147,12 +166,14 @@ def _composed(
 
 def _stretch(
     one: Read[T], after: str, token: str | None, until: str | None, made: Callable[[Iterable[T]], M]
-) -> KeyPage[T] | _Stretch[M]:
+) -> KeyPage[T] | _Stretch[T, M]:
     pages: list[KeyPage[T]] = []
+    odd: list[KeyPage[T]] = []
     last = after
     try:
         for page in _pages(one, after, token):
             if not _goes_on(page.keys, last, until):
+                odd = [page]
                 break
             pages.append(page)
             last = page.keys[-1]
@@ -162,10 +183,12 @@ def _stretch(
         if not pages:
             raise
     if not pages:
-        return page
+        return odd[0]
     keys = [key for page in pages for key in page.keys]
     entries = [entry for page in pages for entry in page.entries]
-    return _Stretch(pa.array(keys, pa.string()), made(entries), pages[-1].following)
+    return _Stretch(
+        pa.array(keys, pa.string()), made(entries), pages[-1].following, len(pages), odd
+    )
 
 
 def _pages(one: Read[T], after: str, token: str | None) -> Iterator[KeyPage[T]]:

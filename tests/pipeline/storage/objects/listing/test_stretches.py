@@ -109,7 +109,7 @@ def test_no_more_are_asked_at_a_time_than_there_are() -> None:
 def test_a_key_that_is_removed_meanwhile_is_not_sought_to_the_end() -> None:
     bucket = Bucket([f"p/image-{number:07d}.jpg" for number in range(10_000)])
     far = Far(Nearby(bucket, 0), together)
-    stretch = far.read(bucket.read, "p/", None, None)
+    (stretch,) = far.read(bucket.read, "p/", None, None)
     assert stretch.before("p/image-0000500.jpg") is None
     gone = [bucket.keys.pop(42), bucket.keys.pop(20)]
     bucket.requests.clear()
