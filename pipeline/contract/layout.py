@@ -189,6 +189,11 @@ def training_dir(run_id: str) -> str:
     return f"{open_dir(run_id)}/training"
 
 
+def training_begun(run_id: str) -> str:
+    """What of a training stays as it was begun, whoever goes on with it."""
+    return f"{training_dir(run_id)}/begun.json"
+
+
 def open_record(run_id: str) -> str:
     """The record of an unfinished run; without it there is no such run."""
     return f"{open_dir(run_id)}/open.json"

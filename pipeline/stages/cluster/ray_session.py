@@ -37,6 +37,9 @@ OUT_OF_MEMORY_TRIES = 10
 """Of a task that Ray ends because its node runs out of memory, about a minute in all; Ray itself
 would try for ever, without a word."""
 TASKS_REMEMBERED = 10_000
+TRAIN_ROOM_SECONDS = 15
+"""That Ray Train waits for room for its workers; it asks four times, then the driver counts what
+nodes there are."""
 SHARED_MEMORY = "/dev/shm"
 START_TRIES = 3
 _START_TIMEOUT = "timed out during startup"
@@ -118,6 +121,7 @@ def _tell_ray() -> None:
     (the network's, the resolver's) that reads it meanwhile in a thread crashes the process.
     """
     os.environ.setdefault("RAY_task_oom_retries", str(OUT_OF_MEMORY_TRIES))
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(TRAIN_ROOM_SECONDS))
     os.environ.setdefault("PYTHONBREAKPOINT", "ray.util.rpdb._driver_set_trace")
     if not log.isEnabledFor(logging.DEBUG):
         # Otherwise Ray's C++ side warns about every actor that may be restarted.

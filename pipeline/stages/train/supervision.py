@@ -5,10 +5,11 @@ To be imported where a network is trained: Ray Train takes a second, and talks i
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,20 +17,24 @@ import ray
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import FailureConfig
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from pipeline.contract.errors import LostNodesError, RunError, one_line
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.stages.cluster.growth import nodes
-from pipeline.stages.train import stop
 from pipeline.stages.train.group import Group
 from pipeline.stages.train.lesson import Lesson
+from pipeline.stages.train.talk import stop
+from pipeline.stages.train.talk.whereabouts import Whereabouts
+from pipeline.stages.train.talk.wires import RaysNetwork
 from pipeline.stages.train.worker import work
 
+log = logging.getLogger(__name__)
 RESTARTS = 3
 """After that many failures of a worker, or of a start, the training ends."""
 SAVE_SECONDS = 20.0
 """For saving when the training is interrupted; whoever stops a process may kill it later."""
+_POLL_SECONDS = 1.0
 
 
 def train(lesson: Lesson, checkpoint: TrainableCheckpoint, group: Group) -> None:
@@ -43,11 +48,13 @@ def train(lesson: Lesson, checkpoint: TrainableCheckpoint, group: Group) -> None
         RunError: workers failed again and again; the same call goes on from what they saved.
     """
     stop.forget(lesson.run_id)
+    steps = lesson.recipe.epochs * lesson.steps
+    whereabouts = Whereabouts(lesson.run_id, group.workers, steps)
     with tempfile.TemporaryDirectory() as scratch:
         fitting = _beside(_trainer(lesson, checkpoint, group, scratch).fit)
         with _saving(lesson.run_id, fitting):
             try:
-                fitting.result()
+                _watch(fitting, whereabouts)
             except TrainingFailedError as error:
                 if not group.finds_room(nodes()):
                     raise LostNodesError(
@@ -65,6 +72,7 @@ def _trainer(
     return TorchTrainer(
         work,
         train_loop_config={"lesson": lesson, "checkpoint": ray.put(checkpoint)},
+        torch_config=RaysNetwork(),
         scaling_config=ScalingConfig(
             num_workers=group.workers, use_gpu=group.on_gpus, resources_per_worker=resources
         ),
@@ -92,6 +100,15 @@ def _beside(function: Callable[[], Any]) -> Future[Any]:
     return found
 
 
+def _watch(fitting: Future[Any], whereabouts: Whereabouts) -> None:
+    """Log where the training goes on, until it ends."""
+    while not fitting.done():
+        wait([fitting], _POLL_SECONDS)
+        if (news := whereabouts.news()) is not None:
+            log.info("%s", news)
+    fitting.result()
+
+
 @contextmanager
 def _saving(run_id: str, fitting: Future[Any]) -> Iterator[None]:
     """Whoever interrupts the training waits until it is saved."""
@@ -106,7 +123,11 @@ def _saving(run_id: str, fitting: Future[Any]) -> Iterator[None]:
 
 
 def _cause(error: TrainingFailedError) -> str:
-    """What went wrong in a worker."""
+    """What went wrong in a worker, or when they were started."""
+    failure: Exception
+    if isinstance(error, ControllerError):
+        failure = error.controller_failure
+        return one_line(getattr(failure, "cause", None) or failure, limit=300)
     if isinstance(error, WorkerGroupError) and error.worker_failures:
         failure = next(iter(error.worker_failures.values()))
         return one_line(getattr(failure, "cause", None) or failure, limit=300)

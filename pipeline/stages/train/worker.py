@@ -23,11 +23,12 @@ from ray.train.torch import get_device, prepare_model
 from pipeline.contract.errors import RunError
 from pipeline.model.network import Learner, Pixels, TrainableCheckpoint
 from pipeline.model.training.recipes import Portion
-from pipeline.stages.train import stop
 from pipeline.stages.train.lesson import Lesson
 from pipeline.stages.train.measures import held_against
 from pipeline.stages.train.pictures import Pictures, decoded_ahead
 from pipeline.stages.train.saved import Progress, Saved
+from pipeline.stages.train.talk import stop
+from pipeline.stages.train.talk.whereabouts import say_at_work
 from pipeline.stages.watching.reach import reaching
 
 CPU = torch.device("cpu")
@@ -51,6 +52,7 @@ def work(config: dict[str, Any]) -> None:
             device=get_device(),
             is_asked_to_stop=partial(stop.is_asked_to_stop, lesson.run_id),
         )
+        say_at_work(lesson.run_id, rank, worker.done)
         if worker.learn():
             worker.answer()
         elif rank == 0:
@@ -116,8 +118,7 @@ class Worker:
         Raises:
             RunError: they do not: one could not read what others could.
         """
-        done = self._done
-        if self._sum([done]) != [self.workers * done]:
+        if self._sum([self.done]) != [self.workers * self.done]:
             raise RunError("workers have read different steps of the training")
 
     def _epoch(self) -> bool:
@@ -149,11 +150,11 @@ class Worker:
         return is_over
 
     def _save(self) -> None:
-        self.saved.save(self._done, self.progress, self.learner.state())
+        self.saved.save(self.done, self.progress, self.learner.state())
         self._saved_at = time.monotonic()
 
     @property
-    def _done(self) -> int:
+    def done(self) -> int:
         """Steps of the whole training."""
         return self.progress.epoch * self.lesson.steps + self.progress.batches
 

@@ -1,9 +1,6 @@
 """Several machines, really: each with an address, a raylet, a disk of its own, and the storage on
 the other side of the network. One of them dies while another is cut off from the storage."""
 
-import json
-import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,97 +8,15 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from ray.job_submission import JobSubmissionClient
 
 from tests.support.commands import REPOSITORY
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import BucketOutput, check_closed
 from tests.support.processes import victims
-from tests.support.processes.hosts import Host, Network, why_not
-from tests.support.processes.ray_cluster import SCRIPTS, START_SECONDS
-from tests.support.servers.seaweedfs import Bucket, SeaweedFS
+from tests.support.processes.hosts import ENV, Cluster, Network, write_environment
+from tests.support.servers.seaweedfs import Bucket
 
 IMAGES = 300
-ENV = {
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",  # what a job prints is seen when it does
-    "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # As in a Ray that a run starts itself: workers that are idle stay, for they take long to start.
-    "RAY_idle_worker_killing_time_threshold_ms": "600000",
-}
-"""Of all hosts: they know nothing of the storage."""
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    if reason := why_not():
-        pytest.skip(reason)
-    with Network(3) as network:
-        yield network
-
-
-@pytest.fixture
-def bucket(network: Network) -> Iterator[Bucket]:
-    with SeaweedFS(network.address) as server:
-        yield server.create_bucket()
-
-
-class Cluster:
-    """Ray on the hosts; the first is the head."""
-
-    def __init__(self, hosts: list[Host]) -> None:
-        head = hosts[0].address
-        self.address = f"http://{head}:8265"
-        dashboard = (f"--dashboard-host={head}", "--dashboard-port=8265")
-        self._start(hosts[0], "--head", "--port=6379", *dashboard)
-        victims.wait_until(self._is_up, "head", START_SECONDS)
-        for host in hosts[1:]:
-            self._start(host, f"--address={head}:6379")
-        victims.wait_until(lambda: len(self._nodes()) == len(hosts), "hosts", START_SECONDS)
-
-    def _start(self, host: Host, *options: str) -> None:
-        host.start(
-            [
-                *(SCRIPTS / "ray", "start", "--block", "--disable-usage-stats", "--num-cpus=1"),
-                *(f"--node-ip-address={host.address}", f"--object-store-memory={128 << 20}"),
-                *("--min-worker-port=0", "--max-worker-port=0", *options),
-            ],
-            log="ray.log",
-            env=ENV,
-        )
-
-    @property
-    def client(self) -> JobSubmissionClient:
-        token = {"Authorization": f"Bearer {ENV['RAY_AUTH_TOKEN']}"}
-        return JobSubmissionClient(self.address, headers=token)
-
-    def _is_up(self) -> bool:
-        try:
-            return bool(self.client)
-        except ConnectionError:
-            return False
-
-    def _nodes(self) -> list[str]:
-        answer = self.client._do_request("GET", "/api/v0/nodes")
-        nodes = answer.json()["data"]["result"]["result"]
-        return [node["node_ip"] for node in nodes if node["state"] == "ALIVE"]
-
-    def submit(self, environment: Path, *arguments: str) -> subprocess.Popen[str]:
-        """``ray job submit`` of the command, whose log it prints."""
-        return subprocess.Popen(
-            [
-                *(str(SCRIPTS / "ray"), "job", "submit", "--address", self.address),
-                *("--working-dir", str(REPOSITORY), "--runtime-env", str(environment)),
-                *("--", "python", "-m", "jobs.classify", *arguments),
-            ],
-            env=ENV,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
 
 
 def test_hosts_share_no_disk_and_have_wires_of_their_own(network: Network) -> None:
@@ -131,12 +46,9 @@ def job(
     """``IMAGES`` images of the bucket, on three hosts."""
     bucket.put_tree(write_images(tmp_path / "in", IMAGES)[0].parent, "in/")
     bucket.put_tree(checkpoint, "model/")
-    environment = tmp_path / "environment.json"
-    env_vars = bucket.server.env | {"AWS_EC2_METADATA_DISABLED": "true"}
-    excludes = [".git", ".venv", "tests", "docs", "build"]
-    environment.write_text(json.dumps({"env_vars": env_vars, "excludes": excludes}))
     with Cluster(network.hosts).submit(
-        environment,
+        write_environment(tmp_path / "environment.json", bucket.server.env),
+        "classify",
         *(f"{bucket.uri}/in", "--output", BucketOutput(bucket).uri),
         *("--model", f"{bucket.uri}/model"),
         *("--image-size", "448", "--dtype", "float32"),  # 0.1 s an image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -15,9 +16,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 
-from tests.support.commands import REPOSITORY
-from tests.support.processes import process
+from ray.job_submission import JobSubmissionClient
 
+from tests.support.commands import REPOSITORY
+from tests.support.processes import process, victims
+from tests.support.processes.ray_cluster import SCRIPTS, START_SECONDS
+
+ENV = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",  # what a job prints is seen when it does
+    "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # As in a Ray that a run starts itself: workers that are idle stay, for they take long to start.
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+}
+"""Of all hosts: they know nothing of the storage."""
 NOBODY = "02:00:00:00:00:01"
 """The address of no network card: what is sent to it is lost, and nobody is told."""
 _ON_HOST = """
@@ -70,6 +85,11 @@ class Host:
         )
         self.started.append(started)
         return started
+
+    def runs(self, what: str) -> bool:
+        """Whether the title of one of its processes says so."""
+        pids = _ip("netns", "pids", self.name).split()
+        return any(what in victims.title(int(pid)) for pid in pids)
 
     def kill_all(self) -> None:
         """SIGKILL whatever runs on the host."""
@@ -155,3 +175,70 @@ def _free_subnet() -> int:
 def _ip(*arguments: str) -> str:
     command = ["ip", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+class Cluster:
+    """Ray on the hosts, with a CPU each; the first is the head."""
+
+    def __init__(self, hosts: list[Host]) -> None:
+        head = hosts[0].address
+        self.address = f"http://{head}:8265"
+        dashboard = (f"--dashboard-host={head}", "--dashboard-port=8265")
+        self._start(hosts[0], "--head", "--port=6379", *dashboard)
+        victims.wait_until(self._is_up, "head", START_SECONDS)
+        for host in hosts[1:]:
+            self._start(host, f"--address={head}:6379")
+        victims.wait_until(lambda: len(self._nodes()) == len(hosts), "hosts", START_SECONDS)
+
+    def _start(self, host: Host, *options: str) -> None:
+        host.start(
+            [
+                *(SCRIPTS / "ray", "start", "--block", "--disable-usage-stats", "--num-cpus=1"),
+                *(f"--node-ip-address={host.address}", f"--object-store-memory={128 << 20}"),
+                *("--min-worker-port=0", "--max-worker-port=0", *options),
+            ],
+            log="ray.log",
+            env=ENV,
+        )
+
+    @property
+    def client(self) -> JobSubmissionClient:
+        token = {"Authorization": f"Bearer {ENV['RAY_AUTH_TOKEN']}"}
+        return JobSubmissionClient(self.address, headers=token)
+
+    def _is_up(self) -> bool:
+        try:
+            return bool(self.client)
+        except ConnectionError:
+            return False
+
+    def _nodes(self) -> list[str]:
+        answer = self.client._do_request("GET", "/api/v0/nodes")
+        nodes = answer.json()["data"]["result"]["result"]
+        return [node["node_ip"] for node in nodes if node["state"] == "ALIVE"]
+
+    def submit(self, environment: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
+        """``ray job submit`` of a command of ``jobs``, whose log it prints.
+
+        Args:
+            environment: of the job: settings of the storage, as ``write_environment`` has them.
+        """
+        return subprocess.Popen(
+            [
+                *(str(SCRIPTS / "ray"), "job", "submit", "--address", self.address),
+                *("--working-dir", str(REPOSITORY), "--runtime-env", str(environment)),
+                *("--", "python", "-m", f"jobs.{name}", *arguments),
+            ],
+            env=ENV,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+def write_environment(path: Path, variables: Mapping[str, str]) -> Path:
+    """A runtime environment for a job: variables, and our code without what it does not need."""
+    excludes = [".git", ".venv", "tests", "docs", "build"]
+    env_vars = {**variables, "AWS_EC2_METADATA_DISABLED": "true"}
+    path.write_text(json.dumps({"env_vars": env_vars, "excludes": excludes}))
+    return path

@@ -26,12 +26,13 @@ def descendants(root: int) -> dict[int, str]:
     found, left = {}, [root]
     while left:
         for pid in children.get(left.pop(), []):
-            found[pid] = _title(pid)
+            found[pid] = title(pid)
             left.append(pid)
     return found
 
 
-def _title(pid: int) -> str:
+def title(pid: int) -> str:
+    """Its command line, or what it calls itself; empty if it has ended."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

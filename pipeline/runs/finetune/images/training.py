@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from pipeline.contract import layout
 from pipeline.contract.errors import LostNodesError, RunError, UsageError
+from pipeline.contract.records import Record
 from pipeline.contract.spec import ComputeSpec, FinetuneSpec
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.recipes import LIVE_FROM, Recipe
@@ -30,6 +32,36 @@ from pipeline.storage.store import Store
 log = logging.getLogger(__name__)
 _MEASURED = 8
 """Images of the step that says how long an epoch takes."""
+
+
+@dataclass(frozen=True)
+class Begun(Record):
+    """``begun.json``: what of a training stays as it was begun, however many workers go on."""
+
+    workers: int = 1
+    frozen_statistics: bool = True
+
+    @classmethod
+    def of(cls, recipe: Recipe, workers: int, work: Work) -> Begun:
+        """As it was begun, or now is."""
+        name = layout.training_begun(work.run_id)
+        found = work.models.read_record(cls, name)
+        if found is None:
+            found = cls(workers, recipe.frozen_statistics)
+            work.models.write_json(name, found.to_dict())
+        elif found.workers != workers:
+            log.info("%s", found.told(workers))
+        return found
+
+    def told(self, workers: int) -> str:
+        """What it means that so many go on."""
+        what = f"the training was begun with <finetune.num_workers> {self.workers}"
+        effect = (
+            "which changes rounding alone"
+            if self.frozen_statistics
+            else "each with statistics of its own for BatchNorm, so the weights will differ"
+        )
+        return f"{what}, and goes on with {workers}, {effect}"
 
 
 @contextmanager
@@ -84,9 +116,10 @@ def trained(
     from pipeline.stages.train.supervision import train  # the import takes a second
 
     model = start.on(parent)
+    begun = Begun.of(recipe_of(spec, group.workers), group.workers, work)
     while True:
         try:
-            train(_lesson(spec, packed, start, work, group), model, group)
+            train(_lesson(spec, packed, start, work, begun, group), model, group)
         except LostNodesError as error:
             group = _smaller(spec, group)
             log.warning("%s; going on with %s", error, group)
@@ -111,8 +144,11 @@ def _smaller(spec: FinetuneSpec, lost: Group) -> Group:
     return group
 
 
-def _lesson(spec: FinetuneSpec, packed: History, start: Fitted, work: Work, group: Group) -> Lesson:
-    division, recipe = start.division, recipe_of(spec, group.workers)
+def _lesson(
+    spec: FinetuneSpec, packed: History, start: Fitted, work: Work, begun: Begun, group: Group
+) -> Lesson:
+    division = start.division
+    recipe = replace(recipe_of(spec), frozen_statistics=begun.frozen_statistics)
     if spec.class_weights == "auto":
         recipe = start.balanced(recipe)
     group.check_shares(int((~division.held_out).sum()))

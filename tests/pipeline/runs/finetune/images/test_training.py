@@ -1,5 +1,6 @@
 """Networks that are trained on images, whole: by Ray Train, with workers that are killed."""
 
+import logging
 import os
 import threading
 import time
@@ -19,7 +20,8 @@ from jobs.bench.synthetic.models import write_model
 from pipeline.contract.errors import ExitCode, LostNodesError, RunError, UsageError
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.runs.finetune.images import training
-from pipeline.runs.finetune.images.training import trainers
+from pipeline.runs.finetune.images.training import Begun, recipe_of, trainers
+from pipeline.runs.finetune.images.work import Work
 from pipeline.runs.finetune.job import finetune
 from pipeline.stages.nodes import Node
 from pipeline.stages.train import supervision
@@ -166,6 +168,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
 
     monkeypatch.setattr(supervision, "train", train)
     monkeypatch.setattr(training, "nodes", lambda: found)
+    monkeypatch.setattr(training, "Begun", Mock())
     monkeypatch.setattr(training, "_lesson", lambda *given: given[-1])
     monkeypatch.setattr(training, "_learnt", lambda *given: given[-1])
     return found
@@ -187,6 +190,20 @@ def test_a_training_that_lost_nodes_goes_on_with_what_is_left(
     left[:] = nodes((4, 0))
     with pytest.raises(RunError, match="what is left has no GPU; start the same command again"):
         learnt(spec)
+
+
+@pytest.mark.parametrize(("size", "is_frozen"), [(40, False), (8, True)])
+def test_what_was_begun_stays_however_many_go_on(
+    spec: FinetuneSpec, size: int, is_frozen: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two workers with twenty images each would leave BatchNorm as it is."""
+    caplog.set_level(logging.INFO, training.__name__)
+    work, given = Work(Store(spec.output), "run"), replace(spec, batch_size=size)
+    begun = [Begun.of(recipe_of(given, workers), workers, work) for workers in (1, 1, 2)]
+    assert [one.frozen_statistics for one in begun] == [is_frozen] * 3
+    (said,) = caplog.messages
+    assert "was begun with <finetune.num_workers> 1, and goes on with 2, " in said
+    assert said.endswith("rounding alone" if is_frozen else "so the weights will differ")
 
 
 def test_workers_get_what_there_is() -> None:

@@ -1,0 +1,1 @@
+"""What the driver of a training and its workers tell each other, and over which network."""
