@@ -106,6 +106,8 @@ def _add_listing(parser: argparse.ArgumentParser) -> None:
         help="make up a bucket of S3 instead, whose pages come so late")  # fmt: skip
     parser.add_argument("--tasks", action="store_true",
         help="what a name costs the driver, alone and with tasks of Ray that list")  # fmt: skip
+    parser.add_argument("--shards", type=int, default=0, metavar="K",
+        help="with --tasks: actors of Ray that hold the ledger")  # fmt: skip
 
 
 def _listing(a: argparse.Namespace) -> ExitCode:
@@ -113,10 +115,12 @@ def _listing(a: argparse.Namespace) -> ExitCode:
         raise UsageError("--late makes up a bucket; drop it, or the INPUT")
     if a.tasks and a.late is None:
         raise UsageError("--tasks needs --late, which makes up a bucket")
+    if a.shards and not a.tasks:
+        raise UsageError("--shards needs --tasks, which compares with a ledger")
     from jobs.bench.components.listing import bench_listing, bench_listing_tasks
 
     if a.tasks:
-        print(json.dumps(bench_listing_tasks(a.objects, a.late)))
+        print(json.dumps(bench_listing_tasks(a.objects, a.late, a.shards)))
     else:
         print(json.dumps(bench_listing(a.input, a.objects, a.late)))
     return ExitCode.OK

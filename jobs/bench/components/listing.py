@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import tempfile
 import threading
 import time
@@ -13,20 +14,27 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from jobs.bench.components.plan import is_part
+from jobs.bench.measure.processes import family, peak_bytes
 from jobs.bench.synthetic.bucket import made_up_bucket
 from pipeline.contract.spec import ComputeSpec, InputSpec
-from pipeline.output.ledger.hashes import ShardNames
+from pipeline.output.ledger.known import Known
 from pipeline.output.ledger.ledger import Ledger
-from pipeline.output.open_run import OpenRun
+from pipeline.output.open_run import OpenRecord, OpenRun
 from pipeline.plan.diff import Plan
 from pipeline.plan.waves import HEAD_START_SECONDS, listing_ahead, waves
 from pipeline.sources.formats.registry import shard_names
 from pipeline.sources.formats.s3_inventory import S3_MANIFEST
 from pipeline.sources.inventory import inventory
 from pipeline.stages.cluster.ray_session import connect, ray_as_found
+from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.rows.listing import ListingTasks
+from pipeline.stages.rows.spread_ledger import SpreadLedger
+from pipeline.storage.filesystems import WorkerEnvironment
 from pipeline.storage.objects.listing.stretches import Helpers
+from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
 
 ROWS_PER_FILE = 100_000
@@ -73,46 +81,75 @@ def bench_listing(
     }
 
 
-def bench_listing_tasks(objects: int, late_ms: float) -> dict[str, float]:
+def bench_listing_tasks(objects: int, late_ms: float, parts: int = 0) -> dict[str, float]:
     """What a name of a made-up bucket costs this process, when it lists alone and when tasks of Ray
     do: CPU microseconds, plan included, when all names are known and unchanged, and when all are
-    new. Ray is up before the clock starts."""
-    found: dict[str, float] = {"objects": objects}
-    with made_up_bucket(objects, late_ms / 1e3) as uri, ray_as_found(), ListingTasks() as tasks:
+    new. Ray is up before the clock starts.
+
+    Args:
+        objects: in the bucket, and as many rows in the ledger.
+        late_ms: how late pages come.
+        parts: in how many actors of Ray the ledger is; 0 for this process.
+    """
+    found: dict[str, float] = {"objects": objects, "parts": parts}
+    with (
+        made_up_bucket(objects, late_ms / 1e3) as uri,
+        tempfile.TemporaryDirectory() as directory,
+        ray_as_found(),
+        ListingTasks() as tasks,
+    ):
         connect(ComputeSpec())
         inputs = InputSpec(uris=(uri,))
-        names = shard_names(inputs)
-        ledgers = {"known": _ledger_of(inputs, names), "new": Ledger.from_tables([], names)}
+        ledgers = {
+            name: _ledger_of(inputs, Store(f"{directory}/{name}"), ending, parts)
+            for name, ending in (("known", ""), ("new", ".other.jpg"))
+        }
         tasks.begin()
         for name, ledger in ledgers.items():
-            alone = _microseconds(inputs, ledger, None) / objects
-            with_tasks = _microseconds(inputs, ledger, tasks) / objects
-            found[f"{name}_alone"], found[f"{name}_with_tasks"] = alone, with_tasks
-            found[f"{name}_ratio"] = alone / with_tasks
+            alone, _, _ = _microseconds(inputs, ledger, None)
+            spent = _microseconds(inputs, ledger, tasks)
+            of = dict(zip(("with_tasks", "of_tasks", "of_parts"), spent, strict=True))
+            of |= {"alone": alone, "ratio": objects * alone / spent[0]}
+            found |= {f"{name}_{what}": value / objects for what, value in of.items()}
+        found["peak_gib"] = peak_bytes(os.getpid()) / 2**30
     return {name: round(value, 2) for name, value in found.items()}
 
 
-def _ledger_of(inputs: InputSpec, names: ShardNames) -> Ledger:
-    """As if all of these had been computed."""
+def _ledger_of(inputs: InputSpec, store: Store, ending: str, parts: int) -> Known:
+    """As if all of these, or as many others, had been computed."""
+    run, names = OpenRun.begin(store, OpenRecord()), shard_names(inputs)
     done = {"status": pa.scalar("ok"), "error_code": pa.scalar(None, pa.string())}
-    return Ledger.from_tables(
-        (
-            pa.table(
-                {name: table[name] for name in ("uri", "source_version")}
-                | {name: pa.repeat(value, len(table)) for name, value in done.items()}
-            )
-            for table in inventory(inputs)
-        ),
-        names,
-    )
+    for number, table in enumerate(inventory(inputs)):
+        columns = {
+            "uri": pc.binary_join_element_wise(table["uri"], ending, ""),
+            "source_version": table["source_version"],
+        }
+        rows = pa.table(columns | {key: pa.repeat(one, len(table)) for key, one in done.items()})
+        write_table(store, run.part_name(number), rows)
+    committed = OpenRun.find(store) or run
+    if not parts:
+        return committed.ledger(names)
+    return SpreadLedger.gather(committed, names, RayTasks(WorkerEnvironment.capture()), parts)
 
 
-def _microseconds(inputs: InputSpec, ledger: Ledger, helpers: Helpers | None) -> float:
+def _microseconds(
+    inputs: InputSpec, ledger: Known, helpers: Helpers | None
+) -> tuple[float, float, float]:
+    """Of the CPU: this process's, that of tasks, and that of the ledger's actors."""
     with tempfile.TemporaryDirectory() as directory:
         plan = Plan(ledger, OpenRun(Store(directory)))
-        started = time.process_time()
+        before = _cpu_seconds()
         plan.survey(inventory(inputs, helpers=helpers))
-        return (time.process_time() - started) * 1e6
+        spent = [after - so_far for after, so_far in zip(_cpu_seconds(), before, strict=True)]
+    driver, tasks, parts = (seconds * 1e6 for seconds in spent)
+    return driver, tasks, parts
+
+
+def _cpu_seconds() -> tuple[float, float, float]:
+    workers = [process for process in family(os.getpid()) if process.is_ray_worker]
+    parts = sum(process.cpu_seconds for process in workers if is_part(process))
+    others = sum(process.cpu_seconds for process in workers if not is_part(process))
+    return time.process_time(), others, parts
 
 
 def write_report(directory: Path, objects: int) -> str:

@@ -15,9 +15,10 @@ from pipeline.output.ledger.known import Known
 from pipeline.output.merging.dropping import drop_rows
 from pipeline.output.open_run import OpenRun
 from pipeline.runs.computing.known_rows import ROWS_IN_THIS_PROCESS
+from pipeline.stages.cluster.address import cluster_address
 from pipeline.stages.cluster.ray_session import connect
 from pipeline.stages.cluster.tasks import RayTasks
-from pipeline.stages.rows.spread_ledger import SpreadLedger
+from pipeline.stages.rows.spread_ledger import ROWS_PER_PART, SpreadLedger
 from pipeline.stages.watching.reach import leaving_out
 from pipeline.storage.filesystems import WorkerEnvironment
 
@@ -42,7 +43,7 @@ class CommittedRows:
         if open_run.rows < ROWS_WORTH_TASKS:
             return open_run.ledger(names)
         with self._tasks(open_run) as tasks:
-            if open_run.rows > ROWS_IN_THIS_PROCESS:
+            if open_run.rows > _rows_held_here():
                 return SpreadLedger.gather(open_run, names, tasks)
             some = list(portions((part.name, part.rows) for part in open_run.parts))
             read = partial(hashed_rows, store=open_run.store, names=names)
@@ -61,3 +62,8 @@ class CommittedRows:
         connect(self.compute, debug=self.debug)
         with leaving_out():
             yield RayTasks(WorkerEnvironment.capture(), open_run.store.uri)
+
+
+def _rows_held_here() -> int:
+    """A machine of one's own has no more memory for actors than for this process."""
+    return ROWS_IN_THIS_PROCESS if cluster_address() is None else ROWS_PER_PART

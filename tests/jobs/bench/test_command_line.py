@@ -154,6 +154,13 @@ def test_a_bucket_is_either_made_up_or_an_input(
     assert "--late makes up a bucket; drop it, or the INPUT" in capsys.readouterr().err
 
 
+def test_actors_hold_a_ledger_that_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start(monkeypatch, "listing", "--shards", "4") == ExitCode.USAGE
+    assert "--shards needs --tasks" in capsys.readouterr().err
+
+
 def test_names_of_presets() -> None:
     assert (*PRESETS, "small") == PRESET_NAMES
 

@@ -70,8 +70,18 @@ def test_many_rows_are_read_and_dropped_in_tasks(
     assert tasks.calls == calls
 
 
-def test_too_many_stay_on_the_cluster(
-    tasks: Noted, local_store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("address", "here", "is_held_there"),
+    [(None, 23, True), (None, 24, False), ("head:6379", 24, True)],
+    ids=["too many", "as many as fit", "more than an actor's"],
+)
+def test_many_stay_on_a_cluster(
+    address: str | None,
+    here: int,
+    is_held_there: bool,
+    tasks: Noted,
+    local_store: Store,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[object] = []
 
@@ -80,7 +90,9 @@ def test_too_many_stay_on_the_cluster(
         return open_run.ledger(SHARD_NAMES)
 
     monkeypatch.setattr(module, "ROWS_WORTH_TASKS", 10)
-    monkeypatch.setattr(module, "ROWS_IN_THIS_PROCESS", 23)
+    monkeypatch.setattr(module, "ROWS_IN_THIS_PROCESS", here)
+    monkeypatch.setattr(module, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(module, "cluster_address", lambda: address)
     monkeypatch.setattr(SpreadLedger, "gather", gather)
     assert planned(WORLD.open_run(local_store)).counts.finished == 23
-    assert given == [tasks]
+    assert given == [tasks] * is_held_there
