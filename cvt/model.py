@@ -18,14 +18,9 @@ from cvt.config import CvtConfig
 from cvt.inference.optimize import optimize
 from cvt.interface.as_in_timm import AsInTimm
 from cvt.interface.outputs import CvtModelOutput, CvtOutput
-from cvt.layers.blocks import (
-    LAYER_NORM_EPS,
-    Stage,
-    check_images,
-    init_weights,
-    to_tokens,
-)
+from cvt.layers.blocks import LAYER_NORM_EPS, Stage, check_images, init_weights
 from cvt.layers.heads import check_pooling, classification_loss, widened
+from cvt.layers.tokens import to_tokens
 
 
 class CvtModel(Pretrained):

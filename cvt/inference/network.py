@@ -20,16 +20,13 @@ from cvt.interface.outputs import CvtOutput
 from cvt.layers.blocks import (
     Attention,
     Block,
-    Grid,
     Mlp,
     Projection,
     Stage,
     check_images,
-    split_heads,
-    to_map,
-    to_tokens,
 )
 from cvt.layers.heads import check_pooling, widened
+from cvt.layers.tokens import Grid, split_heads, to_map, to_tokens
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -13,23 +13,13 @@ from torch.utils.checkpoint import checkpoint
 
 from cvt.config import CvtConfig
 from cvt.layers.drop_path import DropPath
-
-Grid = tuple[int, int]
-
-
-def to_map(tokens: Tensor, grid: Grid) -> Tensor:
-    """(B, H W, C) -> (B, C, H, W), a view in channels-last memory."""
-    return tokens.reshape(tokens.shape[0], *grid, tokens.shape[2]).permute(0, 3, 1, 2)
-
-
-def to_tokens(maps: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H W, C), a view."""
-    return maps.flatten(2).transpose(1, 2)
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, C) -> (B, heads, T, C / heads), a view."""
-    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
+from cvt.layers.tokens import (
+    Grid,
+    split_heads,
+    split_tokens,
+    to_tokens,
+    with_dense_gradient,
+)
 
 
 def check_images(pixel_values: Tensor, channels: int) -> Tensor:
@@ -135,11 +125,12 @@ class Projection(nn.Module):
             self.spatial = nn.AvgPool2d(kernel, stride, padding, ceil_mode=True)
         self.linear = nn.Linear(width, width, bias=config.qkv_bias[s])
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """(B, T, C) -> (B, T', C), where the convolution may have a stride."""
-        cls, patches = x[:, :1], x[:, int(self.has_cls) :]
-        patches = to_tokens(self.spatial(to_map(patches, grid)))  # (B, H' W', C)
-        y: Tensor = self.linear(torch.cat((cls, patches), dim=1) if self.has_cls else patches)
+    def forward(self, maps: Tensor, cls: Tensor | None) -> Tensor:
+        """(B, C, H, W) and (B, 1, C) -> (B, T', C), where the convolution may have a stride."""
+        tokens = to_tokens(self.spatial(maps))  # (B, H' W', C)
+        if cls is not None:
+            tokens = torch.cat((cls, with_dense_gradient(tokens)), dim=1)
+        y: Tensor = self.linear(tokens)
         return y
 
 
@@ -162,9 +153,11 @@ class Attention(nn.Module):
         self, x: Tensor, grid: Grid, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, heads, T, T') if asked for."""
-        q = split_heads(self.query(x, grid), self.num_heads)  # (B, heads, T, C / heads)
-        k = split_heads(self.key(x, grid), self.num_heads)  # (B, heads, T', C / heads)
-        v = split_heads(self.value(x, grid), self.num_heads)
+        maps, cls = split_tokens(x, grid, self.query.has_cls)
+        maps = maps.contiguous(memory_format=torch.channels_last)  # once, not in each convolution
+        q = split_heads(self.query(maps, cls), self.num_heads)  # (B, heads, T, C / heads)
+        k = split_heads(self.key(maps, cls), self.num_heads)  # (B, heads, T', C / heads)
+        v = split_heads(self.value(maps, cls), self.num_heads)
         drop_rate = self.drop_rate if self.training else 0.0
         weights = None
         if need_weights:
@@ -260,9 +253,7 @@ class Stage(nn.Module):
 
     def split(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> the map (B, C, H, W), the class token (B, 1, C) if there is one."""
-        if self.cls_token is None:
-            return to_map(tokens, grid), None
-        return to_map(tokens[:, 1:], grid), tokens[:, :1]
+        return split_tokens(tokens, grid, self.cls_token is not None)
 
     def train(self, mode: bool = True) -> Self:
         """As in nn.Module; a frozen stage stays in eval mode, BatchNorm statistics included."""

@@ -23,4 +23,4 @@ class DropPath(nn.Module):
         mask = x.new_empty(samples, *(1 for _ in x.shape[1:])).bernoulli_(keep)
         if self.part is not None:
             mask = mask[self.part[1]]
-        return x * mask / keep
+        return x * (mask / keep)

@@ -185,3 +185,21 @@ def test_initial_weights_are_as_published() -> None:
     # PyTorch's default for a convolution: uniform within 1 / sqrt(fan in).
     conv = model.get_parameter("backbone.stages.0.embed.conv.weight")
     assert conv.abs().max().item() == pytest.approx((3 * 7 * 7) ** -0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("has_cls", [True, False])
+def test_batch_norms_get_gradients_without_gaps(has_cls: bool) -> None:
+    """On CPUs, they take several times as long over others."""
+    model = small_model(cls_token=[False, False, has_cls]).train()
+    strides = list[tuple[int, ...]]()
+
+    def note(norm: torch.nn.Module, found: object, gradients: Any) -> None:
+        (gradient,) = gradients
+        assert gradient.is_contiguous(memory_format=torch.channels_last)
+        strides.append(gradient.stride())
+
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        norm.register_full_backward_hook(note)
+    model(X, labels=LABELS).loss.backward()
+    assert len(strides) == len(norms) == 3 * (1 + 2 + 3)
