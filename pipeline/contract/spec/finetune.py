@@ -30,8 +30,8 @@ _LATER = frozenset({"class_weights", "ignore", "multi_label", "val_labels", "ema
 """Fields that earlier versions did not have. Unless they are given, a model has the same name as
 before, and an unfinished fine-tuning goes on."""
 
-_EXCLUSIVE = {"label_column": "label_from", "label_from": "multi_label", "champion": "multi_label"}
-"""A directory, and what a champion is compared by, is one label for an image."""
+_EXCLUSIVE = {"label_column": "label_from", "label_from": "multi_label"}
+"""The name of a directory is one label."""
 DEFAULT_PENALTY = 1.0
 """How strongly the weights of a head are held back; as in ``cvt/training/probes/probe.py``."""
 PICTURES = 24

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,12 +13,15 @@ from pipeline.contract.errors import RunError, UsageError
 from pipeline.contract.spec import ModelSpec
 from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.network import TrainableCheckpoint
-from pipeline.model.training.heads import Duel, Integers
+from pipeline.model.training.heads import Duel, Truths
 from pipeline.model.training.published import newest_model
 from pipeline.runs.finetune.fitted.fitted import Fitted
+from pipeline.runs.finetune.labelled.kinds import Kind
 from pipeline.runs.finetune.labelled.samples import Vectors
 from pipeline.runs.finetune.labelled.split import Division
 
+Said = tuple[str, ...]
+"""The class that a model names for an image, alone, or all that it names."""
 MUCH = 0.05
 """A recall that is lower by more than this is named."""
 
@@ -31,9 +34,13 @@ class Champion:
     checkpoint: TrainableCheckpoint
     has_embeddings: bool
     """Whether its backbone is the one that the embeddings come from."""
+    kind: Kind
+    """Of its answers."""
 
     @classmethod
-    def load(cls, source: str, parent: TrainableCheckpoint, *, from_images: bool) -> Champion:
+    def load(
+        cls, source: str, parent: TrainableCheckpoint, kind: Kind, *, from_images: bool
+    ) -> Champion:
         """Read it.
 
         Args:
@@ -41,12 +48,17 @@ class Champion:
 
         Raises:
             UsageError: it cannot be read, or computes other embeddings than ``parent``, and there
-                is nothing else.
+                is nothing else; or it says one class of an image, and labels are sets.
         """
         found = newest_model(source)
         checkpoint = load_checkpoint(ModelSpec(source=found))
         if not isinstance(checkpoint, TrainableCheckpoint) or not checkpoint.classes:
             raise UsageError(f"<finetune.champion> {found} has no classifier to compare with")
+        if not kind.needs_class and checkpoint.default_scores != "sigmoid":
+            raise UsageError(
+                f"<finetune.champion> {found} says one class of an image, and "
+                "<finetune.multi_label> learns sets of them; name a model of several labels"
+            )
         has_embeddings = same_embeddings(checkpoint, parent)
         if not has_embeddings and not from_images:
             raise UsageError(
@@ -54,35 +66,38 @@ class Champion:
                 "<model.source>, and its answers cannot be had from the stored embeddings; name "
                 "the images instead of outputs"
             )
-        return cls(found, checkpoint, has_embeddings)
+        return cls(found, checkpoint, has_embeddings, kind)
 
-    def predict(self, vectors: Vectors) -> list[str]:
-        """The class that it names for each embedding."""
+    def predict(self, vectors: Vectors) -> list[Said]:
+        """The class that it names for each embedding, or the classes."""
         weight, bias = self.checkpoint.head
-        best = (vectors @ weight.T + bias).argmax(axis=1)
-        return [self.checkpoint.classes[number] for number in best.tolist()]
+        names = np.array(self.checkpoint.classes, object)
+        said = self.kind.said(vectors @ weight.T + bias)
+        return [tuple(sorted(names[row].tolist())) for row in said]
 
     def compared(self, division: Division) -> npt.NDArray[np.bool_]:
-        """(R,): the held-out images whose label is a class that both know.
+        """(R,): the held-out images whose label is a class that both know; of sets of labels all,
+        in which only such classes are looked at.
 
         Raises:
             UsageError: there are none.
         """
         known = np.isin(division.classes, self.checkpoint.classes)
-        found: npt.NDArray[np.bool_] = division.held_out & known[division.targets]
+        comparable = self.kind.comparable(division.targets, known)
+        found: npt.NDArray[np.bool_] = division.held_out & comparable
         if not found.any():
             raise UsageError(
                 f"<finetune.champion> {self.source} knows none of the classes that are held out"
             )
         return found
 
-    def answers(self, fitted: Fitted) -> dict[str, str]:
+    def answers(self, fitted: Fitted) -> dict[str, Said]:
         """What it says of the ``compared`` images by their embeddings, by uri."""
         rows = np.flatnonzero(self.compared(fitted.division)).tolist()
         told = self.predict(fitted.samples.vectors[rows])
         return dict(zip((fitted.samples.uris[row] for row in rows), told, strict=True))
 
-    def meet(self, fitted: Fitted, answers: Mapping[str, str]) -> Contest:
+    def meet(self, fitted: Fitted, answers: Mapping[str, Said]) -> Contest:
         """Compare on the ``compared`` images, as far as there are its answers, by uri.
 
         Raises:
@@ -96,17 +111,20 @@ class Champion:
                 f"<finetune.champion> {self.source} could read none of the images held out; start "
                 "the same command again with images that are there"
             )
-        labels = np.array(division.classes, object)[division.targets[compared]]
-        theirs = np.array(told, object)[compared] == labels
-        ours = fitted.probabilities[compared].argmax(axis=1) == division.targets[compared]
+        met = [one if is_met else None for one, is_met in zip(told, compared, strict=True)]
+        both = np.flatnonzero(np.isin(division.classes, self.checkpoint.classes))
+        names = [division.classes[number] for number in both.tolist()]
+        truth = self.kind.present(division.targets[compared], len(division.classes))[:, both]
+        ours = fitted.said[compared][:, both]
+        theirs = _present([one for one in met if one is not None], names)
         return Contest(
             champion=self.source,
-            duel=Duel.of(ours, theirs),
+            duel=Duel.of((ours == truth).all(axis=1), (theirs == truth).all(axis=1)),
             left_out=int((division.held_out & ~compared).sum()),
             unknown=sorted(set(division.classes) - set(self.checkpoint.classes)),
             forgotten=sorted(set(self.checkpoint.classes) - set(division.classes)),
-            recalls=_recalls(division.classes, division.targets[compared], ours, theirs),
-            answers=[one if is_met else None for one, is_met in zip(told, compared, strict=True)],
+            recalls=_recalls(names, truth, ours, theirs),
+            answers=[None if one is None else self.kind.text(one) for one in met],
         )
 
 
@@ -182,15 +200,21 @@ def same_embeddings(one: TrainableCheckpoint, other: TrainableCheckpoint) -> boo
     )
 
 
+def _present(told: Sequence[Said], names: Sequence[str]) -> Truths:
+    """(R, N): which of the classes each answer names."""
+    place = {name: number for number, name in enumerate(names)}
+    found = np.zeros((len(told), len(names)), bool)
+    for row, one in enumerate(told):
+        found[row, [place[name] for name in one if name in place]] = True
+    return found
+
+
 def _recalls(
-    classes: tuple[str, ...],
-    targets: Integers,
-    ours: npt.NDArray[np.bool_],
-    theirs: npt.NDArray[np.bool_],
+    names: Sequence[str], truth: Truths, ours: Truths, theirs: Truths
 ) -> dict[str, Recall]:
     found = {}
-    for number in np.unique(targets).tolist():
-        rows = targets == number
-        before, now = float(theirs[rows].mean()), float(ours[rows].mean())
-        found[classes[number]] = Recall(int(rows.sum()), before, now)
+    for number in np.flatnonzero(truth.any(axis=0)).tolist():
+        rows = truth[:, number]
+        before, now = float(theirs[rows, number].mean()), float(ours[rows, number].mean())
+        found[names[number]] = Recall(int(rows.sum()), before, now)
     return found

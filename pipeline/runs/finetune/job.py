@@ -31,6 +31,7 @@ from pipeline.runs.finetune.images.listed import Listed, holds_images
 from pipeline.runs.finetune.images.pack import answers, pack
 from pipeline.runs.finetune.images.training import seconds_per_image, trained, trainers
 from pipeline.runs.finetune.images.work import OpenTraining, Work
+from pipeline.runs.finetune.labelled.kinds import kind_of
 from pipeline.runs.finetune.labelled.labels import Labels
 from pipeline.runs.finetune.labelled.samples import (
     Samples,
@@ -136,7 +137,8 @@ class _Job:
             check_parent(sources[0], model.source, parent)
         champion = None
         if spec.champion:
-            champion = Champion.load(spec.champion, parent, from_images=not sources)
+            kind = kind_of(spec)
+            champion = Champion.load(spec.champion, parent, kind, from_images=not sources)
         labels = Labels.read(spec, [source.store for source in sources])
         listed = None if sources else Listed.of(spec, labels, output.uri)
         return cls(spec, model, parent, champion, labels, sources, listed)
@@ -237,7 +239,10 @@ class _Job:
         uris = compress(fitted.samples.uris, champion.compared(fitted.division))
         model = ModelSpec(source=champion.source, dtype="float32")
         return champion.meet(
-            fitted, answers(self.spec, model, self.listed.tables, uris, work.champion)
+            fitted,
+            answers(
+                self.spec, model, self.listed.tables, uris, work.champion, champion.kind.column
+            ),
         )
 
     def _training(self, run_id: str, samples: Samples, model: TrainableCheckpoint) -> Training:

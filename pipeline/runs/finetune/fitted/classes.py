@@ -16,6 +16,7 @@ from pipeline.model.training.heads import (
     Integers,
     LabelIssues,
     Matrix,
+    Truths,
     balanced_weights,
     fit_probe,
     label_issues,
@@ -43,6 +44,10 @@ class FittedClasses(Fitted):
 
     def on(self, parent: TrainableCheckpoint) -> TrainableCheckpoint:
         return parent.with_head(self.weight, self.bias, self.division.classes)
+
+    @property
+    def said(self) -> Truths:
+        return self.division.kind.said(self.probabilities)
 
     def as_probabilities(self, logits: Tensor) -> Matrix:
         found: Matrix = logits.softmax(dim=1).numpy()

@@ -13,7 +13,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.model.network import Floats, TrainableCheckpoint
-from pipeline.model.training.heads import LinearProbe, Matrix
+from pipeline.model.training.heads import LinearProbe, Matrix, Truths
 from pipeline.model.training.recipes import Recipe
 from pipeline.runs.finetune.labelled.samples import Samples
 from pipeline.runs.finetune.labelled.split import Division
@@ -75,6 +75,11 @@ class Fitted(ABC):
     @abstractmethod
     def on(self, parent: TrainableCheckpoint) -> TrainableCheckpoint:
         """The head behind the backbone that it was fitted for."""
+
+    @property
+    @abstractmethod
+    def said(self) -> Truths:
+        """(R, N): which classes it names for each image."""
 
     @abstractmethod
     def as_probabilities(self, logits: Tensor) -> Matrix:

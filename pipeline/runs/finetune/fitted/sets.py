@@ -66,7 +66,6 @@ class FittedSets(Fitted):
 
     @property
     def said(self) -> Truths:
-        """(R, N): whether each class is predicted."""
         found: Truths = self.probabilities >= DEFAULT_THRESHOLD
         return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,12 +61,14 @@ def answers(
     listing: Sequence[pa.Table],
     uris: Iterable[str],
     store: Store,
-) -> dict[str, str]:
-    """What another model says of some of the images, which are read once more for it: their label
+    column: str = "label",
+) -> dict[str, tuple[str, ...]]:
+    """What another model says of some of the images, which are read once more for it: the classes
     by uri, without those that cannot be read any more.
 
     Args:
         store: where its rows go.
+        column: of these, with a class or a list of them.
 
     Raises:
         RunError: it could not finish; the same call continues it.
@@ -74,10 +77,14 @@ def answers(
     run_spec = _run_spec(spec, model, store)
     run_spec = replace(run_spec, output=replace(run_spec.output, top_k=1, embeddings=False))
     history = _read(run_spec, store, Chosen([_of(asked, table) for table in listing]))
-    found: dict[str, str | None] = {}
-    for table in LiveRows.of(history).batches(_ROWS, ["uri", "label"]):
-        found.update(zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True))
-    return {uri: label for uri, label in found.items() if uri in asked and label is not None}
+    found: dict[str, Any] = {}
+    for table in LiveRows.of(history).batches(_ROWS, ["uri", column]):
+        found.update(zip(table["uri"].to_pylist(), table[column].to_pylist(), strict=True))
+    return {
+        uri: tuple(sorted(said)) if isinstance(said, list) else (said,)
+        for uri, said in found.items()
+        if uri in asked and said is not None
+    }
 
 
 def _of(uris: set[str], listing: pa.Table) -> pa.Table:

@@ -9,10 +9,11 @@ from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.contract.errors import UsageError, one_line
 from pipeline.contract.spec import FinetuneSpec
-from pipeline.model.training.heads import Integers
+from pipeline.model.training.heads import Integers, Truths
 
 EXAMPLES = 3
 
@@ -48,8 +49,21 @@ class Kind(Protocol):
     def targets(self, labels: Sequence[str], classes: Sequence[str]) -> Integers:
         """Labels as numbers, (R,) or (R, N)."""
 
+    def present(self, targets: Integers, classes: int) -> Truths:
+        """(R, N): which images have which class."""
+
     def counts(self, targets: Integers, classes: int) -> Integers:
         """(N,): the images of each class."""
+
+    @property
+    def column(self) -> str:
+        """Where an output has what a model says of an image: a class, or a list of them."""
+
+    def said(self, logits: npt.NDArray[np.floating]) -> Truths:
+        """(R, N): which classes a model names by its logits (R, N)."""
+
+    def comparable(self, targets: Integers, known: Truths) -> Truths:
+        """(R,): which images can be held against a model that knows these classes (N,) alone."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class OneClass:
     """A ``Kind``: an image is of one class, and ``targets`` are its positions (R,)."""
 
     needs_class: bool = True
+    column: str = "label"
 
     def label(self, value: Any) -> str | None:
         return as_label(value)
@@ -77,6 +92,17 @@ class OneClass:
     def counts(self, targets: Integers, classes: int) -> Integers:
         return np.bincount(targets, minlength=classes)
 
+    def present(self, targets: Integers, classes: int) -> Truths:
+        found = np.zeros((len(targets), classes), bool)
+        found[np.arange(len(targets)), targets] = True
+        return found
+
+    def said(self, logits: npt.NDArray[np.floating]) -> Truths:
+        return self.present(logits.argmax(axis=1), logits.shape[1])
+
+    def comparable(self, targets: Integers, known: Truths) -> Truths:
+        return known[targets]
+
 
 @dataclass(frozen=True)
 class SetOfClasses:
@@ -88,6 +114,7 @@ class SetOfClasses:
 
     separator: str
     needs_class: bool = False
+    column: str = "labels"
 
     def label(self, value: Any) -> str | None:
         """Also of a list of names. An empty text is the set of none, and null no label."""
@@ -132,6 +159,17 @@ class SetOfClasses:
     def counts(self, targets: Integers, classes: int) -> Integers:
         found: Integers = targets.sum(axis=0)
         return found
+
+    def present(self, targets: Integers, classes: int) -> Truths:
+        return targets > 0
+
+    def said(self, logits: npt.NDArray[np.floating]) -> Truths:
+        """Those whose sigmoid is at least ``DEFAULT_THRESHOLD``, which is that of the logit 0."""
+        found: Truths = logits >= 0
+        return found
+
+    def comparable(self, targets: Integers, known: Truths) -> Truths:
+        return np.full(len(targets), known.any())
 
 
 ONE_CLASS = OneClass()

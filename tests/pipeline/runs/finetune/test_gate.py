@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.contract.errors import ExitCode, RunError, UsageError
 from pipeline.contract.spec import FinetuneSpec
-from pipeline.runs.finetune.champion import Champion
+from pipeline.runs.finetune.champion import Champion, Said
 from pipeline.runs.finetune.fitted.fitted import Fitted
 from pipeline.runs.finetune.job import finetune
 from pipeline.runs.finetune.result import FinetuneResult
@@ -96,7 +96,7 @@ def test_what_the_champion_could_not_read_is_left_out(
     train()
     answers, missing = Champion.answers, 1
 
-    def some(self: Champion, fitted: Fitted) -> dict[str, str]:
+    def some(self: Champion, fitted: Fitted) -> dict[str, Said]:
         return dict(list(answers(self, fitted).items())[missing:])
 
     monkeypatch.setattr(Champion, "answers", some)

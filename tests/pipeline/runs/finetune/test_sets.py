@@ -224,9 +224,50 @@ def test_the_gate_asks_for_all_labels_of_an_image(train: Train) -> None:
     assert f"the accuracy is {result.metrics['accuracy']:.1%}, less than" in str(result.complaint)
 
 
-@pytest.mark.parametrize("place", ["label_from", "champion"])
-def test_what_is_of_one_label_is_refused(spec: FinetuneSpec, place: str) -> None:
-    with pytest.raises(UsageError, match=f"multi_label excludes finetune.{place}; give"):
-        FinetuneSpec(**vars(spec) | {place: "directory"})
+def test_the_champion_is_right_where_its_whole_set_is(
+    train: Train, models: Store, checkpoint: Path
+) -> None:
+    champion = train()
+    challenger = train(penalty=1e5, champion=models.uri, fail_if_worse=True, pictures=0)
+    told, before = predictions(challenger), predictions(champion)
+    held = [row for row, split in enumerate(told["split"]) if split == "validation"]
+    assert [told["champion"][row] for row in held] == [before["predicted"][row] for row in held]
+    duel = challenger.metrics["champion"]
+    assert (duel["images"], duel["left_out"]) == (len(held), 0)
+    assert duel["accuracy"] == champion.metrics["accuracy"]
+    assert duel["challengers_accuracy"] == challenger.metrics["accuracy"] < duel["accuracy"]
+    for one, was, now in zip(
+        duel["classes"], champion.metrics["classes"], challenger.metrics["classes"], strict=True
+    ):
+        assert one["champion"] == pytest.approx(was["recall"])
+        assert one["challenger"] == pytest.approx(now["recall"])
+    assert challenger.exit_code == ExitCode.TOO_MANY_FAILURES
+    report = (Path(challenger.model_uri) / "report.html").read_text()
+    assert "Against the champion" in report
+    assert "The champion alone is right" not in report  # there are no pictures
+    with pytest.raises(UsageError, match=r"says one class of an image, and finetune\.multi_label"):
+        train(champion=str(checkpoint))
+
+
+def test_classes_that_the_champion_does_not_know_are_not_looked_at(
+    train: Train, labels: Path, models: Store
+) -> None:
+    train(labels=(without(labels, "dog"),))
+    duel = train(champion=models.uri, pictures=0).metrics["champion"]
+    assert (duel["unknown_to_champion"], duel["left_out"]) == (["dog"], 0)
+    assert [one["class"] for one in duel["classes"]] == ["cat", "grass"]
+    assert duel["accuracy"] == duel["challengers_accuracy"]
+
+
+def without(labels: Path, name: str) -> str:
+    """A file of the same labels but one."""
+    found = labels.with_name("fewer.csv")
+    found.write_text(labels.read_text().replace(name, ""))
+    return str(found)
+
+
+def test_what_is_of_one_label_is_refused(spec: FinetuneSpec) -> None:
+    with pytest.raises(UsageError, match=r"multi_label excludes finetune\.label_from; give"):
+        FinetuneSpec(**vars(spec) | {"label_from": "directory"})
     with pytest.raises(UsageError, match="multi_label is empty"):
         FinetuneSpec(**vars(spec) | {"multi_label": ""})
