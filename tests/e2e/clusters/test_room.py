@@ -10,7 +10,11 @@ import pytest
 from tests.support.commands import REPOSITORY, command
 from tests.support.inputs.images import write_images
 from tests.support.outputs.found import published_rows
+from tests.support.processes import victims
 from tests.support.processes.ray_cluster import RayCluster
+from tests.support.servers.fault_proxy import FaultProxy
+from tests.support.servers.faults import Faults
+from tests.support.servers.seaweedfs import Bucket
 
 pytestmark = pytest.mark.ray
 SOON = {"RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "1"}
@@ -86,3 +90,29 @@ def test_a_pool_grows_with_its_cluster_which_shrinks_again(
         assert "1 to 4 actors with 1 CPU thread each" in log
         assert "1 of at most 4 replicas" in log
         cluster.until_nodes(1)  # the head
+
+
+@pytest.mark.slow
+def test_nodes_go_when_their_work_ends_though_the_run_does_not(
+    tmp_path: Path, checkpoint: Path, s3_bucket: Bucket, fault_proxy: FaultProxy
+) -> None:
+    """Its manifest is not taken by the store until they have gone; it needs none for that."""
+    images = write_images(tmp_path / "in", 400)[0].parent
+    asked = (images, "--output", f"{s3_bucket.uri}/out", "--model", checkpoint)
+    work = ("--image-size", "448", "--dtype", "float32", "--num-actors", "1:2")  # 0.1 s an image
+    fault_proxy.faults = Faults(methods=("PUT",), pattern="/publish/manifest", latency_seconds=50)
+    with RayCluster(num_cpus=0, autoscaled={"CPU": 1}, idle_minutes=0.1) as cluster:
+        with start(cluster, *asked, *work) as run:
+            closing = ".*/publish/manifest.json"
+            victims.wait_until(
+                lambda: fault_proxy.count("PUT", path=closing) or run.poll() is not None,
+                "closing", 480,
+            )  # fmt: skip
+            cluster.until_nodes(1)  # the head
+            assert run.poll() is None
+            fault_proxy.faults = Faults()
+            _, log = run.communicate(timeout=240)
+        assert run.returncode == 0, log
+    assert "1 of at most 2 replicas" in log
+    assert "2 of at most 2 replicas" in log, "each has a node, for one does not hold two"
+    assert sum(key.endswith(".parquet") for key in s3_bucket.keys("out/data/")) == 1
