@@ -89,7 +89,7 @@ def _attempt(spec: RunSpec, stop_at: float | None, chosen: Chosen, *, debug: boo
                 planned = _take_up(spec, store, checkpoint, kept, exclusion, debug=debug)
                 planned.challenger = challenge.beside(planned.model) if challenge else None
                 planned.pictures = chosen.pictures
-                drop = CommittedRows(spec.compute, debug).drop
+                drop = CommittedRows(spec.compute, debug, lease.check).drop
                 work = waves(ahead, planned.plan, planned.open_run, drop)
                 first = next(work)
             if not first.is_empty:

@@ -8,7 +8,7 @@ a killed driver still writes belongs to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -26,11 +26,18 @@ Rewritten = dict[str, Part | None]
 """What is left of parts, by their names; None for nothing."""
 
 
-def drop_rows(run: OpenRun, stale: HashIndex, tasks: Tasks | None = None) -> None:
+def drop_rows(
+    run: OpenRun,
+    stale: HashIndex,
+    tasks: Tasks | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Drop the rows with these URIs; to be called before this attempt's own parts are added.
 
     Args:
         tasks: where the parts are read and written; by default here.
+        check: raises an error when the run has become another process's, whose record this one's
+            would replace.
     """
     if not len(stale.keys):
         return
@@ -44,6 +51,7 @@ def drop_rows(run: OpenRun, stale: HashIndex, tasks: Tasks | None = None) -> Non
     if found:
         left = (found.get(part.name, part) for part in run.parts)
         run.parts = [part for part in left if part is not None]
+        check()
         run.save()
         for _ in map_ahead(run.store.remove_file, found):
             pass

@@ -3,11 +3,13 @@ this process, many in tasks; and those that are too many for one process stay on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.output.ledger.committed import hashed_rows, ledger_of, portions
 from pipeline.output.ledger.hashes import HashIndex, ShardNames
@@ -16,11 +18,13 @@ from pipeline.output.merging.dropping import drop_rows
 from pipeline.output.open_run import OpenRun
 from pipeline.runs.computing.known_rows import ROWS_IN_THIS_PROCESS
 from pipeline.stages.cluster.address import cluster_address
-from pipeline.stages.cluster.ray_session import connect
+from pipeline.stages.cluster.ray_session import join
 from pipeline.stages.cluster.tasks import RayTasks
 from pipeline.stages.rows.spread_ledger import ROWS_PER_PART, SpreadLedger
 from pipeline.stages.watching.reach import leaving_out
 from pipeline.storage.filesystems import WorkerEnvironment
+
+log = logging.getLogger(__name__)
 
 ROWS_WORTH_TASKS = 1_000_000
 """Fewer are read in some three seconds, while Ray would still start its workers."""
@@ -37,6 +41,8 @@ class CommittedRows:
 
     compute: ComputeSpec
     debug: bool = False
+    check: Callable[[], None] = lambda: None
+    """Raises an error when the run has become another process's."""
 
     def ledger(self, open_run: OpenRun, names: ShardNames) -> Known:
         """An index over the rows that a run has."""
@@ -44,7 +50,12 @@ class CommittedRows:
             return open_run.ledger(names)
         with self._tasks(open_run) as tasks:
             if open_run.rows > _rows_held_here():
-                return SpreadLedger.gather(open_run, names, tasks)
+                try:
+                    return SpreadLedger.gather(open_run, names, tasks)
+                except UsageError as no_room:
+                    if open_run.rows > ROWS_IN_THIS_PROCESS:
+                        raise
+                    log.warning("%s; for now, this process holds its rows", no_room)
             some = list(portions((part.name, part.rows) for part in open_run.parts))
             read = partial(hashed_rows, store=open_run.store, names=names)
             return ledger_of(names, *tasks.map(read, some))
@@ -52,14 +63,14 @@ class CommittedRows:
     def drop(self, open_run: OpenRun, stale: HashIndex) -> None:
         """As ``drop_rows``."""
         if open_run.rows < ROWS_WORTH_TASKS or not len(stale.keys):
-            drop_rows(open_run, stale)
+            drop_rows(open_run, stale, check=self.check)
             return
         with self._tasks(open_run) as tasks:
-            drop_rows(open_run, stale, tasks)
+            drop_rows(open_run, stale, tasks, self.check)
 
     @contextmanager
     def _tasks(self, open_run: OpenRun) -> Iterator[RayTasks]:
-        connect(self.compute, debug=self.debug)
+        join(self.compute, debug=self.debug)
         with leaving_out():
             yield RayTasks(WorkerEnvironment.capture(), open_run.store.uri)
 

@@ -15,6 +15,7 @@ from functools import partial
 from itertools import pairwise
 from math import ceil
 from typing import Any, Self
+from weakref import WeakSet
 
 import numpy as np
 import ray
@@ -84,7 +85,7 @@ class Part:
         return self._ledger.look_up(uris, shards)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpreadLedger(Known):
     """Rows of earlier runs, or of an open one, in actors that hold a range of hashes each."""
 
@@ -158,9 +159,9 @@ class SpreadLedger(Known):
         )
         shared = [ray.put(environment), ray.put(load)]
         parts = [start.remote(*shared, *range_) for range_ in ranges]
-        described = _answers([part.described.remote() for part in parts], number, part_bytes)
+        described = _answers([part.described.remote() for part in parts], parts, part_bytes)
         codes = list(dict.fromkeys(code for found, _ in described for code in found))
-        return cls(
+        ledger = cls(
             names,
             parts,
             tuple(codes),
@@ -170,6 +171,8 @@ class SpreadLedger(Known):
             part_bytes,
             [*shared, *ranges],
         )
+        _LEDGERS.add(ledger)
+        return ledger
 
     def __getstate__(self) -> dict[str, Any]:
         """Whoever gets a copy asks the parts; that they are started again, this one sees to."""
@@ -235,7 +238,11 @@ class SpreadLedger(Known):
         return HashIndex(np.sort(np.concatenate(found)))
 
     def _answers(self, sent: list[Any]) -> list[Any]:
-        return _answers(sent, len(self.parts), self.part_bytes)
+        return _answers(sent, self.parts, self.part_bytes)
+
+
+_LEDGERS: WeakSet[SpreadLedger] = WeakSet()
+"""Those whose parts have memory of the nodes: of earlier runs, and of an open one beside them."""
 
 
 def _parts_for(rows: int) -> int:
@@ -253,7 +260,7 @@ def _nothing(objects: int, codes: int) -> Matches:
     )
 
 
-def _answers(sent: list[Any], parts: int, part_bytes: int) -> list[Any]:
+def _answers(sent: list[Any], parts: Sequence[Any], part_bytes: int) -> list[Any]:
     """
     Raises:
         RunError: a part is lost, and cannot be loaded again.
@@ -272,14 +279,16 @@ def _answers(sent: list[Any], parts: int, part_bytes: int) -> list[Any]:
         ) from error
 
 
-def _check_room(parts: int, part_bytes: int) -> None:
+def _check_room(parts: Sequence[Any], part_bytes: int) -> None:
     """
     Raises:
         UsageError: the nodes have none for so many parts, and there will be no others.
     """
-    room = sum(int(node.memory // part_bytes) for node in nodes())
-    if room < parts and not can_grow():
+    taken = sum(len(one.parts) * one.part_bytes for one in _LEDGERS if one.parts is not parts)
+    room = sum(int(node.memory // part_bytes) for node in nodes()) - ceil(taken / part_bytes)
+    if room < len(parts) and not can_grow():
         raise UsageError(
-            f"the ledger of earlier rows takes {parts} actors with {part_bytes / 2**30:.2g} GiB of "
-            f"memory each, and the nodes have room for {room}; start more nodes, or larger ones"
+            f"the ledger of earlier rows takes {len(parts)} actors with {part_bytes / 2**30:.2g} "
+            f"GiB of memory each, and the nodes have room for {max(room, 0)}; start more nodes, or "
+            "larger ones"
         )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
+from pipeline.contract.errors import RunError
 from pipeline.output.ledger import committed
 from pipeline.output.ledger.hashes import HashIndex, hash_strings
 from pipeline.output.merging.dropping import drop_rows
@@ -105,6 +106,21 @@ def test_killed_before_the_old_parts_are_removed(
             drop_rows(run, stale())
     assert len(local_store.list(f"{run.directory}/parts")) == 6
     assert uris(taken_up(local_store)) == LEFT
+
+
+def test_the_record_of_whoever_took_the_run_over_stays(local_store: Store) -> None:
+    """This attempt was held up meanwhile, for longer than its lease lasts."""
+
+    def check() -> None:
+        raise RunError("taken over")
+
+    begun(local_store)
+    run = taken_up(local_store)
+    before = local_store.read_bytes(f"{run.directory}/open.json")
+    with pytest.raises(RunError, match="taken over"):
+        drop_rows(run, stale(), check=check)
+    assert local_store.read_bytes(f"{run.directory}/open.json") == before
+    assert uris(taken_up(local_store)) == EVERYTHING
 
 
 A = TypeVar("A")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.contract.errors import UsageError
 from pipeline.contract.spec import ComputeSpec
 from pipeline.output.ledger import committed
 from pipeline.output.merging.tasks import InThisProcess
@@ -96,3 +97,21 @@ def test_many_stay_on_a_cluster(
     monkeypatch.setattr(SpreadLedger, "gather", gather)
     assert planned(WORLD.open_run(local_store)).counts.finished == 23
     assert given == [tasks] * is_held_there
+
+
+@pytest.mark.usefixtures("tasks")
+def test_where_a_cluster_has_no_room_few_enough_are_held_here(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gather(*args: object) -> object:
+        raise UsageError("the nodes have room for 0")
+
+    monkeypatch.setattr(module, "ROWS_WORTH_TASKS", 10)
+    monkeypatch.setattr(module, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(module, "cluster_address", lambda: "head:6379")
+    monkeypatch.setattr(SpreadLedger, "gather", gather)
+    assert planned(WORLD.open_run(local_store)).counts.finished == 23
+    assert "room for 0; for now, this process holds its rows" in caplog.text
+    monkeypatch.setattr(module, "ROWS_IN_THIS_PROCESS", 20)
+    with pytest.raises(UsageError, match="room for 0"):
+        planned(WORLD.open_run(local_store))

@@ -1,5 +1,6 @@
 """A ledger in many parts says what the ledger in one process says, which brute force holds."""
 
+import gc
 import random
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -142,6 +143,24 @@ def test_every_part_has_some(local_store: Store) -> None:
     ledger = spread(history_of(random_world(0), local_store))
     assert len(ledger.parts) > 4
     assert np.count_nonzero(np.diff(ledger.row_ends)) > 3
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_what_another_ledger_takes_is_no_room(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of earlier runs, beside which that of an open run is started."""
+    gc.collect()
+    other = spread(history_of(random_world(0), local_store))
+    size = other.part_bytes
+    node = SimpleNamespace(memory=len(other.parts) * size)
+    monkeypatch.setattr(spread_ledger, "nodes", lambda: [node])
+    monkeypatch.setattr(spread_ledger, "can_grow", lambda: False)
+    spread_ledger._check_room(other.parts, size)
+    with pytest.raises(UsageError, match="have room for 0; "):
+        spread_ledger._check_room([None], size)
+    node.memory += size
+    spread_ledger._check_room([None], size)
 
 
 AWAY = {"label_selector": {"ray.io/node-id": "!in(a, b)"}}
