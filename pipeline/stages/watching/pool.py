@@ -87,7 +87,7 @@ class _Watch(ExecutionCallback):
 
     def on_execution_step(self, executor: Any) -> None:
         """Other stages than that of the actors have none."""
-        self._actors = _actors(executor)
+        self._actors = _actors(executor) or self._actors  # emptied while an execution is broken off
         found = [stage.get_actor_info() for stage in executor._topology]
         self.pool.count(
             sum(one.running for one in found),

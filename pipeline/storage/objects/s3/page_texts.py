@@ -34,8 +34,9 @@ def page_texts(xml: bytes) -> tuple[str, Texts]:
     Raises:
         FetchError: the page is cut off, or what belongs to which object is not clear.
     """
-    start, end = xml.find(_FIRST), xml.rfind(_LAST) + len(_LAST)
-    columns = _alike(xml[start:end]) if 0 <= start < end else None
+    start, last = xml.find(_FIRST), xml.rfind(_LAST)
+    end = last + len(_LAST)
+    columns = _alike(xml[start:end]) if 0 <= start < last else None
     if columns is None:
         return _parsed(xml)
     root, texts = _parsed(xml[: xml.index(_LAST, start) + len(_LAST)] + xml[end:])

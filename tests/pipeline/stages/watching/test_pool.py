@@ -38,7 +38,8 @@ def test_actors_of_an_execution_that_fails_are_ended(monkeypatch: pytest.MonkeyP
         watch.before_execution_starts(executor)
     actors._running_actors["b"] = 2
     fails.on_execution_step(executor)
-    actors._running_actors.clear()  # as Ray Data has it before it calls
+    actors._running_actors.clear()  # as Ray Data has it before it calls, or in its last step
+    fails.on_execution_step(executor)
     succeeds.after_execution_succeeds(executor)
     assert ended == []
     fails.after_execution_fails(executor, ValueError())

@@ -146,6 +146,7 @@ def test_text_in_pieces_is_one_key() -> None:
     [
         (page(contents("a.jpg"))[:-30], "cut off"),
         (b"", "cut off"),
+        (b"<a><Contents>", "cut off"),
         (b"<html><body>Please log in</body></html>", "html"),
         (page(more="<IsTruncated>true</IsTruncated>"), "how its listing goes on"),
         (page(contents("a</Key><Key>b"), contents("c").replace("<Key>c</Key>", "")), "two names"),
