@@ -1,6 +1,6 @@
 """How well a long listing is divided: tasks that are busy at a time, in a simulation.
 
-    python -m tests.campaigns.ranges [--pages 10000] [--tasks 64] [--milliseconds 10]
+    python -m tests.campaigns.ranges [--pages 10000] [--tasks 64] [--milliseconds 30]
 
 A store in memory answers every page so many milliseconds late, and tasks are threads, so that only
 waiting counts. Names are of several kinds; ten stand for the thousand of a real page.

@@ -119,7 +119,7 @@ class FinetuneSpec:
     )
     val_labels: tuple[str, ...] = setting(
         (),
-        "a file like those of --labels, whose images are held out, and no others; may be repeated",
+        "labels of the same form, whose images are held out, and no others; may be repeated",
         metavar="FILE",
         repeatable=True,
     )

@@ -42,7 +42,8 @@ FLAGS_IN_ROWS = {
 }  # fmt: skip
 """What is wrong with an image is said in its row, which may be read far from any command."""
 OTHERS = {
-    "pipeline/monitoring/page.py", "pipeline/model/loaded.py", "pipeline/runs/computing/version.py"
+    "pipeline/monitoring/page.py", "pipeline/monitoring/model/charts.py",
+    "pipeline/model/loaded.py", "pipeline/runs/computing/version.py",
 }  # fmt: skip
 """A style sheet's variables, a flag of jobs.embed that is not a setting, a whole other command."""
 

@@ -99,7 +99,7 @@ def test_the_model_answers_as_it_did_in_training(spec: FinetuneSpec, dead: list[
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_local")
+@pytest.mark.usefixtures("ray_of_its_own")
 def test_of_several_labels_it_answers_as_transformers_does(
     spec: FinetuneSpec, tmp_path: Path
 ) -> None:
