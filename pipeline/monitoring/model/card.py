@@ -37,7 +37,7 @@ def render_card(training: Mapping[str, Any], metrics: Mapping[str, Any], activat
         f"{metrics['calibration_error']:.3f}.",
         *([_of_sets(metrics)] if "micro_f1" in metrics else []),
         *([_against(champion)] if champion else []),
-        *([_BALANCED] if training["spec"].get("class_weights") == "auto" else []),
+        *([_balanced(metrics)] if training["spec"].get("class_weights") == "auto" else []),
         _table(metrics["classes"]),
         "training.json says what it was made of, metrics.json how good it is, predictions.parquet "
         "what it says of each labelled image, label_issues.parquet which labels are in doubt.",
@@ -62,9 +62,11 @@ _QUICK_GELU = (
 )
 
 
-_BALANCED = (
-    "In training all classes counted alike, however many images they have (class weights: auto)."
-)
+def _balanced(metrics: Mapping[str, Any]) -> str:
+    what = "all classes counted alike, however many images they have"
+    if "micro_f1" in metrics:
+        what = "presence and absence of each class counted half, however many images have it"
+    return f"In training {what} (class weights: auto)."
 
 
 def _of_sets(metrics: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from html import escape
 from typing import Any
 
@@ -16,7 +17,24 @@ CLASSES_SHOWN = 100
 NAMED = 10
 ROWS_SHOWN = 20
 
-_KINDS = ("The champion alone is right", "This model alone is right", "Neither is right")
+
+class Outcome(StrEnum):
+    """Who is right about an image: the column ``contest`` of ``layout.PREDICTIONS``, null where the
+    two are not compared. Of sets, only the classes that both know are looked at."""
+
+    SAME = "same"
+    """They say the same, right or not."""
+    CHAMPION = "only_champion_right"
+    CHALLENGER = "only_challenger_right"
+    NEITHER = "neither_right"
+
+
+_KINDS = {
+    Outcome.CHAMPION: "The champion alone is right",
+    Outcome.CHALLENGER: "This model alone is right",
+    Outcome.NEITHER: "Neither is right",
+}
+_SHOWN = ("uri", "label", "predicted", "champion", "contest", "score")
 
 
 def differing(predictions: pa.Table, most: int) -> list[str]:
@@ -33,16 +51,18 @@ def differing(predictions: pa.Table, most: int) -> list[str]:
 
 def _kinds(predictions: pa.Table) -> list[pa.Table]:
     """Those of ``_KINDS``, each the surest first."""
-    differ = pc.not_equal(predictions["champion"], predictions["predicted"])
-    rows = predictions.filter(differ).sort_by([("score", "descending"), ("uri", "ascending")])
-    theirs = pc.equal(rows["champion"], rows["label"])
-    ours = pc.equal(rows["predicted"], rows["label"])
-    neither = pc.invert(pc.or_(theirs, ours))
-    return [rows.filter(mask) for mask in (theirs, ours, neither)]
+    differ = pc.not_equal(predictions["contest"], Outcome.SAME)
+    rows = predictions.select(_SHOWN).filter(differ)
+    rows = rows.sort_by([("score", "descending"), ("uri", "ascending")])
+    return [rows.filter(pc.equal(rows["contest"], one)) for one in _KINDS]
 
 
 def render_contest(
-    champion: Mapping[str, Any] | None, predictions: pa.Table, pictures: Mapping[str, str]
+    champion: Mapping[str, Any] | None,
+    predictions: pa.Table,
+    pictures: Mapping[str, str],
+    *,
+    of_sets: bool = False,
 ) -> str:
     """The section; nothing without a champion.
 
@@ -50,21 +70,23 @@ def render_contest(
         champion: what metrics.json says of it.
         predictions: ``layout.PREDICTIONS``.
         pictures: JPEGs of some images in base 64, by uri.
+        of_sets: whether labels are sets of classes.
     """
     if not champion:
         return ""
     kinds = _kinds(predictions)
     return (
-        f"<h2>Against the champion</h2>{''.join(_sentences(champion))}"
+        f"<h2>Against the champion</h2>{''.join(_sentences(champion, of_sets))}"
         f"{_classes(champion['classes'], champion['lost_recall'])}"
         f"{_pictures(kinds, pictures)}{_rows(kinds)}"
     )
 
 
-def _sentences(champion: Mapping[str, Any]) -> Iterator[str]:
+def _sentences(champion: Mapping[str, Any], of_sets: bool) -> Iterator[str]:
     mine, its = champion["only_challenger_right"], champion["only_champion_right"]
+    known = ", by the classes that both know," if of_sets else " of classes that both know,"
     yield _said(
-        f"On {champion['images']:,} held-out images of classes that both know, this model alone is "
+        f"On {champion['images']:,} held-out images{known} this model alone is "
         f"right about {mine:,}, {champion['model']} alone about {its:,}. If both were equally "
         f"good, a difference like that would come up with probability {champion['p_value']:.3g} "
         "(McNemar's exact test)."
@@ -74,10 +96,9 @@ def _sentences(champion: Mapping[str, Any]) -> Iterator[str]:
         yield _said(f"More than 5 points of recall are lost by {', '.join(lost[:NAMED])}{more}.")
     new, old = champion["unknown_to_champion"], champion["only_champion_knows"]
     if new:
-        yield _said(
-            f"{_classes_of(len(new))} this model alone knows; {champion['left_out']:,} held-out "
-            "images of them are left out here."
-        )
+        left_out = f"{champion['left_out']:,} held-out images of them are left out here"
+        effect = "nobody is right or wrong by them here" if of_sets else left_out
+        yield _said(f"{_classes_of(len(new))} this model alone knows; {effect}.")
     if old:
         yield _said(f"{_classes_of(len(old))} the champion alone knows.")
 
@@ -108,7 +129,7 @@ def _classes(classes: Sequence[Mapping[str, Any]], lost: Mapping[str, Any]) -> s
 def _pictures(kinds: Sequence[pa.Table], pictures: Mapping[str, str]) -> str:
     """Those that there are; without any, nothing."""
     sections = ""
-    for title, rows in zip(_KINDS, kinds, strict=True):
+    for title, rows in zip(_KINDS.values(), kinds, strict=True):
         figures = [
             figure(
                 pictures[row["uri"]],

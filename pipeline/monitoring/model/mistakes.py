@@ -23,8 +23,9 @@ def held_out(predictions: pa.Table) -> pa.Table:
 
 
 def mistakes(predictions: pa.Table) -> pa.Table:
-    """Those of which it says something else than their label, the largest loss first."""
-    held = held_out(predictions)
+    """Those of which it says something else than their label, the largest loss first; without
+    ``scores``, of which there may be thousands in a row."""
+    held = held_out(predictions.select([n for n in predictions.column_names if n != "scores"]))
     wrong = held.filter(pc.not_equal(held["label"], held["predicted"]))
     return wrong.sort_by([("loss", "descending"), ("uri", "ascending")])
 

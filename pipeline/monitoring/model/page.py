@@ -39,7 +39,7 @@ def render_model(
     sections = [
         tiles(_tiles(metrics)),
         _gate(metrics["gate"]),
-        render_contest(metrics["champion"], predictions, pictures),
+        render_contest(metrics["champion"], predictions, pictures, of_sets="micro_f1" in metrics),
         _course(metrics.get("epochs", []), training["spec"].get("mixup", 0.0)),
         render_curves(metrics.get("epochs", [])),
         _classes(metrics["classes"]),

@@ -15,6 +15,7 @@ from pipeline.model.families.registry import load_checkpoint
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.heads import Duel, Truths
 from pipeline.model.training.published import newest_model
+from pipeline.monitoring.model.contest import Outcome
 from pipeline.runs.finetune.fitted.fitted import Fitted
 from pipeline.runs.finetune.labelled.kinds import Kind
 from pipeline.runs.finetune.labelled.samples import Vectors
@@ -117,14 +118,19 @@ class Champion:
         truth = self.kind.present(division.targets[compared], len(division.classes))[:, both]
         ours = fitted.said[compared][:, both]
         theirs = _present([one for one in met if one is not None], names)
+        right, its = (ours == truth).all(axis=1), (theirs == truth).all(axis=1)
+        same = (ours == theirs).all(axis=1)
+        if self.kind.needs_class:  # where neither names a class of both, each has one of its own
+            same &= ours.any(axis=1)
         return Contest(
             champion=self.source,
-            duel=Duel.of((ours == truth).all(axis=1), (theirs == truth).all(axis=1)),
+            duel=Duel.of(right, its),
             left_out=int((division.held_out & ~compared).sum()),
             unknown=sorted(set(division.classes) - set(self.checkpoint.classes)),
             forgotten=sorted(set(self.checkpoint.classes) - set(division.classes)),
             recalls=_recalls(names, truth, ours, theirs),
             answers=[None if one is None else self.kind.text(one) for one in met],
+            outcomes=_outcomes(compared, same, right, its),
         )
 
 
@@ -153,6 +159,8 @@ class Contest:
     """Of the compared images, by class."""
     answers: list[str | None]
     """(R,): what the champion says of each compared image."""
+    outcomes: list[str | None]
+    """(R,): an ``Outcome`` for each compared image."""
 
     @property
     def accuracy(self) -> float:
@@ -207,6 +215,15 @@ def _present(told: Sequence[Said], names: Sequence[str]) -> Truths:
     for row, one in enumerate(told):
         found[row, [place[name] for name in one if name in place]] = True
     return found
+
+
+def _outcomes(compared: Truths, same: Truths, right: Truths, its: Truths) -> list[str | None]:
+    """(R,) of what is known of the compared images alone."""
+    found = np.full(len(compared), None, object)
+    kinds = [Outcome.SAME, Outcome.CHALLENGER, Outcome.CHAMPION]
+    found[compared] = np.select([same, right, its], kinds, Outcome.NEITHER)
+    listed: list[str | None] = found.tolist()
+    return listed
 
 
 def _recalls(

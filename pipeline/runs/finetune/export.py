@@ -74,8 +74,9 @@ def _files(
     """By name, those that make the model whole at the end."""
     facts, predictions = training.to_dict(), fitted.predictions()
     if contest is not None:
-        answers = pa.array(contest.answers, pa.string())
-        predictions = predictions.append_column("champion", answers)
+        columns = {"champion": contest.answers, "contest": contest.outcomes}
+        for name, values in columns.items():
+            predictions = predictions.append_column(name, pa.array(values, pa.string()))
     tables = predictions, fitted.doubtful()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save(Path(folder))

@@ -8,15 +8,15 @@ import pyarrow as pa
 from pipeline.monitoring.model.contest import differing, render_contest
 
 ROWS = [
-    # uri, label, predicted, champion, score
-    ("a", "ant", "bee", "ant", 0.9),
-    ("b", "ant", "bee", "ant", 0.5),
-    ("c", "ant", "ant", "bee", 0.8),
-    ("d", "<i>", "ant", "bee", 0.7),
-    ("e", "ant", "ant", "ant", 1.0),
-    ("f", "ant", "ant", None, 1.0),  # not compared
+    # uri, label, predicted, champion, contest, score
+    ("a", "ant", "bee", "ant", "only_champion_right", 0.9),
+    ("b", "ant", "bee", "ant", "only_champion_right", 0.5),
+    ("c", "ant", "ant", "bee", "only_challenger_right", 0.8),
+    ("d", "<i>", "ant", "bee", "neither_right", 0.7),
+    ("e", "ant", "ant", "ant", "same", 1.0),
+    ("f", "ant", "ant", None, None, 1.0),  # not compared
 ]
-COLUMNS = ("uri", "label", "predicted", "champion", "score")
+COLUMNS = ("uri", "label", "predicted", "champion", "contest", "score")
 PREDICTIONS = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in ROWS])
 
 
@@ -68,6 +68,17 @@ def test_classes_that_only_one_knows_are_counted() -> None:
     page = render_contest(known, PREDICTIONS, {})
     assert "2 classes this model alone knows; 3 held-out images of them are left out" in page
     assert "1 class the champion alone knows" in page
+
+
+def test_sets_that_differ_in_a_class_of_one_alone_do_not_differ() -> None:
+    row = {"uri": "g", "label": "ant;fly", "predicted": "ant;fly", "champion": "ant"}
+    sets = pa.Table.from_pylist([row | {"contest": "same", "score": 1.0}])
+    assert differing(sets, 10) == []
+    known = champion(unknown_to_champion=["fly"], left_out=0)
+    page = render_contest(known, sets, {}, of_sets=True)
+    assert "Where the two differ" not in page
+    assert "On 5 held-out images, by the classes that both know, this model" in page
+    assert "1 class this model alone knows; nobody is right or wrong by them here." in page
 
 
 def test_no_champion_no_section() -> None:

@@ -31,6 +31,11 @@ def test_the_largest_loss_comes_first() -> None:
     assert "The surest mistakes (2 of 2 in predictions.parquet)" in page
 
 
+def test_the_scores_of_all_classes_are_not_carried_along() -> None:
+    scores = pa.array([[0.5] * 100] * len(ROWS), pa.list_(pa.float32()))
+    assert mistakes(PREDICTIONS.append_column("scores", scores)) == mistakes(PREDICTIONS)
+
+
 def test_pictures_that_are_missing_are_named_in_the_table() -> None:
     page = render_mistakes(PREDICTIONS, {ROWS[1][0]: "eA=="})
     assert "as the model sees them (1 of 2)" in page

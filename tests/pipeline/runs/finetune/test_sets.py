@@ -253,7 +253,10 @@ def test_classes_that_the_champion_does_not_know_are_not_looked_at(
     train: Train, labels: Path, models: Store
 ) -> None:
     train(labels=(without(labels, "dog"),))
-    duel = train(champion=models.uri, pictures=0).metrics["champion"]
+    result = train(champion=models.uri, pictures=0)
+    duel, told = result.metrics["champion"], predictions(result)["contest"]
+    assert set(told) == {None, "same"}
+    assert sum(one is not None for one in told) == duel["images"]
     assert (duel["unknown_to_champion"], duel["left_out"]) == (["dog"], 0)
     assert [one["class"] for one in duel["classes"]] == ["cat", "grass"]
     assert duel["accuracy"] == duel["challengers_accuracy"]
