@@ -33,15 +33,16 @@ def label_issues(probabilities: Matrix, targets: Integers) -> LabelIssues:
     the order is that of the probability of the given label.
 
     Args:
-        probabilities: (R, N), of classifiers that have not seen the row.
+        probabilities: (R, N), of classifiers that have not seen the row; 0 of one that has seen
+            nothing of the class, as in ``out_of_fold``, which gives no reason to doubt its rows.
         targets: (R,): the class that each row is labelled with; each class occurs.
     """
     rows, best = np.arange(len(targets)), probabilities.argmax(axis=1)
     confident = probabilities >= _self_confidence(probabilities, targets) - _ROUNDING
     several = confident.sum(axis=1) > 1
     guess = np.where(several, best, confident.argmax(axis=1))
-    is_issue = confident.any(axis=1) & (guess != targets) & (best != targets)
     given = probabilities[rows, targets]
+    is_issue = confident.any(axis=1) & (guess != targets) & (best != targets) & (given > 0)
     found = rows[is_issue][np.argsort(given[is_issue], kind="stable")]
     return LabelIssues(found, guess[found])
 
@@ -63,7 +64,8 @@ def set_issues(probabilities: Matrix, present: Truths) -> SetIssues:
     cleanlab's ``multilabel_classification`` flags with the same filter are the same.
 
     Args:
-        probabilities: (R, N), of classifiers that have not seen the row.
+        probabilities: (R, N), of classifiers that have not seen the row; 0 and 1 of none, as in
+            ``binary_out_of_fold``, which gives no reason to doubt.
         present: (R, N): whether each row is labelled with each class; each is in some, not in all.
     """
     doubted = np.zeros(present.shape, bool)

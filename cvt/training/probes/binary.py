@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F  # noqa: N812, PyTorch's own name for it
@@ -9,6 +11,9 @@ from torch import Tensor
 
 from cvt.training.probes.minimum import Integers, Matrix, Objective, Truths, fitted
 from cvt.training.probes.probe import DEFAULT_L2, LinearProbe
+
+_SUREST: Final = 1 - 2.0**-53
+"""The greatest number below 1, which a sigmoid beyond 37 is rounded to."""
 
 
 def fit_binary_probes(
@@ -77,7 +82,7 @@ def binary_out_of_fold(
     balanced: bool = False,
 ) -> Matrix:
     """(R, N): as ``out_of_fold``, of ``fit_binary_probes``. A class that all the others have, or
-    none of them, has probability 1 or 0."""
+    none of them, has probability 1 or 0, and no other has."""
     found = np.zeros(present.shape)
     for fold in np.unique(folds):
         judged = folds == fold
@@ -87,5 +92,6 @@ def binary_out_of_fold(
         if asked.any():
             seen = vectors[~judged], present[~judged][:, asked]
             probe = fit_binary_probes(*seen, l2, balanced=balanced)
-            found[np.ix_(judged, asked)] = probe.probabilities(vectors[judged])
+            told = probe.probabilities(vectors[judged])
+            found[np.ix_(judged, asked)] = told.clip(1 - _SUREST, _SUREST)
     return found

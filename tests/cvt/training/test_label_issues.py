@@ -99,6 +99,22 @@ def test_those_of_sets_are_cleanlabs(spread: float) -> None:
     assert right.mean() > 0.4
 
 
+def test_nothing_is_doubted_where_no_classifier_was_asked() -> None:
+    """Of a class that is in the first fold alone, the others say that it is nowhere."""
+    rng, folds = np.random.default_rng(2), np.arange(60, dtype=np.int64) % 5
+    vectors = rng.normal(size=(60, 4))
+    present = np.column_stack([vectors[:, 0] > 0, np.isin(np.arange(60), [0, 5, 10])])
+    probabilities = binary_out_of_fold(vectors, present, folds)
+    assert (probabilities[folds == 0, 1] == 0).all()
+    found = set_issues(probabilities, present)
+    doubted = (found.suggested ^ present[found.rows])[:, 1]
+    assert not set(found.rows[doubted].tolist()) & {0, 5, 10}
+    targets = present[:, 0].astype(np.int64)
+    targets[[0, 5, 10]] = 2
+    found_alone = label_issues(out_of_fold(vectors, targets, folds, 3), targets)
+    assert not {*found_alone.rows.tolist()} & {0, 5, 10}
+
+
 def test_flipped_labels_are_found() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 5, 400)

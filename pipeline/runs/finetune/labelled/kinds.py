@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ class SetOfClasses:
 
     def label(self, value: Any) -> str | None:
         """Also of a list of names. An empty text is the set of none, and null no label."""
+        value = _listed(value)
         if isinstance(value, list):
             return self._of([as_label(one) or "" for one in value])
         if isinstance(value, str):
@@ -178,6 +180,16 @@ ONE_CLASS = OneClass()
 def kind_of(spec: FinetuneSpec) -> Kind:
     """That of the labels that a fine-tuning reads."""
     return ONE_CLASS if spec.multi_label is None else SetOfClasses(spec.multi_label)
+
+
+def _listed(value: Any) -> Any:
+    """A list that arrives as JSON, as all do in a column that has texts as well, else the same."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def as_label(value: Any) -> str | None:

@@ -215,7 +215,8 @@ def _labels(
     for number, row in _numbered(file, rows):
         value, name = row.get(label_column), row.get(uri_column)
         label = kind.label(value)
-        if label is None or (label_column == CORRECTED and not str(value).strip()):
+        is_unnamed, is_blank = not str(name or "").strip(), not str(value).strip()
+        if label is None or (is_blank and (is_unnamed or label_column == CORRECTED)):
             continue
         if not name:
             raise UsageError(f"{file}: row {number} has the label {label!r}, but names no image")

@@ -69,6 +69,15 @@ def test_out_of_fold_is_what_the_others_say(weights: str | None) -> None:
     assert (found[folds == 1, 2] == 0).all()
 
 
+def test_a_classifier_is_never_wholly_sure() -> None:
+    """0 and 1 say that there was none, also of a row so far away that a sigmoid is rounded."""
+    vectors, present = some()
+    folds = np.minimum(np.arange(300), 1)
+    for far in (1e6 * vectors[:1], -1e6 * vectors[:1]):
+        found = binary_out_of_fold(np.vstack([far, vectors[1:]]), present, folds)
+        assert ((found[0] > 0) & (found[0] < 1)).all()
+
+
 def test_a_single_class() -> None:
     vectors, present = some()
     alone = fit_binary_probes(vectors, present[:, :1]).probabilities(vectors)

@@ -36,6 +36,11 @@ SPEC = FinetuneSpec(outputs=("o",), output="m", model="s", labels=("x",), multi_
         (";", ()),
         ([], ()),
         (["", None], ()),
+        ('["grass", "dog"]', ("dog", "grass")),
+        (" [7]", ("7",)),
+        ("[]", ()),
+        ("[dog", ("[dog",)),
+        pytest.param("[" * 10**5, ("[" * 10**5,), id="deep"),
     ],
 )
 def test_a_cell_is_a_set(value: Any, names: tuple[str, ...]) -> None:
@@ -62,6 +67,8 @@ def test_what_stands_between_names() -> None:
         SETS.label(["a;b"])
     with pytest.raises(UsageError, match="must be a text or a whole number"):
         SETS.label({"a": 1})
+    with pytest.raises(UsageError, match="must be a text or a whole number"):
+        SETS.label('[["dog"]]')
 
 
 def test_csv_jsonl_and_parquet_say_the_same(tmp_path: Path) -> None:
@@ -84,6 +91,26 @@ def test_csv_jsonl_and_parquet_say_the_same(tmp_path: Path) -> None:
     twice.write_text("uri,label\n/1.jpg,a;b\n/1.jpg,\n")
     with pytest.raises(UsageError, match="two labels, namely /1\\.jpg: a;b and ;"):
         read_labels(str(twice), SETS)
+
+
+def test_texts_and_lists_in_one_column(tmp_path: Path) -> None:
+    """Which the reader makes texts of."""
+    labels = tmp_path / "a.jsonl"
+    given: list[Any] = ["dog", ["grass", "dog"], [], 7]
+    rows = [{"uri": f"/{number}.jpg", "label": label} for number, label in enumerate(given)]
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = [SETS.names(one.label) for one in read_labels(str(labels), SETS)]
+    assert told == [("dog",), ("dog", "grass"), (), ("7",)]
+
+
+def test_a_blank_row_says_nothing(tmp_path: Path) -> None:
+    """As spreadsheets leave them."""
+    labels = tmp_path / "a.csv"
+    labels.write_text("uri,label\n/1.jpg,a\n,\n , \n/2.jpg,\n")
+    assert [one.uri for one in read_labels(str(labels), SETS)] == ["/1.jpg", "/2.jpg"]
+    labels.write_text("uri,label\n/1.jpg,a\n,;\n")
+    with pytest.raises(UsageError, match="row 2 has the label ';', but names no image"):
+        read_labels(str(labels), SETS)
 
 
 def test_a_queue_that_somebody_has_filled_in(tmp_path: Path) -> None:
