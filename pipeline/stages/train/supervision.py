@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import FailureConfig
@@ -101,10 +102,15 @@ def _beside(function: Callable[[], Any]) -> Future[Any]:
 
 
 def _watch(fitting: Future[Any], whereabouts: Whereabouts) -> None:
-    """Log where the training goes on, until it ends."""
+    """Log where the training goes on, until it ends. It does not end because nobody can say so."""
     while not fitting.done():
         wait([fitting], _POLL_SECONDS)
-        if (news := whereabouts.news()) is not None:
+        try:
+            news = whereabouts.news()
+        except (RayError, RuntimeError) as error:  # the head of the cluster is away for a while
+            log.debug("cannot ask where the training goes on: %s", one_line(error))
+            continue
+        if news is not None:
             log.info("%s", news)
     fitting.result()
 

@@ -152,6 +152,9 @@ def test_with_several_labels_a_presence_counts_by_its_weight(of_sets: Data) -> N
     assert Learner(model, recipe, STEPS).step(images, present.long()) == pytest.approx(
         float(loss(logits, present)), rel=1e-5
     )
+    fields = {"problem_type": "multi_label_classification"}
+    one, several = (shared(of_sets, count, replace(recipe, clip=1e9), **fields) for count in (1, 3))
+    assert apart(one, several) < 1e-12
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, ema=0.9, mixup=0.2)])
@@ -197,13 +200,14 @@ def test_a_step_on_blended_images_costs_what_their_parts_do(
     assert learner.step(images, data[1][:10]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def shared(data: Data, workers: int, recipe: Recipe) -> Tensor:
+def shared(data: Data, workers: int, recipe: Recipe, **fields: Any) -> Tensor:
     """The gradient of one step on ten images, as data-parallel workers average it, float64 (P,);
     paths are dropped."""
     images, targets = data[0][:10].double(), data[1][:10]
     found = []
     for rank in range(workers):
-        learner = Learner(small(drop_path_rate=[0.0, 0.2, 0.4]).double(), recipe, STEPS)
+        model = small(drop_path_rate=[0.0, 0.2, 0.4], **fields).double()
+        learner = Learner(model, recipe, STEPS)
         portion = Portion(len(images), rank, workers)
         learner.step(images[portion.places], targets[portion.places], portion)
         gradients = [parameter.grad for parameter in learner.model.parameters()]

@@ -50,17 +50,21 @@ class Begun(Record):
             found = cls(workers, recipe.frozen_statistics)
             work.models.write_json(name, found.to_dict())
         elif found.workers != workers:
-            log.info("%s", found.told(workers))
+            log.info("%s", found.told(workers, blends=recipe.mixup > 0))
         return found
 
-    def told(self, workers: int) -> str:
-        """What it means that so many go on."""
+    def told(self, workers: int, *, blends: bool) -> str:
+        """What it means that so many go on.
+
+        Args:
+            blends: whether each worker blends the images of its share.
+        """
         what = f"the training was begun with <finetune.num_workers> {self.workers}"
-        effect = (
-            "which changes rounding alone"
-            if self.frozen_statistics
-            else "each with statistics of its own for BatchNorm, so the weights will differ"
-        )
+        effect = "which changes rounding alone"
+        if blends:
+            effect = "which blend other images with each other, so the weights will differ"
+        if not self.frozen_statistics:
+            effect = "each with statistics of its own for BatchNorm, so the weights will differ"
         return f"{what}, and goes on with {workers}, {effect}"
 
 
@@ -123,6 +127,8 @@ def trained(
         except LostNodesError as error:
             group = _smaller(spec, group)
             log.warning("%s; going on with %s", error, group)
+            if group.workers != begun.workers:
+                log.info("%s", begun.told(group.workers, blends=spec.mixup > 0))
         else:
             return _learnt(start, model, Saved(work.models, work.run_id), group.workers)
 

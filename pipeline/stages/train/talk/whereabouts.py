@@ -40,10 +40,12 @@ class Whereabouts:
         changed = sum(one not in self._known for one in told)
         if not changed or changed < len(self._keys):  # all of them begin together
             return None
-        lost, self._known = _hosts(self._known), told
+        lost = _hosts(self._known)
+        ended = _what_ended(lost) if lost else ""
+        self._known = told  # not before: whoever could not be asked is asked again
         step, hosts = json.loads(told[0])["step"], " and ".join(_hosts(told))
-        if lost:
-            return f"{_what_ended(lost)}; training goes on from step {step}, on {hosts}"
+        if ended:
+            return f"{ended}; training goes on from step {step}, on {hosts}"
         if step:
             return f"training goes on from step {step} of {self._steps}, on {hosts}"
         return f"training {self._steps} steps on {hosts}"

@@ -168,7 +168,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
 
     monkeypatch.setattr(supervision, "train", train)
     monkeypatch.setattr(training, "nodes", lambda: found)
-    monkeypatch.setattr(training, "Begun", Mock())
+    monkeypatch.setattr(training, "Begun", Mock(of=lambda *_: Begun(workers=2)))
     monkeypatch.setattr(training, "_lesson", lambda *given: given[-1])
     monkeypatch.setattr(training, "_learnt", lambda *given: given[-1])
     return found
@@ -180,10 +180,13 @@ def test_a_training_that_lost_nodes_goes_on_with_what_is_left(
     def learnt(spec: FinetuneSpec) -> Any:
         return training.trained(spec, Mock(), Mock(), Mock(), Mock(), Group(2, 4, on_gpus=True))
 
+    caplog.set_level(logging.INFO, training.__name__)
     left += nodes((4, 1), (2, 0))
     assert learnt(spec) == 1
     assert caplog.messages == [
-        "no room for 2 workers with a GPU each; going on with 1 worker with a GPU each"
+        "no room for 2 workers with a GPU each; going on with 1 worker with a GPU each",
+        "the training was begun with <finetune.num_workers> 2, and goes on with 1, which changes "
+        "rounding alone",
     ]
     with pytest.raises(RunError, match=r"is not enough: finetune\.num_workers 2 is more"):
         learnt(replace(spec, num_workers=2))
@@ -192,18 +195,27 @@ def test_a_training_that_lost_nodes_goes_on_with_what_is_left(
         learnt(spec)
 
 
-@pytest.mark.parametrize(("size", "is_frozen"), [(40, False), (8, True)])
+@pytest.mark.parametrize(
+    ("size", "mixup", "is_frozen"),
+    [(40, 0.0, False), (8, 0.0, True), (8, 0.2, True), (40, 0.2, False)],
+)
 def test_what_was_begun_stays_however_many_go_on(
-    spec: FinetuneSpec, size: int, is_frozen: bool, caplog: pytest.LogCaptureFixture
+    spec: FinetuneSpec,
+    size: int,
+    mixup: float,
+    is_frozen: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Two workers with twenty images each would leave BatchNorm as it is."""
     caplog.set_level(logging.INFO, training.__name__)
-    work, given = Work(Store(spec.output), "run"), replace(spec, batch_size=size)
+    work, given = Work(Store(spec.output), "run"), replace(spec, batch_size=size, mixup=mixup)
     begun = [Begun.of(recipe_of(given, workers), workers, work) for workers in (1, 1, 2)]
     assert [one.frozen_statistics for one in begun] == [is_frozen] * 3
     (said,) = caplog.messages
     assert "was begun with <finetune.num_workers> 1, and goes on with 2, " in said
-    assert said.endswith("rounding alone" if is_frozen else "so the weights will differ")
+    is_alike = is_frozen and not mixup
+    assert said.endswith("rounding alone" if is_alike else "so the weights will differ")
+    assert ("BatchNorm" in said) == (not is_frozen)
 
 
 def test_workers_get_what_there_is() -> None:

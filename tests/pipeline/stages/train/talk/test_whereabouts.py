@@ -1,6 +1,7 @@
 """What the log says of where a training goes on."""
 
 import os
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -70,6 +71,20 @@ def test_a_line_when_all_have_begun_and_when_they_begin_again(
     assert training.news() == (
         "the host 10.0.0.2 was lost; training goes on from step 40, on 10.0.0.3 and 10.0.0.1"
     )
+
+
+def test_what_could_not_be_asked_is_asked_again(
+    alive: set[str], begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Whereabouts("run", 1, 80)
+    begin(0, "10.0.0.1", 0)
+    assert training.news()
+    begin(0, "10.0.0.2", 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "nodes", Mock(side_effect=RuntimeError))
+        with pytest.raises(RuntimeError):
+            training.news()
+    assert training.news() == "a worker ended; training goes on from step 20, on 10.0.0.2"
 
 
 def test_the_same_command_says_where_it_goes_on(alive: set[str], begin: Begin) -> None:
