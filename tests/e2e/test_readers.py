@@ -34,7 +34,7 @@ SQL = [
 NIGHTLY = (REPOSITORY / "docs" / "nightly.md").read_text()
 (NOW_SQL,) = re.findall(r"```sql\n(-- duckdb\n.*?)```", NIGHTLY, re.DOTALL)
 (NOW_PYTHON,) = re.findall(r"```python\n(import json\n.*?)```", NIGHTLY, re.DOTALL)
-(NOW_SPARK,) = re.findall(r"```python\n(spark\.read.*?)```", NIGHTLY, re.DOTALL)
+(NOW_SPARK,) = re.findall(r"```python\n(rows = spark\.read.*?)```", NIGHTLY, re.DOTALL)
 (LANCE,) = re.findall(r"```python\n(import lance\n.*?)```", PAGE, re.DOTALL)
 
 WITHOUT_RAY = """
