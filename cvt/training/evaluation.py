@@ -18,8 +18,41 @@ BINS: Final = 15
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ByClass:
     """Predictions held against labels, one entry per class (N,)."""
+
+    hits: Integers
+    """Rows that have the class by their label and by the prediction."""
+    support: Integers
+    """Rows that have it by their label."""
+    predicted: Integers
+    """Rows that have it by the prediction."""
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the rows with the prediction that have the label; 0 if there are none."""
+        return _share(self.hits, self.predicted)
+
+    @property
+    def recall(self) -> Floats:
+        """Share of the rows with the label that have the prediction; 0 if there are none."""
+        return _share(self.hits, self.support)
+
+    @property
+    def f1(self) -> Floats:
+        """Harmonic mean of precision and recall."""
+        return _share(2 * self.hits, self.support + self.predicted)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of ``f1`` over the classes that any row has by its label or the prediction."""
+        occurs = (self.support + self.predicted) > 0
+        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
+
+
+@dataclass(frozen=True)
+class Evaluation(ByClass):
+    """Of classes that exclude each other."""
 
     confusion: Integers
     """(N, N): rows by label and prediction."""
@@ -33,57 +66,20 @@ class Evaluation:
         cells = np.bincount(targets * classes + best, minlength=classes * classes)
         scores = probabilities.max(axis=1, initial=0.0)
         error = expected_calibration_error(scores, best == targets)
-        return cls(cells.reshape(classes, classes), error)
-
-    @property
-    def support(self) -> Integers:
-        """Rows with the label."""
-        total: Integers = self.confusion.sum(axis=1)
-        return total
-
-    @property
-    def predicted(self) -> Integers:
-        """Rows with the prediction."""
-        total: Integers = self.confusion.sum(axis=0)
-        return total
+        confusion = cells.reshape(classes, classes)
+        support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+        return cls(np.diag(confusion), support, predicted, confusion, error)
 
     @property
     def accuracy(self) -> float:
         """Share of the rows whose prediction is their label."""
         return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
 
-    @property
-    def precision(self) -> Floats:
-        """Share of the rows with the prediction that have the label; 0 if there are none."""
-        return _share(np.diag(self.confusion), self.predicted)
-
-    @property
-    def recall(self) -> Floats:
-        """Share of the rows with the label that have the prediction; 0 if there are none."""
-        return _share(np.diag(self.confusion), self.support)
-
-    @property
-    def f1(self) -> Floats:
-        """Harmonic mean of precision and recall."""
-        return _share(2 * np.diag(self.confusion), self.support + self.predicted)
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean of ``f1`` over the classes that are a label or a prediction of any row."""
-        occurs = (self.support + self.predicted) > 0
-        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
-
 
 @dataclass(frozen=True)
-class SetEvaluation:
-    """Predicted sets of classes held against those of labels, one entry per class (N,)."""
+class SetEvaluation(ByClass):
+    """Of sets of classes."""
 
-    hits: Integers
-    """Rows that have the class by their label and by the prediction."""
-    support: Integers
-    """Rows that have it by their label."""
-    predicted: Integers
-    """Rows that have it by the prediction."""
     average_precision: Floats
     """Mean of the precision over the rows of the class, each at the threshold that just finds it;
     NaN for a class that no row has."""
@@ -109,27 +105,6 @@ class SetEvaluation:
             accuracy=float((said == present).all(axis=1).mean()) if len(said) else 0.0,
             calibration_error=expected_calibration_error(probabilities.ravel(), present.ravel()),
         )
-
-    @property
-    def precision(self) -> Floats:
-        """Share of the rows with the prediction that have the label; 0 if there are none."""
-        return _share(self.hits, self.predicted)
-
-    @property
-    def recall(self) -> Floats:
-        """Share of the rows with the label that have the prediction; 0 if there are none."""
-        return _share(self.hits, self.support)
-
-    @property
-    def f1(self) -> Floats:
-        """Harmonic mean of precision and recall."""
-        return _share(2 * self.hits, self.support + self.predicted)
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean of ``f1`` over the classes that any row has by its label or the prediction."""
-        occurs = (self.support + self.predicted) > 0
-        return float(self.f1[occurs].mean()) if occurs.any() else 0.0
 
     @property
     def micro_f1(self) -> float:

@@ -52,25 +52,16 @@ def balanced_pairs(present: Truths) -> tuple[Matrix, Matrix]:
 class _BinaryObjective(Objective):
     """Binary cross entropy over rows and classes: ``targets`` and ``shares`` are (R, N)."""
 
-    def value(self, found: Tensor) -> Tensor:
-        total = (self.penalty * found.square()).sum() / 2
-        for x, y, share in self.chunks(len(found)):
-            losses = F.binary_cross_entropy_with_logits(x @ found.T, y, reduction="none")
-            total += (share * losses).sum()
-        return total
+    def loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return (shares * losses).sum()
 
-    def gradient(self, found: Tensor) -> Tensor:
-        total = self.penalty * found
-        for x, y, share in self.chunks(len(found)):
-            total += (share * ((x @ found.T).sigmoid() - y)).T @ x
-        return total
+    def slope(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        return shares * (logits.sigmoid() - targets)
 
-    def curvature(self, found: Tensor, direction: Tensor) -> Tensor:
-        total = self.penalty * direction
-        for x, _, share in self.chunks(len(found)):
-            p = (x @ found.T).sigmoid()
-            total += (share * p * (1 - p) * (x @ direction.T)).T @ x
-        return total
+    def bend(self, logits: Tensor, along: Tensor, shares: Tensor) -> Tensor:
+        p = logits.sigmoid()
+        return shares * p * (1 - p) * along
 
 
 def binary_out_of_fold(

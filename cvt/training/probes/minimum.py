@@ -48,19 +48,40 @@ class Objective(ABC):
     penalty: Tensor
     """(C + 1,): of the squared weights of each dimension, halved."""
 
-    @abstractmethod
     def value(self, found: Tensor) -> Tensor:
         """Of a classifier."""
+        total = (self.penalty * found.square()).sum() / 2
+        for x, y, share in self._chunks(len(found)):
+            total += self.loss(x @ found.T, y, share)
+        return total
 
-    @abstractmethod
     def gradient(self, found: Tensor) -> Tensor:
         """The first derivative."""
+        total = self.penalty * found
+        for x, y, share in self._chunks(len(found)):
+            total += self.slope(x @ found.T, y, share).T @ x
+        return total
 
-    @abstractmethod
     def curvature(self, found: Tensor, direction: Tensor) -> Tensor:
         """The second derivative times a direction: how the gradient changes along it."""
+        total = self.penalty * direction
+        for x, _, share in self._chunks(len(found)):
+            total += self.bend(x @ found.T, x @ direction.T, share).T @ x
+        return total
 
-    def chunks(self, classes: int) -> Iterator[tuple[Tensor, ...]]:
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        """Of some rows, with logits (r, N): the sum of what they add to the mean."""
+
+    @abstractmethod
+    def slope(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        """(r, N): its derivative by the logits."""
+
+    @abstractmethod
+    def bend(self, logits: Tensor, along: Tensor, shares: Tensor) -> Tensor:
+        """(r, N): how that changes when the logits change by ``along`` (r, N)."""
+
+    def _chunks(self, classes: int) -> Iterator[tuple[Tensor, ...]]:
         """Rows, targets and shares, in pieces."""
         chunk = max(_CELLS // classes, 1)
         parts = (of.split(chunk) for of in (self.rows, self.targets, self.shares))

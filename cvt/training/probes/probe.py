@@ -31,11 +31,14 @@ class LinearProbe:
 
     def probabilities(self, vectors: npt.NDArray[np.floating]) -> Matrix:
         """(R, N) of embeddings (R, C); rows of softmax add up to 1."""
-        logits = torch.from_numpy(vectors @ self.weight.T + self.bias)
-        found: Matrix = (
-            logits.sigmoid() if self.scores == "sigmoid" else logits.softmax(dim=1)
-        ).numpy()
-        return found
+        return probabilities_of(torch.from_numpy(vectors @ self.weight.T + self.bias), self.scores)
+
+
+def probabilities_of(logits: Tensor, scores: Scores) -> Matrix:
+    """(R, N) of float64 logits, which ``to_scores`` would round."""
+    found = logits.sigmoid() if scores == "sigmoid" else logits.softmax(dim=1)
+    probabilities: Matrix = found.numpy()
+    return probabilities
 
 
 def balanced_weights(targets: Integers, classes: int) -> Matrix:
@@ -78,27 +81,17 @@ def fit_probe(
 class _CrossEntropy(Objective):
     """Of classes that exclude each other: ``targets`` and ``shares`` are (R,)."""
 
-    def value(self, found: Tensor) -> Tensor:
-        total = (self.penalty * found.square()).sum() / 2
-        for x, y, share in self.chunks(len(found)):
-            total += share @ F.cross_entropy(x @ found.T, y, reduction="none")
-        return total
+    def loss(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        return shares @ F.cross_entropy(logits, targets, reduction="none")
 
-    def gradient(self, found: Tensor) -> Tensor:
-        total = self.penalty * found
-        for x, y, share in self.chunks(len(found)):
-            surplus = (x @ found.T).softmax(dim=1) - F.one_hot(y, len(found))
-            total += (share[:, None] * surplus).T @ x
-        return total
+    def slope(self, logits: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        return shares[:, None] * (logits.softmax(dim=1) - F.one_hot(targets, logits.shape[1]))
 
-    def curvature(self, found: Tensor, direction: Tensor) -> Tensor:
-        total = self.penalty * direction
-        for x, _, share in self.chunks(len(found)):
-            p = (x @ found.T).softmax(dim=1)
-            change = p * (x @ direction.T)
-            change -= p * change.sum(dim=1, keepdim=True)
-            total += (share[:, None] * change).T @ x
-        return total
+    def bend(self, logits: Tensor, along: Tensor, shares: Tensor) -> Tensor:
+        p = logits.softmax(dim=1)
+        change = p * along
+        change -= p * change.sum(dim=1, keepdim=True)
+        return shares[:, None] * change
 
 
 def out_of_fold(
