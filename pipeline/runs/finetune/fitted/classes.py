@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.heads import (
     Evaluation,
     Integers,
     LabelIssues,
-    Matrix,
     Truths,
     balanced_weights,
     fit_probe,
@@ -31,6 +29,8 @@ from pipeline.runs.finetune.labelled.split import Division
 @dataclass(frozen=True)
 class FittedClasses(Fitted):
     """Of images that are of one class each."""
+
+    scores = "softmax"
 
     @classmethod
     def of(
@@ -49,10 +49,6 @@ class FittedClasses(Fitted):
     def said(self) -> Truths:
         return self.division.kind.said(self.probabilities)
 
-    def as_probabilities(self, logits: Tensor) -> Matrix:
-        found: Matrix = logits.softmax(dim=1).numpy()
-        return found
-
     def balanced(self, recipe: Recipe) -> Recipe:
         targets = self.division.targets[~self.division.held_out]
         weights = balanced_weights(targets, len(self.division.classes))
@@ -66,20 +62,13 @@ class FittedClasses(Fitted):
     def measures(self) -> dict[str, Any]:
         held, classes = self.division.held_out, self.division.classes
         found = Evaluation.of(self.probabilities[held], self.division.targets[held])
-        trained = self.division.counts(held_out=False)
-        columns = (found.precision, found.recall, found.f1, found.support)
-        rows = zip(classes, *(column.tolist() for column in columns), strict=True)
         cells = zip(*(where.tolist() for where in np.nonzero(found.confusion)), strict=True)
         return {
             "accuracy": found.accuracy,
             "macro_f1": found.macro_f1,
             "calibration_error": found.calibration_error,
             "label_issues": len(self.issues.rows),
-            "classes": [
-                {"class": name, "precision": p, "recall": r, "f1": f, "support": n}
-                | {"train": trained[name]}
-                for name, p, r, f, n in rows
-            ],
+            "classes": self.by_class(found),
             "confusion": [
                 {"label": classes[label], "predicted": classes[predicted]}
                 | {"images": int(found.confusion[label, predicted])}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,14 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.model.network import Floats, TrainableCheckpoint
-from pipeline.model.training.heads import LinearProbe, Matrix, Truths
+from pipeline.model.training.heads import (
+    ByClass,
+    LinearProbe,
+    Matrix,
+    Scores,
+    Truths,
+    probabilities_of,
+)
 from pipeline.model.training.recipes import Recipe
 from pipeline.runs.finetune.labelled.samples import Samples
 from pipeline.runs.finetune.labelled.split import Division
@@ -27,6 +34,9 @@ Rows = npt.NDArray[np.intp]
 class Fitted(ABC):
     """A head that was fitted on the images that are not held out, maybe with the network before it,
     and its answers."""
+
+    scores: ClassVar[Scores]
+    """What logits become."""
 
     samples: Samples
     division: Division
@@ -81,9 +91,9 @@ class Fitted(ABC):
     def said(self) -> Truths:
         """(R, N): which classes it names for each image."""
 
-    @abstractmethod
     def as_probabilities(self, logits: Tensor) -> Matrix:
         """Logits (R, N) of a network that was trained on the same labels."""
+        return probabilities_of(logits, self.scores)
 
     @abstractmethod
     def balanced(self, recipe: Recipe) -> Recipe:
@@ -92,6 +102,23 @@ class Fitted(ABC):
     @abstractmethod
     def measures(self) -> dict[str, Any]:
         """How good it is on the held-out images, class by class, for metrics.json."""
+
+    def by_class(self, found: ByClass, **more: Sequence[Any]) -> list[dict[str, Any]]:
+        """The same of each class, and ``more`` of it."""
+        trained = self.division.counts(held_out=False)
+        columns = {
+            "precision": found.precision.tolist(),
+            "recall": found.recall.tolist(),
+            "f1": found.f1.tolist(),
+            **more,
+            "support": found.support.tolist(),
+            "train": trained.values(),
+        }
+        rows = zip(*columns.values(), strict=True)
+        return [
+            {"class": name} | dict(zip(columns, row, strict=True))
+            for name, row in zip(trained, rows, strict=True)
+        ]
 
     @abstractmethod
     def predictions(self) -> pa.Table:

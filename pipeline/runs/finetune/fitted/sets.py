@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from pipeline.model.label_columns import DEFAULT_THRESHOLD
 from pipeline.model.network import TrainableCheckpoint
 from pipeline.model.training.heads import (
-    Matrix,
     SetEvaluation,
     SetIssues,
     Truths,
@@ -34,6 +32,8 @@ class FittedSets(Fitted):
     """Of images that are of any number of classes. It has those whose probability is at least
     ``DEFAULT_THRESHOLD``, as in a run with the model."""
 
+    scores = "sigmoid"
+
     @classmethod
     def of(
         cls, samples: Samples, division: Division, l2: float, *, balanced: bool = False
@@ -50,10 +50,6 @@ class FittedSets(Fitted):
 
     def on(self, parent: TrainableCheckpoint) -> TrainableCheckpoint:
         return parent.with_head(self.weight, self.bias, self.division.classes, multi_label=True)
-
-    def as_probabilities(self, logits: Tensor) -> Matrix:
-        found: Matrix = logits.sigmoid().numpy()
-        return found
 
     def balanced(self, recipe: Recipe) -> Recipe:
         yes, no = balanced_pairs(self.present[~self.division.held_out])
@@ -77,6 +73,7 @@ class FittedSets(Fitted):
     def measures(self) -> dict[str, Any]:
         held = self.division.held_out
         found = SetEvaluation.of(self.probabilities[held], self.present[held], DEFAULT_THRESHOLD)
+        averages = [None if math.isnan(one) else one for one in found.average_precision.tolist()]
         return {
             "accuracy": found.accuracy,
             "macro_f1": found.macro_f1,
@@ -85,19 +82,8 @@ class FittedSets(Fitted):
             "threshold": DEFAULT_THRESHOLD,
             "calibration_error": found.calibration_error,
             "label_issues": len(self.issues.rows),
-            "classes": self._classes(found),
+            "classes": self.by_class(found, average_precision=averages),
         }
-
-    def _classes(self, found: SetEvaluation) -> list[dict[str, Any]]:
-        trained = self.division.counts(held_out=False)
-        precisions = [None if math.isnan(one) else one for one in found.average_precision.tolist()]
-        columns = (found.precision, found.recall, found.f1, found.support)
-        rows = zip(trained, *(column.tolist() for column in columns), precisions, strict=True)
-        return [
-            {"class": name, "precision": p, "recall": r, "f1": f, "average_precision": a}
-            | {"support": n, "train": trained[name]}
-            for name, p, r, f, n, a in rows
-        ]
 
     def predictions(self) -> pa.Table:
         """Sets are texts, as in a file of labels; the score is that of the class of which the
