@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.monitoring.model.metrics import of_sets
+
 _NO_MARKUP = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|#"} | {"\n": " "})
 
 
@@ -35,7 +37,7 @@ def render_card(training: Mapping[str, Any], metrics: Mapping[str, Any], activat
         f"On {images['validation']:,} images that were held out: accuracy "
         f"{metrics['accuracy']:.1%}, macro F1 {metrics['macro_f1']:.3f}, calibration error "
         f"{metrics['calibration_error']:.3f}.",
-        *([_of_sets(metrics)] if "micro_f1" in metrics else []),
+        *([_of_sets(metrics)] if of_sets(metrics) else []),
         *([_against(champion)] if champion else []),
         *([_balanced(metrics)] if training["spec"].get("class_weights") == "auto" else []),
         _table(metrics["classes"]),
@@ -64,7 +66,7 @@ _QUICK_GELU = (
 
 def _balanced(metrics: Mapping[str, Any]) -> str:
     what = "all classes counted alike, however many images they have"
-    if "micro_f1" in metrics:
+    if of_sets(metrics):
         what = "presence and absence of each class counted half, however many images have it"
     return f"In training {what} (class weights: auto)."
 

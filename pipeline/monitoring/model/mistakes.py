@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -37,39 +37,43 @@ def render_mistakes(predictions: pa.Table, pictures: Mapping[str, str]) -> str:
         predictions: ``layout.PREDICTIONS``.
         pictures: JPEGs of some images in base 64, by uri.
     """
-    wrong = mistakes(predictions)
-    rows = (
-        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['predicted'])}"
-        f"{number(row['score'], '.3f')}"
-        for row in wrong.slice(0, ROWS_SHOWN).to_pylist()
-    )
-    title = f"The surest mistakes{extent(ROWS_SHOWN, len(wrong), layout.PREDICTIONS)}"
     head = "<tr><th>image<th>label<th>predicted<th>score"
-    return _sheet("The surest mistakes", wrong, pictures, _mistake) + table(title, rows, head)
+    columns = ("predicted", "score")
+    of = ("The surest mistakes", layout.PREDICTIONS)
+    return _section(*of, mistakes(predictions), head, columns, pictures, _mistake)
 
 
 def render_issues(issues: pa.Table, pictures: Mapping[str, str]) -> str:
     """The section of ``layout.LABEL_ISSUES``; nothing if there are none."""
-    rows = (
-        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row['suggested'])}"
-        f"{number(row['score'], '.3f')}{number(row['suggested_score'], '.3f')}"
-        for row in issues.slice(0, ROWS_SHOWN).to_pylist()
-    )
-    title = f"Labels in doubt{extent(ROWS_SHOWN, len(issues), layout.LABEL_ISSUES)}"
     head = "<tr><th>image<th>label<th>probably<th>score of the label<th>of the other"
-    return _sheet("Labels in doubt", issues, pictures, _issue) + table(title, rows, head)
+    columns = ("suggested", "score", "suggested_score")
+    return _section("Labels in doubt", layout.LABEL_ISSUES, issues, head, columns, pictures, _issue)
 
 
-def _sheet(
-    title: str, found: pa.Table, pictures: Mapping[str, str], caption: Callable[[Row], str]
+def _section(
+    title: str,
+    file: str,
+    found: pa.Table,
+    head: str,
+    columns: Sequence[str],
+    pictures: Mapping[str, str],
+    caption: Callable[[Row], str],
 ) -> str:
-    """Those of which there are pictures, in the order of the rows."""
+    """Pictures, in the order of the rows, and the first rows: of the ``columns`` behind the label,
+    the first is a text, and the others are numbers."""
+    text, *numbers = columns
+    rows = (
+        f"<tr><td>{escape(row['uri'])}<td>{escape(row['label'])}<td>{escape(row[text])}"
+        + "".join(number(row[name], ".3f") for name in numbers)
+        for row in found.slice(0, ROWS_SHOWN).to_pylist()
+    )
     seen = found.filter(pc.is_in(found["uri"], pa.array(list(pictures), pa.string())))
     figures = (
         figure(pictures[row["uri"]], f"{caption(row)}<br>{escape(tail(row['uri']))}")
         for row in seen.to_pylist()
     )
-    return sheet(f"{title}, as the model sees them{extent(len(seen), len(found))}", figures)
+    shown = sheet(f"{title}, as the model sees them{extent(len(seen), len(found))}", figures)
+    return shown + table(f"{title}{extent(ROWS_SHOWN, len(found), file)}", rows, head)
 
 
 def _mistake(row: Row) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.monitoring.model.charts import render_calibration, render_curves, render_matrix
 from pipeline.monitoring.model.contest import render_contest
+from pipeline.monitoring.model.metrics import of_sets
 from pipeline.monitoring.model.mistakes import render_issues, render_mistakes
 from pipeline.monitoring.page import extent, facts, fragment, lines, number, page, table, tiles
 
@@ -39,7 +40,7 @@ def render_model(
     sections = [
         tiles(_tiles(metrics)),
         _gate(metrics["gate"]),
-        render_contest(metrics["champion"], predictions, pictures, of_sets="micro_f1" in metrics),
+        render_contest(metrics["champion"], predictions, pictures, of_sets=of_sets(metrics)),
         _course(metrics.get("epochs", []), training["spec"].get("mixup", 0.0)),
         render_curves(metrics.get("epochs", [])),
         _classes(metrics["classes"]),
@@ -80,8 +81,8 @@ _MEANS = {
 
 
 def _tiles(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    of_sets = ", all labels right" if "micro_f1" in metrics else ""
-    yield f"accuracy on held-out images{of_sets}", f"{metrics['accuracy']:.1%}"
+    of_all = ", all labels right" if of_sets(metrics) else ""
+    yield f"accuracy on held-out images{of_all}", f"{metrics['accuracy']:.1%}"
     if champion := metrics["champion"]:
         yield "of classes that both know", f"{champion['challengers_accuracy']:.1%}"
         yield "the champion's, of these", f"{champion['accuracy']:.1%}"

@@ -10,6 +10,7 @@ from pipeline.contract import layout
 from pipeline.contract.errors import ExitCode
 from pipeline.contract.spec import FinetuneSpec
 from pipeline.contract.urls import public
+from pipeline.monitoring.model.metrics import of_sets
 from pipeline.monitoring.model.page import render_cell
 from pipeline.runs.finetune.champion import Contest
 from pipeline.runs.finetune.fitted.fitted import Fitted
@@ -90,7 +91,7 @@ class FinetuneResult:
             f"{images['train']} trained on, {images['validation']} held out",
             f"accuracy: {self.metrics['accuracy']:.1%}, macro F1 {self.metrics['macro_f1']:.3f}",
         ]
-        if "micro_f1" in self.metrics:
+        if of_sets(self.metrics):
             lines.append(
                 "the accuracy is that of all labels of an image together; micro F1 "
                 f"{self.metrics['micro_f1']:.3f}, mean average precision "
